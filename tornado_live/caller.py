@@ -1,0 +1,19 @@
+"""Who is asking: one frozen value, made at the door and handed inward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`user` owns sessions; `roles` open operator routes; `claims` feed bound tool parameters."""
+
+    user: str
+    roles: frozenset[str] = frozenset()
+    assistant: str | None = None
+    claims: Mapping[str, object] = field(default=_NO_CLAIMS)

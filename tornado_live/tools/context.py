@@ -1,0 +1,39 @@
+"""What a Python handler may know and use besides its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tornado_live.caller import Caller
+from tornado_live.tools.result import Json
+
+if TYPE_CHECKING:
+    import httpx
+
+
+def _unheard(text: str) -> None:
+    """Progress of a call that nobody watches, such as one made from the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Given to a handler parameter named `context`.
+
+    `options` are the tool's checked options with the handler's defaults filled in; `source(name)` gives the
+    checked settings of a declared source of tools.yaml and raises KeyError for an unknown one; `http` is the
+    shared guarded client (public addresses only, no redirects, no environment proxies); `progress(text)` tells
+    the person who waits. Cancellation arrives as asyncio.CancelledError in async handlers.
+    """
+
+    tool: str
+    session_id: str
+    caller: Caller
+    options: Mapping[str, Json]
+    sources: Mapping[str, Mapping[str, Json]]
+    http: httpx.AsyncClient
+    progress: Callable[[str], None] = field(default=_unheard)
+
+    def source(self, name: str) -> Mapping[str, Json]:
+        return self.sources[name]
