@@ -21,10 +21,14 @@ def _unheard(text: str) -> None:
 class ToolContext:
     """Given to a handler parameter named `context`.
 
-    `options` are the tool's checked options with the handler's defaults filled in; `source(name)` gives the
-    checked settings of a declared source of tools.yaml and raises KeyError for an unknown one; `http` is the
-    shared guarded client (public addresses only, no redirects, no environment proxies); `progress(text)` tells
-    the person who waits. Cancellation arrives as asyncio.CancelledError in async handlers.
+    `options` are the tool's checked options with the handler's defaults filled in.
+    `sources` are the checked sources of tools.yaml, each `{"kind": "sql" | "http" | "documents", …}` with
+    absolute paths; `source(name)` raises KeyError for an unknown one.
+    `http` is the shared guarded client: identity encoding, no redirects, no environment proxies, addresses
+    checked after resolution. A request may carry `extensions={"allow_private": True}` (a service of the
+    operator's own, said so in YAML) and `extensions={"max_bytes": n}` (default 1 MiB). What the guard refuses,
+    or what cannot be reached, is raised as ToolError.
+    `progress(text)` tells the person who waits. Cancellation arrives as asyncio.CancelledError.
     """
 
     tool: str

@@ -1,0 +1,44 @@
+"""How a Python function says that it is a tool handler and which options it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tornado_live.tools.result import Json
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Describe = Callable[[Mapping[str, Json], Mapping[str, Mapping[str, Json]]], str]
+
+_ATTRIBUTE = "__tool_handler__"
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """`options` is a JSON Schema (draft 2020-12) of the tool's `options`; a property's `default` is filled in.
+
+    `describe(options, sources)` returns text to append to the tool's description (a database schema, say);
+    it runs once at load.
+    """
+
+    options: Mapping[str, Json]
+    describe: Describe | None = None
+
+
+def handler(
+    *, options: Mapping[str, Json], describe: Describe | None = None
+) -> Callable[[Function], Function]:
+    """Declares the options of a handler. A function without it takes any options unchecked."""
+
+    def mark(function: Function) -> Function:
+        setattr(function, _ATTRIBUTE, HandlerSpec(options=options, describe=describe))
+        return function
+
+    return mark
+
+
+def spec_of(function: Callable[..., object]) -> HandlerSpec | None:
+    """What `handler` declared, or None for a plain function."""
+    found = getattr(function, _ATTRIBUTE, None)
+    return found if isinstance(found, HandlerSpec) else None
