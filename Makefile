@@ -1,0 +1,99 @@
+# make run    everything on this machine: environment, packages, server        make test   what CI runs
+# make dev    the same, with reload on save                                     make help   all of it
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help run dev test style types unit packages-for-tests requirements clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/installed ## install what is missing and start the server
+	@exec $(BIN)/tornado-live serve
+
+dev: $(VENV)/installed ## the same, restarted whenever a file is saved
+	@exec $(BIN)/tornado-live dev
+
+test: $(VENV)/installed-dev packages-for-tests style types unit ## style, types and all tests
+
+style: $(VENV)/installed-dev ## ruff check and ruff format --check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev ## mypy, strict, on the package
+	@$(BIN)/mypy
+
+# Two at a time; what measures time runs by itself, afterwards.
+unit: $(VENV)/installed-dev
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -m alone
+
+# One file that is newer than what it was made from says that the environment is complete, so that a second
+# start costs nothing.
+$(VENV)/installed: requirements/build.txt requirements/runtime.txt requirements/voice.txt setup.py | $(BIN)/python
+	@echo "Installing the packages; the first time this takes a minute."
+	@$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(PIP) install --quiet --require-hashes -r requirements/voice.txt || { \
+		echo; \
+		echo "The voice packages could not be installed here (there may be no wheels for this machine or Python)."; \
+		echo "Everything works but this: the simulator then takes typed text and answers in text, it neither"; \
+		echo "hears nor speaks. With a Gemini key, voice works all the same."; \
+		echo; }
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed-dev: requirements/dev.txt $(VENV)/installed
+	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3 python; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Making $(VENV) with $$("$$python" --version)."; \
+			"$$python" -m venv $(VENV) && exit 0; \
+			rm -rf $(VENV); \
+			echo "$$python cannot make an environment. On Debian or Ubuntu: sudo apt install python3-venv" >&2; \
+			exit 1; \
+		fi; \
+	done; \
+	echo "Python 3.11 or newer is needed and was not found. Install it from your system's packages" >&2; \
+	echo "or from python.org, then run this again." >&2; \
+	exit 1
+
+# The browser tests drive Chromium, the proxy tests nginx. What cannot be installed is skipped visibly; where CI
+# is set a skip fails the run (tests/conftest.py).
+packages-for-tests:
+	@missing=""; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	[ -n "$$missing" ] || exit 0; \
+	root=""; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
+	if command -v apt-get >/dev/null && $$root true 2>/dev/null; then \
+		echo "Installing for the tests:$$missing"; \
+		$$root apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			$$root apt-get install -y -qq --no-install-recommends $$missing >/dev/null && exit 0; \
+	fi; \
+	echo "Not installed:$$missing. Tests that need it are skipped; install it to run them."
+
+requirements: | $(BIN)/pip-compile ## resolve setup.py's dependencies anew into requirements/*.txt
+	@export CUSTOM_COMPILE_COMMAND="make requirements"; \
+	$(COMPILE) --allow-unsafe -o requirements/build.txt requirements/build.in; \
+	$(COMPILE) -o requirements/runtime.txt setup.py; \
+	$(COMPILE) --extra voice -c requirements/runtime.txt -o requirements/voice.txt setup.py; \
+	$(COMPILE) --allow-unsafe --extra dev -c requirements/runtime.txt -c requirements/build.txt \
+		-o requirements/dev.txt setup.py
+
+$(BIN)/pip-compile: | $(VENV)/installed-dev
+
+clean: ## remove everything that make made, but not data/
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
