@@ -16,4 +16,4 @@ class Caller:
     user: str
     roles: frozenset[str] = frozenset()
     assistant: str | None = None
-    claims: Mapping[str, object] = field(default=_NO_CLAIMS)
+    claims: Mapping[str, object] = field(default_factory=lambda: _NO_CLAIMS)

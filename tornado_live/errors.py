@@ -170,8 +170,13 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
+LONGEST_NAME = 64
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """` - did you mean "port"?` for a near miss of one of `names`, else an empty string."""
+    if len(name) > LONGEST_NAME:
+        return ""  # comparing grows with the square of the length, and the name may be anybody's
     by_lower = {known.lower(): known for known in names}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if not found:
