@@ -1,0 +1,182 @@
+"""What Prometheus is told. docs/operations.md lists every series.
+
+Labels are bounded: codes come from fixed tables, tool names are counted up to MAX_TOOLS and then `(other)`.
+Children are looked up before the first message, so that counting one is an addition and no more.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tornado_live.errors import LIVE_ERRORS, InternalError
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MAX_TOOLS = 200
+
+DialOutcome = Literal["opened", "refused", "timeout", "failed"]
+
+_TOOL_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SOUND_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
+
+
+class Metrics:
+    """The series of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+
+        self._conversations = Gauge(
+            "tornado_live_conversations", "Conversations that are open now", registry=registry
+        )
+        self._opened = Counter(
+            "tornado_live_conversations_opened_total", "Conversations that were opened", registry=registry
+        )
+        self._turns = Counter("tornado_live_turns_total", "Turns that ended", registry=registry)
+        self._barge_ins = Counter(
+            "tornado_live_barge_ins_total", "Answers that the user interrupted", registry=registry
+        )
+        audio = Counter(
+            "tornado_live_audio_seconds_total",
+            "Audio passed on: in from clients, out to clients",
+            ["direction"],
+            registry=registry,
+        )
+        self._audio_in = audio.labels("in")
+        self._audio_out = audio.labels("out")
+        self._audio_dropped = Counter(
+            "tornado_live_audio_dropped_seconds_total",
+            "Accepted audio that could not be delivered",
+            registry=registry,
+        )
+        messages = Counter(
+            "tornado_live_messages_total",
+            "WebSocket messages of clients: in from them, out to them",
+            ["direction"],
+            registry=registry,
+        )
+        self._messages_in = messages.labels("in")
+        self._messages_out = messages.labels("out")
+        self._tool_calls = Counter(
+            "tornado_live_tool_calls_total",
+            "Tool calls that ended; outcome is ok or a tool code",
+            ["tool", "outcome"],
+            registry=registry,
+        )
+        self._tool_seconds = Histogram(
+            "tornado_live_tool_duration_seconds",
+            "How long tool calls took",
+            ["tool"],
+            buckets=_TOOL_SECONDS,
+            registry=registry,
+        )
+        self._tools: set[str] = set()
+        self._first_sound = Histogram(
+            "tornado_live_first_sound_seconds",
+            "From the end of what the user said to the first sound of the answer",
+            buckets=_SOUND_SECONDS,
+            registry=registry,
+        )
+        errors = Counter(
+            "tornado_live_errors_total", "Errors told to clients, by code", ["code"], registry=registry
+        )
+        self._errors = {error.code: errors.labels(error.code) for error in LIVE_ERRORS}
+        dials = Counter(
+            "tornado_live_upstream_dials_total",
+            "Connections dialled to the model side, by outcome",
+            ["outcome"],
+            registry=registry,
+        )
+        outcomes: tuple[DialOutcome, ...] = ("opened", "refused", "timeout", "failed")
+        self._dials = {outcome: dials.labels(outcome) for outcome in outcomes}
+        self._sessions = Counter(
+            "tornado_live_sessions_created_total", "Sessions that were created", registry=registry
+        )
+        tokens = Counter(
+            "tornado_live_tokens_total",
+            "Tokens that the model side reported",
+            ["direction"],
+            registry=registry,
+        )
+        self._tokens_in = tokens.labels("input")
+        self._tokens_out = tokens.labels("output")
+        requests = Counter(
+            "tornado_live_http_requests_total",
+            "HTTP requests answered, by class of status",
+            ["status"],
+            registry=registry,
+        )
+        self._requests = {hundred: requests.labels(f"{hundred}xx") for hundred in (1, 2, 3, 4, 5)}
+
+    def conversation_opened(self) -> None:
+        self._conversations.inc()
+        self._opened.inc()
+
+    def conversation_closed(self) -> None:
+        self._conversations.dec()
+
+    def turn_ended(self) -> None:
+        self._turns.inc()
+
+    def barged_in(self) -> None:
+        self._barge_ins.inc()
+
+    def audio_dropped(self, seconds: float) -> None:
+        self._audio_dropped.inc(seconds)
+
+    def traffic(self, *, messages_in: int, messages_out: int, seconds_in: float, seconds_out: float) -> None:
+        """Client messages, and audio passed on, since the last report."""
+        self._messages_in.inc(messages_in)
+        self._messages_out.inc(messages_out)
+        self._audio_in.inc(seconds_in)
+        self._audio_out.inc(seconds_out)
+
+    def tool_finished(self, name: str, ok: bool, seconds: float, error: str | None = None) -> None:
+        """`error` is the tool code of a failure. The name of a tool that does not exist comes from the model
+        and is not taken as a label."""
+        outcome = "ok" if ok else error or "failed"
+        tool = "(unknown)" if outcome == "unknown_tool" else self._tool_label(name)
+        self._tool_calls.labels(tool, outcome).inc()
+        self._tool_seconds.labels(tool).observe(seconds)
+
+    def first_sound(self, seconds: float) -> None:
+        self._first_sound.observe(seconds)
+
+    def failed(self, code: str) -> None:
+        """`code` is one of errors.py; another counts as `internal`."""
+        self._errors.get(code, self._errors[InternalError.code]).inc()
+
+    def upstream_dialled(self, outcome: DialOutcome) -> None:
+        self._dials[outcome].inc()
+
+    def session_created(self) -> None:
+        self._sessions.inc()
+
+    def tokens(self, input_tokens: int, output_tokens: int) -> None:
+        self._tokens_in.inc(input_tokens)
+        self._tokens_out.inc(output_tokens)
+
+    def http_answered(self, status: int) -> None:
+        self._requests.get(status // 100, self._requests[5]).inc()
+
+    def render(self) -> bytes:
+        """The text that `GET /metrics` answers, of type CONTENT_TYPE."""
+        lines = generate_latest(self._registry).splitlines(keepends=True)
+        # The client library adds a time of creation to each counter and histogram: twice the series for nothing.
+        return b"".join(line for line in lines if b"_created" not in _name(line))
+
+    def _tool_label(self, name: str) -> str:
+        if name not in self._tools:
+            if len(self._tools) >= MAX_TOOLS:
+                return "(other)"
+            self._tools.add(name)
+        return name
+
+
+def _name(line: bytes) -> bytes:
+    words = line.split(maxsplit=3)
+    name = words[2] if line.startswith(b"# ") and len(words) > 2 else words[0] if words else b""
+    name = name.partition(b"{")[0]
+    return name if name.endswith(b"_created") else b""
