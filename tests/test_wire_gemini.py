@@ -1,0 +1,269 @@
+"""The Gemini Live wire: messages as recorded from the real service, and setups as Google's own SDK sends them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import warnings
+from collections.abc import Mapping
+
+import pytest
+from google import genai
+from google.genai import types
+from websockets.asyncio.server import ServerConnection, serve
+
+from tornado_live.jsonvalue import Json
+from tornado_live.wire import gemini
+from tornado_live.wire.models import live_model
+
+
+def test_recorded_messages_are_decoded() -> None:
+    audio = gemini.decode(
+        b'{\n  "serverContent": {\n    "modelTurn": {\n      "parts": [\n        {\n          "inlineData": {\n'
+        b'            "mimeType": "audio/pcm;rate=24000",\n            "data": "AAEC"\n          }\n        }\n'
+        b"      ]\n    }\n  }\n}\n"
+    )
+    assert audio.server_content is not None
+    assert audio.server_content.model_turn is not None
+    assert audio.server_content.model_turn.parts is not None
+    inline = audio.server_content.model_turn.parts[0].inline_data
+    assert inline is not None
+    assert gemini.pcm(inline) == b"\x00\x01\x02"
+
+    assert gemini.decode(b'{\n  "setupComplete": {}\n}\n').setup_complete == gemini.SetupComplete()
+    assert gemini.decode(b'{"setupComplete":{"sessionId":"f162"}}').setup_complete == gemini.SetupComplete(
+        "f162"
+    )
+    bundled = gemini.decode(
+        b'{"serverContent":{"modelTurn":{"role":"model","parts":[{"inlineData":{"mimeType":"audio/pcm","data":"AA=="}}]}'
+        b',"outputTranscription":{"text":"It is"}}}'
+    ).server_content
+    assert bundled is not None
+    assert bundled.output_transcription == gemini.Transcription("It is")
+    done = gemini.decode(
+        b'{"serverContent":{"turnComplete":true},"usageMetadata":{"promptTokenCount":1267,"totalTokenCount":1370}}'
+    )
+    assert done.server_content == gemini.ServerContent(turn_complete=True)
+    assert done.usage_metadata == {"promptTokenCount": 1267, "totalTokenCount": 1370}
+    called = gemini.decode(
+        b'{"toolCall":{"functionCalls":[{"name":"get_weather","args":{"city":"London"},"id":"fc_38"}]}}'
+    )
+    assert called.tool_call == gemini.ToolCallMessage(
+        [gemini.FunctionCall("get_weather", "fc_38", {"city": "London"})]
+    )
+    assert gemini.decode(b'{"toolCallCancellation":{"ids":["a"]}}').tool_call_cancellation == (
+        gemini.ToolCallCancellation(["a"])
+    )
+    assert gemini.decode(b'{"goAway":{"timeLeft":"50s"}}').go_away == gemini.GoAway("50s")
+    assert gemini.decode(
+        b'{"sessionResumptionUpdate":{"newHandle":"h","resumable":true}}'
+    ).session_resumption_update == (gemini.SessionResumptionUpdate("h", True))
+    activity = gemini.decode(
+        b'{"voiceActivity":{"type":"ACTIVITY_START","audioOffset":"0.200s"}}'
+    ).voice_activity
+    assert activity == gemini.VoiceActivity("ACTIVITY_START")
+
+
+def test_messages_and_fields_that_nobody_knows_are_no_error() -> None:
+    for data in (b"{}", b'{"serverContent":{}}', b'{"interactionStatus":"IDLE"}', b'{"error":{"code":1}}'):
+        gemini.decode(data)
+    assert gemini.decode(b'{"new":1,"goAway":{"timeLeft":"5s","more":[]}}').go_away == gemini.GoAway("5s")
+
+
+def test_proto_names_are_read_too() -> None:
+    message = gemini.decode(
+        b'{"server_content":{"model_turn":{"parts":[{"inline_data":{"mime_type":"audio/pcm","data":"_-8="}}]}}}'
+    )
+    assert message.server_content is not None
+    assert message.server_content.model_turn is not None
+    assert message.server_content.model_turn.parts is not None
+    inline = message.server_content.model_turn.parts[0].inline_data
+    assert inline == gemini.InlineData("audio/pcm", "_-8=")
+    assert gemini.pcm(inline) == b"\xff\xef"
+    called = gemini.decode(b'{"tool_call":{"function_calls":[{"name":"f","id":"1","args":{"snake_key":1}}]}}')
+    assert called.tool_call == gemini.ToolCallMessage([gemini.FunctionCall("f", "1", {"snake_key": 1})])
+
+
+def test_what_is_no_message_is_a_value_error() -> None:
+    for data in (
+        b"",
+        b"[]",
+        b"nothing",
+        b'{"serverContent":3}',
+        b'{"toolCall":{"functionCalls":[{"args":{}}]}}',
+    ):
+        with pytest.raises(ValueError):
+            gemini.decode(data)
+
+
+def test_what_is_sent_up_has_the_shape_that_google_documents() -> None:
+    assert json.loads(gemini.audio("AAAA", 16000)) == {
+        "realtimeInput": {"audio": {"data": "AAAA", "mimeType": "audio/pcm;rate=16000"}}
+    }
+    assert (
+        json.loads(gemini.audio("AAAA", 22050))["realtimeInput"]["audio"]["mimeType"]
+        == "audio/pcm;rate=22050"
+    )
+    assert json.loads(gemini.video("/9g=", "image/jpeg")) == {
+        "realtimeInput": {"video": {"data": "/9g=", "mimeType": "image/jpeg"}}
+    }
+    assert json.loads(gemini.typed("gemini-3.8-live", "hi")) == {
+        "clientContent": {"turns": [{"role": "user", "parts": [{"text": "hi"}]}], "turnComplete": True}
+    }
+    assert json.loads(gemini.typed("models/gemini-3.1-flash-live-preview", "hi")) == {
+        "realtimeInput": {"text": "hi"}
+    }
+    assert json.loads(gemini.tool_response("1", "f", {"status": "ok"})) == {
+        "toolResponse": {"functionResponses": [{"id": "1", "name": "f", "response": {"status": "ok"}}]}
+    }
+    assert [
+        json.loads(one) for one in (gemini.ACTIVITY_START, gemini.ACTIVITY_END, gemini.AUDIO_STREAM_END)
+    ] == [
+        {"realtimeInput": {"activityStart": {}}},
+        {"realtimeInput": {"activityEnd": {}}},
+        {"realtimeInput": {"audioStreamEnd": True}},
+    ]
+
+
+def test_a_conversation_is_transcribed_and_waits_for_its_tools() -> None:
+    tool = {"name": "f", "description": "d", "parameters": {"type": "OBJECT"}}
+    made = json.loads(gemini.conversation_setup("gemini-3.8-live", {}, [tool], seeded=True))["setup"]
+    assert made == {
+        "model": "models/gemini-3.8-live",
+        "generationConfig": {"responseModalities": ["AUDIO"]},
+        "inputAudioTranscription": {},
+        "outputAudioTranscription": {},
+        "tools": [{"functionDeclarations": [{**tool, "behavior": "BLOCKING"}]}],
+        "historyConfig": {"initialHistoryInClientContent": True},
+    }
+
+
+def test_a_model_that_only_answers_without_waiting_is_not_asked_to_wait() -> None:
+    assert live_model("gemini-3.8-live-extended-thinking").behavior is None
+    assert live_model("models/gemini-3.8-live").behavior == "BLOCKING"
+    assert live_model("something-new").modalities == {"AUDIO", "TEXT"}
+
+
+CONFIGS: list[dict[str, object]] = [
+    {},
+    {
+        "response_modalities": ["AUDIO"],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 40,
+        "seed": 3,
+        "max_output_tokens": 100,
+    },
+    {
+        "speech_config": {
+            "voice_config": {"prebuilt_voice_config": {"voice_name": "Kore"}},
+            "language_code": "en-US",
+        },
+        "media_resolution": "MEDIA_RESOLUTION_LOW",
+        "thinking_config": {"include_thoughts": True, "thinking_level": "LOW"},
+        "enable_affective_dialog": True,
+    },
+    {"system_instruction": "Be brief."},
+    {"system_instruction": {"parts": [{"text": "Be brief."}], "role": "user"}},
+    {"system_instruction": {"text": "Be brief."}},
+    {
+        "tools": [
+            {"google_search": {}},
+            {
+                "function_declarations": [
+                    {"name": "a", "parameters": {"type": "OBJECT", "properties": {"x_y": {"type": "STRING"}}}}
+                ]
+            },
+            {
+                "function_declarations": [
+                    {"name": "b", "parameters_json_schema": {"type": "object"}, "behavior": "NON_BLOCKING"}
+                ]
+            },
+        ]
+    },
+    {
+        "session_resumption": {"handle": "h"},
+        "input_audio_transcription": {"language_codes": ["en-US"]},
+        "output_audio_transcription": {},
+        "context_window_compression": {"trigger_tokens": 25000, "sliding_window": {"target_tokens": 8000}},
+    },
+    {
+        "realtime_input_config": {
+            "automatic_activity_detection": {
+                "disabled": False,
+                "start_of_speech_sensitivity": "START_SENSITIVITY_HIGH",
+                "prefix_padding_ms": 20,
+                "silence_duration_ms": 500,
+            },
+            "activity_handling": "NO_INTERRUPTION",
+            "turn_coverage": "TURN_INCLUDES_ONLY_ACTIVITY",
+        },
+        "proactivity": {"proactive_audio": True},
+        "history_config": {"initial_history_in_client_content": True},
+        "safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+        "labels": {"safety_identifier": "b"},
+        "translation_config": {"target_language_code": "es", "echo_target_language": True},
+    },
+]
+
+
+def tools_in_one_order(made: Json) -> Json:
+    """Proto JSON takes both spellings, an absent role of an instruction and one tool or several alike."""
+    plain = gemini.camel(made)
+    assert isinstance(plain, dict)
+    if "tools" in plain and isinstance(plain["tools"], list):
+        plain["tools"] = gemini.merged_tools(plain["tools"])
+    return plain
+
+
+async def sent_by_the_sdk(
+    config: Mapping[str, object], certificates: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> Json:
+    received: list[str | bytes] = []
+
+    async def answer(connection: ServerConnection) -> None:
+        received.append(await connection.recv())
+        await connection.send(b'{"setupComplete": {}}')
+        await connection.wait_closed()
+
+    server_context, client_context = certificates
+    async with serve(answer, "localhost", 0, ssl=server_context) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        client = genai.Client(
+            api_key="fake-key",
+            http_options=types.HttpOptions(
+                base_url=f"https://localhost:{port}",
+                api_version="v1beta",
+                async_client_args={"ssl": client_context, "proxy": None},
+            ),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            async with client.aio.live.connect(
+                model="gemini-3.8-live", config=types.LiveConnectConfig(**config)
+            ):
+                pass
+        await client.aio.aclose()
+        client.close()
+    made = json.loads(received[0])["setup"]
+    assert isinstance(made, dict)
+    return made
+
+
+@pytest.mark.parametrize("number", range(len(CONFIGS)))
+async def test_our_setup_means_the_same_as_the_one_googles_sdk_sends(
+    number: int, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    config = CONFIGS[number]
+    ours = types.LiveConnectConfig(**config).model_dump(mode="json", by_alias=True, exclude_none=True)  # type: ignore[arg-type]
+    made = gemini.setup("gemini-3.8-live", ours)
+    assert tools_in_one_order(made) == tools_in_one_order(await sent_by_the_sdk(config, tls))
+
+
+def test_base64_of_either_alphabet_is_the_same_sound() -> None:
+    data = bytes(range(240, 256))
+    for text in (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+        assert gemini.pcm(gemini.InlineData("audio/pcm", text)) == data
+    with pytest.raises(ValueError):
+        gemini.pcm(gemini.InlineData("audio/pcm", "%%%"))

@@ -1,0 +1,333 @@
+"""The Gemini Live wire protocol: a thin view of what the model side says, and the bytes said to it. Pure.
+
+Sources: https://ai.google.dev/api/live, and google-genai 3.4.0, whose setup message for the same LiveConnectConfig
+means the same (tests/test_wire_gemini.py). Server messages are decoded into ServerMessage, which names only what
+the gateway looks at; unknown fields and messages are no error, since Google adds them without notice.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tornado_live.jsonvalue import Json
+from tornado_live.wire.models import live_model
+
+
+class _View(msgspec.Struct, rename="camel", gc=False):
+    pass
+
+
+class InlineData(_View):
+    """`data` is standard base64."""
+
+    mime_type: str | None = None
+    data: str | None = None
+
+
+class Part(_View):
+    text: str | None = None
+    thought: bool | None = None
+    inline_data: InlineData | None = None
+
+
+class ModelTurn(_View):
+    parts: list[Part] | None = None
+
+
+class Transcription(_View):
+    text: str | None = None
+    finished: bool | None = None
+
+
+class ServerContent(_View):
+    model_turn: ModelTurn | None = None
+    input_transcription: Transcription | None = None
+    output_transcription: Transcription | None = None
+    interrupted: bool | None = None
+    generation_complete: bool | None = None
+    turn_complete: bool | None = None
+
+
+class FunctionCall(_View):
+    name: str
+    id: str | None = None
+    args: dict[str, Any] | None = None
+
+
+class ToolCallMessage(_View):
+    function_calls: list[FunctionCall] | None = None
+
+
+class ToolCallCancellation(_View):
+    ids: list[str] | None = None
+
+
+class GoAway(_View):
+    """`time_left` is a duration such as `50s`."""
+
+    time_left: str | None = None
+
+
+class SessionResumptionUpdate(_View):
+    new_handle: str | None = None
+    resumable: bool | None = None
+
+
+class VoiceActivity(_View):
+    type: str | None = None
+
+
+class SetupComplete(_View):
+    session_id: str | None = None
+
+
+class ServerMessage(msgspec.Struct, rename="camel"):
+    """One message of the model side. `{}` and unknown messages are a ServerMessage with nothing set.
+
+    `args` and `usage_metadata` are JSON objects; msgspec cannot name a recursive type.
+    """
+
+    server_content: ServerContent | None = None
+    setup_complete: SetupComplete | None = None
+    tool_call: ToolCallMessage | None = None
+    tool_call_cancellation: ToolCallCancellation | None = None
+    usage_metadata: dict[str, Any] | None = None
+    go_away: GoAway | None = None
+    session_resumption_update: SessionResumptionUpdate | None = None
+    voice_activity: VoiceActivity | None = None
+
+
+_decoder = msgspec.json.Decoder(ServerMessage)
+_loose = msgspec.json.Decoder()
+_encoder = msgspec.json.Encoder()
+_SNAKE_KEY = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
+_NOTHING = ServerMessage()
+
+
+def decode(data: bytes) -> ServerMessage:
+    """One frame of the model side. Raises ValueError for what is not a JSON object of the known shape."""
+    try:
+        message = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if message == _NOTHING and _SNAKE_KEY.search(data):
+        # Google writes camelCase; gateways between us and it are known to write proto names.
+        try:
+            return msgspec.convert(camel(_loose.decode(data)), ServerMessage)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+    return message
+
+
+# Maps whose keys are the user's own, not the protocol's.
+_OPAQUE = frozenset(
+    {
+        "args",
+        "response",
+        "labels",
+        "headers",
+        "parametersJsonSchema",
+        "responseJsonSchema",
+        "properties",
+        "defs",
+        "default",
+        "example",
+    }
+)
+
+
+def camel(value: Json) -> Json:
+    """The same JSON with protocol keys in lowerCamel, as proto JSON takes both; the user's own keys stay."""
+    if isinstance(value, list):
+        return [camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    renamed: dict[str, Json] = {}
+    for key, item in value.items():
+        name = _camel_name(key)
+        if name == "properties" and isinstance(item, dict):
+            renamed[name] = {own: camel(schema) for own, schema in item.items()}
+        else:
+            renamed[name] = item if name in _OPAQUE else camel(item)
+    return renamed
+
+
+def _camel_name(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part[:1].upper() + part[1:] for part in rest) if rest and head else name
+
+
+# Fields of LiveConnectConfig that the wire keeps under setup.generationConfig (google-genai, _live_converters).
+_GENERATION = (
+    "responseModalities",
+    "temperature",
+    "topP",
+    "topK",
+    "maxOutputTokens",
+    "mediaResolution",
+    "seed",
+    "speechConfig",
+    "thinkingConfig",
+    "enableAffectiveDialog",
+    "translationConfig",
+)
+_SETUP = (
+    "tools",
+    "sessionResumption",
+    "inputAudioTranscription",
+    "outputAudioTranscription",
+    "realtimeInputConfig",
+    "contextWindowCompression",
+    "proactivity",
+    "historyConfig",
+    "avatarConfig",
+    "safetySettings",
+    "labels",
+)
+
+
+def setup(model: str, config: Mapping[str, Json]) -> dict[str, Json]:
+    """The `setup` of a LiveConnectConfig (camelCase JSON) as the Developer API takes it."""
+    generation = config.get("generationConfig")
+    nested: dict[str, Json] = dict(generation) if isinstance(generation, dict) else {}
+    nested.update((name, config[name]) for name in _GENERATION if config.get(name) is not None)
+    made: dict[str, Json] = {"model": model_path(model)}
+    if nested:
+        made["generationConfig"] = nested
+    instruction = config.get("systemInstruction")
+    if instruction is not None:
+        made["systemInstruction"] = content(instruction)
+    made.update((name, config[name]) for name in _SETUP if config.get(name) is not None)
+    tools = made.get("tools")
+    if isinstance(tools, list):
+        made["tools"] = merged_tools(tools)
+    return made
+
+
+def model_path(model: str) -> str:
+    """`gemini-3.8-live` is `models/gemini-3.8-live` on the wire; a full path stays."""
+    return model if "/" in model else f"models/{model}"
+
+
+def content(value: Json) -> Json:
+    """What LiveConnectConfig takes as an instruction (text, Part, parts, Content) as a Content."""
+    if isinstance(value, str):
+        return {"parts": [{"text": value}], "role": "user"}
+    if isinstance(value, list):
+        return {
+            "parts": [{"text": item} if isinstance(item, str) else item for item in value],
+            "role": "user",
+        }
+    if isinstance(value, dict) and "parts" not in value and "role" not in value:
+        return {"parts": [value], "role": "user"}
+    return value
+
+
+def merged_tools(tools: Sequence[Json], declarations: Sequence[Json] = ()) -> list[Json]:
+    """`tools` with every function declaration, and `declarations`, in one tool at the end."""
+    functions: list[Json] = []
+    others: list[Json] = []
+    for tool in tools:
+        if not isinstance(tool, dict):
+            others.append(tool)
+            continue
+        declared = tool.get("functionDeclarations")
+        if isinstance(declared, list):
+            functions.extend(declared)
+        rest = {key: value for key, value in tool.items() if key != "functionDeclarations"}
+        if rest:
+            others.append(rest)
+    functions.extend(declarations)
+    return [*others, {"functionDeclarations": functions}] if functions else others
+
+
+def conversation_setup(
+    model: str, config: Mapping[str, Json], declarations: Sequence[Mapping[str, Json]], *, seeded: bool
+) -> bytes:
+    """The first message of a conversation: the assistant's setup, with what the gateway needs added.
+
+    Transcription of both sides is on unless the configuration says how. `declarations` follow the
+    configuration's own tools, each with the behaviour that makes this model wait for its answer.
+    `seeded`: a `history` message follows, which the model only takes in.
+    """
+    made = setup(model, config)
+    made.setdefault("inputAudioTranscription", {})
+    generation = made.setdefault("generationConfig", {})
+    assert isinstance(generation, dict)
+    modalities = generation.setdefault("responseModalities", ["AUDIO"])
+    if modalities == ["AUDIO"]:
+        made.setdefault("outputAudioTranscription", {})
+    else:
+        generation.pop("speechConfig", None)
+    if declarations:
+        behavior = live_model(model).behavior
+        declared: list[Json] = [
+            {**one, "behavior": behavior} if behavior else dict(one) for one in declarations
+        ]
+        tools = made.get("tools")
+        made["tools"] = merged_tools(tools if isinstance(tools, list) else [], declared)
+    if seeded:
+        made["historyConfig"] = {"initialHistoryInClientContent": True}
+    return _encoder.encode({"setup": made})
+
+
+class _Blob(msgspec.Struct, rename="camel", gc=False):
+    data: str
+    mime_type: str
+
+
+class _AudioInput(msgspec.Struct, gc=False):
+    audio: _Blob
+
+
+class _RealtimeAudio(msgspec.Struct, rename="camel", gc=False):
+    realtime_input: _AudioInput
+
+
+_MIME = {rate: f"audio/pcm;rate={rate}" for rate in (8000, 16000, 24000, 44100, 48000)}
+
+
+def audio(data: str, rate: int) -> bytes:
+    """Microphone audio: `data` is standard base64 of PCM16 mono at `rate` Hz."""
+    mime_type = _MIME.get(rate) or f"audio/pcm;rate={rate}"
+    return _encoder.encode(_RealtimeAudio(_AudioInput(_Blob(data, mime_type))))
+
+
+def video(data: str, mime_type: str) -> bytes:
+    return _encoder.encode({"realtimeInput": {"video": {"data": data, "mimeType": mime_type}}})
+
+
+def typed(model: str, text: str) -> bytes:
+    """A whole typed user turn, in the message that this model takes at any time."""
+    if live_model(model).typed == "realtimeInput":
+        return _encoder.encode({"realtimeInput": {"text": text}})
+    return history([("user", text)])
+
+
+def history(turns: Iterable[tuple[str, str]]) -> bytes:
+    """Turns of (`user` or `model`, text), ended by turnComplete."""
+    contents = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
+    return _encoder.encode({"clientContent": {"turns": contents, "turnComplete": True}})
+
+
+ACTIVITY_START = b'{"realtimeInput":{"activityStart":{}}}'
+ACTIVITY_END = b'{"realtimeInput":{"activityEnd":{}}}'
+AUDIO_STREAM_END = b'{"realtimeInput":{"audioStreamEnd":true}}'
+
+
+def tool_response(call_id: str, name: str, response: Mapping[str, Json]) -> bytes:
+    answer = {"id": call_id, "name": name, "response": response}
+    return _encoder.encode({"toolResponse": {"functionResponses": [answer]}})
+
+
+def pcm(part: InlineData) -> bytes:
+    """The bytes of an inline part; both base64 alphabets. Raises ValueError."""
+    data = part.data or ""
+    if "-" in data or "_" in data:
+        return base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+    return base64.b64decode(data, validate=True)
