@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from tornado_live.jsonvalue import Json
+
+__all__ = ["Json", "ToolCode", "ToolError", "ToolResult"]
 
 
 class ToolCode(StrEnum):

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from builtin_context import context_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tornado_live.tools.builtin.knowledge import Passage, read_html, read_markdown, search, visible_text
+from tornado_live.tools.result import Json, ToolCode, ToolError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find(folder: Path, query: str, limit: int = 3, **options: Json) -> list[dict[str, str]]:
+    sources = {"handbook": {"kind": "documents", "paths": [str(folder)]}}
+    answer = search(query, context_for(search, sources, **options), limit)
+    assert isinstance(answer, dict)
+    passages = answer["passages"]
+    assert isinstance(passages, list)
+    assert answer["found"] == len(passages)
+    return passages  # type: ignore[return-value]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pets.md").write_text(
+        "# Pets\n\nAnimals at home.\n\n## Cats\n\nCats purr.\n\n## Dogs\n\nDogs bark.\n"
+    )
+    (tmp_path / "birds.html").write_text(
+        "<title>B</title><h1>Birds</h1><p>They sing.<h2>Parrots</h2><p>They talk."
+    )
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "fish.txt").write_text("A goldfish swims in circles.")
+    return tmp_path
+
+
+def test_an_answer_names_title_heading_and_file(folder: Path) -> None:
+    assert find(folder, "cats") == [
+        {"title": "Pets", "heading": "Cats", "file": f"{folder.name}/pets.md", "text": "Cats purr."}
+    ]
+    assert find(folder, "do parrots talk") == [
+        {"title": "Birds", "heading": "Parrots", "file": f"{folder.name}/birds.html", "text": "They talk."}
+    ]
+    assert find(folder, "goldfish")[0]["file"] == f"{folder.name}/notes/fish.txt"
+
+
+def test_words_are_found_in_their_other_forms_and_without_accents(folder: Path) -> None:
+    assert find(folder, "barking dog")[0]["heading"] == "Dogs"
+    (folder / "cafe.md").write_text("# Café\n\nCrème brûlée.\n")
+    assert find(folder, "creme brulee")[0]["title"] == "Café"
+
+
+def test_the_sample_articles_answer_the_original_question() -> None:
+    [first, *_] = find(ROOT / "knowledge", "information about AI")
+    assert first["file"] == "knowledge/artificial-intelligence.md"
+    assert first["text"].startswith("Artificial intelligence, AI for short, is")
+
+
+@pytest.mark.parametrize(
+    ("question", "heading"),
+    [
+        ("What is the return policy?", "What is the return policy?"),
+        ("when are you open on Saturday", "Opening hours"),
+        ("how does function calling work", "How does function calling work?"),
+        ("can I interrupt the assistant", "What is barge-in?"),
+        ("cast iron pan care", "How do I care for a cast iron pan?"),
+    ],
+)
+def test_the_sample_articles_answer_what_people_ask(question: str, heading: str) -> None:
+    assert heading in [passage.get("heading") for passage in find(ROOT / "knowledge", question)]
+
+
+def test_changed_new_and_deleted_files_are_seen_by_the_next_search(folder: Path) -> None:
+    assert find(folder, "hamster") == []
+    pets = folder / "pets.md"
+    pets.write_text("# Pets\n\nA hamster runs.\n")
+    os.utime(pets, ns=(1, 1))
+    assert find(folder, "hamster")[0]["text"] == "A hamster runs."
+    (folder / "new.txt").write_text("Another hamster.")
+    assert len(find(folder, "hamster")) == 2
+    pets.unlink()
+    assert [each["title"] for each in find(folder, "hamster")] == ["new"]
+
+
+def test_hidden_files_links_out_of_the_folder_and_other_kinds_are_passed_over(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "private.txt"
+    outside.write_text("walrus")
+    (folder / "link.txt").symlink_to(outside)
+    (folder / "linked").symlink_to(outside.parent)
+    (folder / ".hidden.txt").write_text("walrus")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "x.txt").write_text("walrus")
+    (folder / "data.json").write_text('"walrus"')
+    assert find(folder, "walrus") == []
+
+
+def test_the_limit_is_kept_within_the_operators(folder: Path) -> None:
+    for number in range(9):
+        (folder / f"{number}.txt").write_text("zebra")
+    assert len(find(folder, "zebra", 2)) == 2
+    assert len(find(folder, "zebra", 9)) == 5
+    assert len(find(folder, "zebra", 9, max_passages=7)) == 7
+
+
+def test_nothing_found_is_an_answer_and_nothing_asked_an_error(folder: Path) -> None:
+    assert find(folder, "qwertz") == []
+    with pytest.raises(ToolError) as caught:
+        find(folder, "?!")
+    assert caught.value.code is ToolCode.INVALID_ARGUMENTS
+    with pytest.raises(ToolError, match='no documents source "handbook"'):
+        search("x", context_for(search))
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_no_query_is_read_as_syntax(query: str) -> None:
+    try:
+        find(ROOT / "knowledge", query)
+    except ToolError as error:
+        assert error.code is ToolCode.INVALID_ARGUMENTS  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    "query",
+    ['"', "AND", "OR NOT", "NEAR(a b)", "title:ai", "ai*", "^ai", "a + b", "{title} : x", "a) OR (b", "--"],
+)
+def test_fts_syntax_is_only_words(query: str) -> None:
+    try:
+        find(ROOT / "knowledge", query)
+    except ToolError as error:
+        assert error.message == "There is no word to search for in the query."  # noqa: PT017 - as above
+
+
+def test_markdown_is_cut_at_its_headings_but_not_inside_code() -> None:
+    text = (
+        "---\nauthor: x\n---\n# Title #\nIntro\nwrapped.\n\n## A [link](http://x)\n"
+        "```sh\n# no heading\n```\n### Deep\n"
+        "- one\n- **two**\n## B\n<!-- hidden -->shown\n"
+    )
+    assert list(read_markdown(text, "file", 500)) == [
+        Passage("Title", "", "Intro wrapped."),
+        Passage("Title", "A link", "```sh\n# no heading\n```"),
+        Passage("Title", "A link > Deep", "- one\n- two"),
+        Passage("Title", "B", "shown"),
+    ]
+
+
+def test_a_long_section_is_cut_at_paragraphs_and_sentences() -> None:
+    sentence = "This sentence has some fifty characters, more or so. "
+    passages = list(read_markdown(f"# T\n\n{sentence * 20}\n\nLast paragraph.", "f", 300))
+    assert all(len(passage.text) <= 300 for passage in passages)
+    assert all(passage.text.endswith(".") for passage in passages)
+    assert (
+        " ".join(passage.text.replace("\n\n", " ") for passage in passages)
+        == f"{sentence * 20}Last paragraph."
+    )
+
+
+def test_html_gives_what_is_shown() -> None:
+    page = (
+        "<html><head><title>T</title><style>p{}</style></head><body>Before"
+        "<h1>Top &amp; more</h1><p>One <b>two</b></p>"
+        "<script>alert('no')</script><ul><li>three</li></ul><h2>Sub</h2>four</body>"
+    )
+    assert list(read_html(page, "f", 500)) == [
+        Passage("Top & more", "", "Before"),
+        Passage("Top & more", "", "One two\n\nthree"),
+        Passage("Top & more", "Sub", "four"),
+    ]
+    assert visible_text("<p>a</p><script>b</script>") == "a"

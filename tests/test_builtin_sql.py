@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import hashlib
+import resource
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from builtin_context import context_for, sql_source
+
+from tornado_live.tools.builtin import sql
+from tornado_live.tools.result import Json, ToolCode, ToolError
+
+SECRET = "canary-4711"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"""
+            CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT, country TEXT, password TEXT);
+            INSERT INTO users VALUES (1, 'Ada', 'UK', '{SECRET}'), (2, 'Grace', 'US', '{SECRET}');
+            CREATE TABLE orders (id INTEGER PRIMARY KEY, user_id INTEGER, total REAL, ordered_on TEXT);
+            INSERT INTO orders VALUES (1, 1, 0.1, '2026-01-01'), (2, 1, 0.2, '2026-01-02');
+            CREATE TABLE secrets (word TEXT);
+            INSERT INTO secrets VALUES ('{SECRET}');
+            CREATE VIEW peek AS SELECT word FROM secrets;
+            """
+        )
+    return path
+
+
+def run(database: Path, query: str, **options: Json) -> Json:
+    settings = {"tables": ["users", "orders"], "hide_columns": ["users.password"], **options}
+    return sql.query(query, context_for(sql.query, sql_source(database), **settings))
+
+
+def refused(database: Path, query: str, **options: Json) -> ToolError:
+    with pytest.raises(ToolError) as caught:
+        run(database, query, **options)
+    return caught.value
+
+
+def test_a_select_answers_with_one_object_per_row(database: Path) -> None:
+    assert run(database, "SELECT id, name FROM users ORDER BY id;") == {
+        "row_count": 2,
+        "rows": [{"id": 1, "name": "Ada"}, {"id": 2, "name": "Grace"}],
+    }
+
+
+def test_sums_are_free_of_binary_dust_and_names_of_columns_stay_distinct(database: Path) -> None:
+    assert run(database, "SELECT sum(total) AS total FROM orders") == {
+        "row_count": 1,
+        "rows": [{"total": 0.3}],
+    }
+    query = (
+        "SELECT users.id, orders.id FROM users JOIN orders ON orders.user_id = users.id ORDER BY 2 LIMIT 1"
+    )
+    assert run(database, query) == {"row_count": 1, "rows": [{"id": 1, "id_2": 1}]}
+
+
+def test_common_sql_of_models_is_let_through(database: Path) -> None:
+    for query in (
+        "WITH big AS (SELECT * FROM orders WHERE total > 0.1) SELECT count(*) FROM big",
+        "SELECT strftime('%Y-%m', ordered_on) AS month, round(sum(total), 2) FROM orders GROUP BY 1 ORDER BY 1",
+        "SELECT name, rank() OVER (ORDER BY id) FROM users WHERE name LIKE 'a%' OR lower(name) GLOB 'g*'",
+        "SELECT CASE WHEN total > 1 THEN 'high' ELSE 'low' END, avg(total) FROM orders GROUP BY 1",
+        "SELECT id FROM users UNION SELECT id FROM orders EXCEPT SELECT 2",
+        "SELECT name FROM users u WHERE EXISTS (SELECT 1 FROM orders o WHERE o.user_id = u.id)",
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 5) SELECT sum(x) FROM n",
+        "SELECT date('now', '-7 days') < date('now') AS yes",
+        "SELECT count(*) FROM main.users",
+        "VALUES (1)",
+    ):
+        assert isinstance(run(database, query), dict), query
+
+
+@pytest.mark.proves("T57")
+@pytest.mark.proves("T59")
+def test_nothing_is_written_and_nothing_unlisted_is_read(database: Path) -> None:
+    folder = database.parent
+    attempts = [
+        "DELETE FROM users",
+        "UPDATE users SET name = 'x'",
+        "INSERT INTO users (name) VALUES ('x')",
+        "REPLACE INTO users (id) VALUES (1)",
+        "DROP TABLE users",
+        "CREATE TABLE t (x)",
+        "CREATE TEMP TABLE t (x)",
+        "CREATE TEMP VIEW v AS SELECT * FROM secrets",
+        "CREATE TRIGGER t AFTER INSERT ON users BEGIN DELETE FROM users; END",
+        "CREATE VIRTUAL TABLE f USING fts5(x)",
+        "ALTER TABLE users ADD COLUMN x",
+        "REINDEX",
+        "ANALYZE",
+        "VACUUM",
+        f"VACUUM INTO '{folder}/copy.db'",
+        f"ATTACH '{folder}/other.db' AS other",
+        f"ATTACH DATABASE 'file:{folder}/other.db?mode=rwc' AS other",
+        "DETACH main",
+        "PRAGMA query_only = 0",
+        "PRAGMA writable_schema = 1",
+        "PRAGMA table_info(secrets)",
+        "PRAGMA database_list",
+        "BEGIN",
+        "COMMIT",
+        "SAVEPOINT s",
+        "SELECT * FROM secrets",
+        "SELECT count(*) FROM secrets",
+        "SELECT 1 FROM secrets",
+        "SELECT * FROM main.secrets",
+        'SELECT * FROM "SECRETS"',
+        "SELECT * FROM peek",
+        "SELECT count(*) FROM peek",
+        "WITH users AS (SELECT word FROM secrets) SELECT * FROM users",
+        "WITH secrets AS (SELECT * FROM main.secrets) SELECT count(*) FROM secrets",
+        "SELECT name FROM users UNION ALL SELECT word FROM secrets",
+        "SELECT (SELECT word FROM secrets)",
+        "SELECT name FROM users WHERE EXISTS (SELECT 1 FROM secrets WHERE word LIKE 'c%')",
+        "SELECT name FROM users ORDER BY (SELECT word FROM secrets)",
+        "SELECT * FROM users",
+        "SELECT password FROM users",
+        "SELECT u.PASSWORD FROM users AS u",
+        "SELECT name FROM users WHERE password LIKE 'c%'",
+        "SELECT name FROM users ORDER BY password",
+        "SELECT max(password) FROM users",
+        "SELECT a.name FROM users a NATURAL JOIN users b",
+        "SELECT name FROM users JOIN (SELECT password FROM users) USING (password)",
+        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) NATURAL JOIN secrets",
+        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) JOIN secrets USING (word)",
+        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) JOIN users ON ?1natural JOIN secrets",
+        f"SELECT name FROM users JOIN (SELECT '{SECRET}' AS password)\nuSiNg/**/(password)",
+        "SELECT sql FROM sqlite_master",
+        "SELECT count(*) FROM sqlite_schema",
+        "SELECT * FROM sqlite_temp_master",
+        "SELECT * FROM pragma_table_info('secrets')",
+        "SELECT count(*) FROM pragma_table_list",
+        "SELECT * FROM dbstat",
+        "SELECT * FROM sqlite_stmt",
+        "SELECT * FROM json_each('[1]')",
+        "SELECT load_extension('x')",
+        "SELECT sqlite_version()",
+        "SELECT sqlite_compileoption_get(1)",
+        "SELECT randomblob(10)",
+        "SELECT zeroblob(10)",
+        "SELECT printf('%d', 1)",
+        "SELECT fts3_tokenizer('simple')",
+        "EXPLAIN DELETE FROM users",
+        "EXPLAIN SELECT * FROM secrets",
+        "SELECT 1; DELETE FROM users",
+        "SELECT 1; SELECT 2",
+        "DELETE FROM users RETURNING name",
+        "/* hi */ DELETE /* there */ FROM users -- bye",
+        "",
+        ";",
+        "-- nothing",
+        "SELECT '\x00'",
+        "SELECT '\ud800'",
+        "nonsense",
+        "SELECT",
+        "SELECT ((((((((((",
+        "SELECT 'open",
+    ]
+    before = hashlib.sha256(database.read_bytes()).digest()
+    for attempt in attempts:
+        error = refused(database, attempt)
+        assert error.code in (ToolCode.NOT_ALLOWED, ToolCode.INVALID_ARGUMENTS), attempt
+        assert SECRET not in error.message + error.hint, attempt
+        assert "password" not in error.hint, attempt
+    assert hashlib.sha256(database.read_bytes()).digest() == before
+    assert [each.name for each in folder.iterdir()] == ["own.db"]
+
+
+@pytest.mark.proves("T58")
+def test_a_heavy_query_ends_at_its_deadline_and_makes_no_giant_values(database: Path) -> None:
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for query in (
+        f"{endless} SELECT max(x) FROM n",
+        f"{endless} SELECT count(*) FROM n a, n b",
+        f"{endless} SELECT x FROM n ORDER BY x DESC",
+    ):
+        assert refused(database, query, seconds=0.2).code is ToolCode.TIMEOUT, query
+    # One call compares 49,000 letters with 98,000: the clock must be looked at between few of them.
+    letters = f"replace(hex(char({', '.join('1' * 10)})), '01', '{'a' * 4_900}')"
+    slow_calls = (
+        f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 5000), "
+        f"s AS MATERIALIZED (SELECT {letters} AS t) SELECT sum(instr(t || t, t || x)) FROM n, s"
+    )
+    started = time.monotonic()
+    assert refused(database, slow_calls, seconds=0.2).code is ToolCode.TIMEOUT
+    assert time.monotonic() - started < 4
+    doubling = "'" + "x" * 9_000 + "'"
+    for _ in range(6):
+        doubling = f"hex({doubling})"
+    assert refused(database, f"SELECT {doubling}").code is ToolCode.TOO_LARGE
+    grown = f"{endless} SELECT group_concat(hex(x)) FROM (SELECT x FROM n LIMIT 200000)"
+    assert refused(database, grown).code is ToolCode.TOO_LARGE
+    assert refused(database, "SELECT " + "1 + " * 20_000 + "1").code is ToolCode.TOO_LARGE
+    assert refused(database, "SELECT " + "(" * 500 + "1" + ")" * 500).code is ToolCode.INVALID_ARGUMENTS
+    kib = 1 if sys.platform != "darwin" else 1024
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / kib < 50 * 1024
+
+
+def test_too_many_rows_or_bytes_are_cut_with_a_note(database: Path) -> None:
+    many = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 100) SELECT x FROM n"
+    answer = run(database, many, max_rows=3)
+    assert answer == {
+        "row_count": 3,
+        "rows": [{"x": 1}, {"x": 2}, {"x": 3}],
+        "note": "Only the first 3 rows; there are more.",
+    }
+    assert "note" not in run(database, many, max_rows=100)  # type: ignore[operator]
+    wide = run(database, f"SELECT x, '{'y' * 100}' AS y FROM ({many})", max_rows=100, max_bytes=1_000)
+    assert isinstance(wide, dict)
+    assert 5 <= int(str(wide["row_count"])) <= 10
+
+
+def test_errors_tell_a_model_how_to_go_on(database: Path) -> None:
+    error = refused(database, "SELECT nam FROM users")
+    assert error.message == "SQL error: no such column: nam."
+    assert (
+        error.hint == "columns of users: id, name, country; columns of orders: id, user_id, total, ordered_on"
+    )
+    error = refused(database, "SELECT * FROM user")
+    assert error.message == "SQL error: no such table: user."
+    assert error.hint == 'Tables that may be read: users, orders - did you mean "users"?'
+    assert refused(database, "SELECT year(ordered_on) FROM orders").hint.startswith(
+        "Write it in SQLite's own"
+    )
+    assert refused(database, "DELETE FROM users").message == "Only reading is allowed: one SELECT."
+    assert refused(database, "SELECT 1; SELECT 2").hint == "Send one SELECT at a time."
+
+
+def test_a_statement_of_the_operators_binds_its_arguments_and_takes_missing_ones_as_null(
+    database: Path,
+) -> None:
+    context = context_for(
+        sql.statement,
+        sql_source(database),
+        sql="SELECT name FROM users WHERE country = :country AND (:name IS NULL OR name = :name)",
+    )
+    assert sql.statement(context=context, country="UK") == {"row_count": 1, "rows": [{"name": "Ada"}]}
+    assert sql.statement(context=context, country="UK", name="Grace") == {"row_count": 0, "rows": []}
+    quoted = sql.statement(context=context, country="x' OR '1'='1")
+    assert quoted == {"row_count": 0, "rows": []}
+
+
+def test_blobs_long_texts_and_broken_utf8_are_made_presentable(database: Path) -> None:
+    query = "SELECT x'00ff' AS blob, CAST(x'41ff' AS TEXT) AS text, 9e999 AS huge, NULL AS absent"
+    assert run(database, query) == {
+        "row_count": 1,
+        "rows": [{"blob": "(2 bytes)", "text": "A\ufffd", "huge": None, "absent": None}],
+    }
+
+
+def test_the_description_names_tables_and_columns_but_values_only_where_the_operator_says_so(
+    database: Path,
+) -> None:
+    options = {"tables": ["users", "orders"], "hide_columns": ["users.password"]}
+    sources = sql_source(database)
+    plain = sql.describe_schema(context_for(sql.query, sources, **options).options, sources)
+    assert "- users: id INTEGER; name TEXT; country TEXT\n" in plain
+    assert "password" not in plain
+    assert "secrets" not in plain
+    assert "Ada" not in plain
+    told = sql.describe_schema(
+        context_for(sql.query, sources, **options, describe_values=True).options, sources
+    )
+    assert "ordered_on TEXT (YYYY-MM-DD)" in told
+    assert "Ada" not in told
+    silent = context_for(sql.query, sources, **options, describe_schema=False)
+    assert sql.describe_schema(silent.options, sources) == ""
+
+
+def test_the_sample_shop_is_described_without_being_made_and_made_by_the_first_query(tmp_path: Path) -> None:
+    sources = sql_source(tmp_path / "data" / "shop.db")
+    context = context_for(sql.query, sources, sample="shop", tables=["users"], describe_values=True)
+    assert "- users: id INTEGER; name TEXT; email TEXT" in sql.describe_schema(context.options, sources)
+    assert list(tmp_path.iterdir()) == []
+    answer = sql.query("SELECT count(*) > 100 AS enough FROM users", context)
+    assert answer == {"row_count": 1, "rows": [{"enough": 1}]}
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["shop.db"]
+
+
+def test_mistakes_of_the_operator_are_named(database: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.db"
+    error = refused(missing, "SELECT 1")
+    assert error.code is ToolCode.UNREACHABLE
+    assert str(missing) not in error.message + error.hint
+    assert not missing.exists()
+    assert "lacks: usr" in refused(database, "SELECT 1", tables=["usr"]).message
+    assert 'no sql source "other"; it has: shop' in refused(database, "SELECT 1", source="other").message
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"this is no database at all" * 100)
+    assert refused(broken, "SELECT 1").code is ToolCode.UNREACHABLE
+    server = {"shop": {"kind": "sql", "url": "postgresql://me:secret@host/db"}}
+    with pytest.raises(ToolError, match="not a SQLite file") as caught:
+        sql.query("SELECT 1", context_for(sql.query, server))
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from builtin_context import context_for
+from builtin_services import Services, services
+from jsonschema import ValidationError
+
+from tornado_live.tools.builtin import web
+from tornado_live.tools.context import ToolContext
+from tornado_live.tools.result import Json, ToolCode, ToolError
+
+
+@asynccontextmanager
+async def asking(**options: Json) -> AsyncIterator[tuple[ToolContext, Services]]:
+    async with services() as service, httpx.AsyncClient(trust_env=False) as http:
+        settings: dict[str, Json] = {"allow_hosts": [service.url], **options}
+        yield context_for(web.request, http=http, **settings), service
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("json", {"http_status": 200, "data": {"rates": {"USD": 1.17}}}),
+        ("problem", {"http_status": 200, "data": {"title": "x"}}),
+        ("text", {"http_status": 200, "text": "plain words"}),
+        ("page", {"http_status": 200, "text": "shown"}),
+    ],
+)
+async def test_json_text_and_pages_are_answered(name: str, answer: Json) -> None:
+    async with asking() as (context, service):
+        assert await web.request(f"{service.url}/any/{name}", context) == answer
+
+
+async def test_a_long_text_is_cut_with_a_note() -> None:
+    async with asking(max_chars=100) as (context, service):
+        assert await web.request(f"{service.url}/any/long", context) == {
+            "http_status": 200,
+            "text": "x" * 100,
+            "note": "Only the first 100 of 5000 characters.",
+        }
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        ("broken", ToolCode.BAD_ANSWER, "broken JSON"),
+        ("nan", ToolCode.BAD_ANSWER, "broken JSON"),
+        ("image", ToolCode.BAD_ANSWER, "neither JSON nor text"),
+        ("moved", ToolCode.HTTP_ERROR, "redirect"),
+        ("missing", ToolCode.HTTP_ERROR, "status 404"),
+    ],
+)
+async def test_other_answers_are_errors_that_can_be_told(name: str, code: ToolCode, message: str) -> None:
+    async with asking() as (context, service):
+        with pytest.raises(ToolError, match=message) as caught:
+            await web.request(f"{service.url}/any/{name}", context)
+        assert caught.value.code is code
+        assert service.url not in caught.value.message + caught.value.hint
+        assert len(service.asked) == 1
+
+
+async def test_a_listed_host_with_the_wrong_scheme_is_told_the_right_one() -> None:
+    async with asking(allow_hosts=["api.example.com", "http://*.local.example"]) as (context, service):
+        for url, right in (("http://api.example.com/x", "https"), ("https://a.local.example/x", "http")):
+            with pytest.raises(ToolError) as caught:
+                await web.request(url, context)
+            assert caught.value.code is ToolCode.NOT_ALLOWED
+            assert caught.value.message == f"That host may only be asked with {right}."
+            assert caught.value.hint == f"The address starts with {right}://."
+        with pytest.raises(ToolError, match="That host may not be asked"):
+            await web.request("http://other.example.com/x", context)
+        assert service.asked == []
+
+
+@pytest.mark.proves("T51")
+@pytest.mark.proves("T52")
+async def test_nothing_but_listed_hosts_is_asked() -> None:
+    async with asking() as (context, service):
+        port = service.url.rpartition(":")[2]
+        for url in (
+            "",
+            "json",
+            "/any/json",
+            "//127.0.0.1/any/json",
+            "ftp://127.0.0.1/x",
+            "file:///etc/passwd",
+            "data:text/plain,x",
+            "javascript:alert(1)",
+            "https://",
+            "http://",
+            "https://example.com/",
+            f"https://127.0.0.1:{port}/any/json",
+            "http://127.0.0.1/any/json",
+            f"http://localhost:{port}/any/json",
+            f"http://127.1:{port}/any/json",
+            f"http://2130706433:{port}/any/json",
+            f"http://0x7f000001:{port}/any/json",
+            f"http://0177.0.0.1:{port}/any/json",
+            f"http://127.0.0.1.:{port}/any/json",
+            f"http://[::1]:{port}/any/json",
+            f"http://[::ffff:127.0.0.1]:{port}/any/json",
+            f"http://user@127.0.0.1:{port}/any/json",
+            f"http://user:word@127.0.0.1:{port}/any/json",
+            f"http://127.0.0.1:{port}@example.com/any/json",
+            f"http://example.com#@127.0.0.1:{port}/any/json",
+            f"http://example.com\\@127.0.0.1:{port}/any/json",
+            f"http://127.0.0.1:{port}\\@example.com/",
+            f"http://127.0.0.1:{port} .example.com/",
+            f"http://127.0.0.1:{port}\t/any/json",
+            f"http://127.0.0.1:{port}/any/json\r\nX: y",
+            f"http://127.0.0.1.example.com:{port}/any/json",
+            f"http://127.0.0.1:{int(port) + 1}/any/json",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1:port/",
+            "http://[::1/",
+            f"{service.url}/any/json?{'x' * 2_000}",
+            "http://\udcff/",
+        ):
+            with pytest.raises(ToolError) as caught:
+                await web.request(url, context)
+            assert caught.value.code in (ToolCode.NOT_ALLOWED, ToolCode.INVALID_ARGUMENTS), url
+        assert service.asked == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "url", "allowed"),
+    [
+        ("api.example.com", "https://api.example.com/x", True),
+        ("api.example.com", "https://API.EXAMPLE.COM:443/x", True),
+        ("api.example.com", "http://api.example.com/x", False),
+        ("api.example.com", "https://api.example.com:8443/x", False),
+        ("api.example.com", "https://example.com/x", False),
+        ("api.example.com", "https://evil-api.example.com/x", False),
+        ("api.example.com", "https://api.example.com.evil.com/x", False),
+        ("*.example.com", "https://a.example.com/x", True),
+        ("*.example.com", "https://a.b.example.com/x", True),
+        ("*.example.com", "https://example.com/x", False),
+        ("*.example.com", "https://notexample.com/x", False),
+        ("http://example.com", "http://example.com/x", True),
+        ("http://example.com", "https://example.com/x", False),
+        ("example.com:8443", "https://example.com:8443/x", True),
+        ("EXAMPLE.com", "https://example.com/x", True),
+    ],
+)
+def test_a_listed_host_stands_for_its_scheme_and_port_too(entry: str, url: str, allowed: bool) -> None:
+    assert web.AllowedHost.parse(entry).matches(httpx.URL(url)) is allowed
+
+
+@pytest.mark.parametrize(
+    "entry", ["*", "https://", "*.*.com", "a b", "example.com/path", "me@example.com", "ftp://x"]
+)
+def test_an_entry_that_is_no_host_is_refused_at_load(entry: str) -> None:
+    with pytest.raises(ValidationError):
+        context_for(web.request, allow_hosts=[entry])

@@ -1,0 +1,645 @@
+"""tools.yaml: what is taken, and how each mistake is told."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tornado_live.errors import ConfigError
+from tornado_live.tools.catalog import ToolCatalog, file_schema, load_catalog
+from tornado_live.tools.result import Json, ToolCode
+from tornado_live.yamlfile import parse_yaml, walk
+
+WEATHER = """
+version: 1
+sources:
+  meteo: {http: {base_url: "https://api.example.com/v1/", headers: {Accept: application/json}}}
+  shop: {sql: {url: "sqlite:///data/shop.db"}}
+tools:
+  get_weather:
+    description: Weather of a place.
+    parameters:
+      type: object
+      properties:
+        place: {type: string}
+        days: {type: integer, minimum: 1}
+      required: [place]
+    http:
+      source: meteo
+      path: /forecast/{place}
+      query: {days: "{days}", units: metric}
+    timeout: 250ms
+    result: {select: "{c: temperature}", empty: Nothing known., max_bytes: 1024}
+    mock: {c: 21}
+"""
+
+
+def load(
+    home: Path,
+    text: str,
+    environment: Mapping[str, str] | None = None,
+    prefixes: Sequence[str] = ("tornado_live.tools.builtin",),
+) -> ToolCatalog:
+    path = home / "tools.yaml"
+    path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
+    return load_catalog(
+        path, home=home, data_dir=home / "var", environment=environment or {}, handler_prefixes=prefixes
+    )
+
+
+def mistakes(home: Path, text: str, **more: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(home, text, **more)  # type: ignore[arg-type]
+    return [str(problem) for problem in caught.value.problems]
+
+
+def one_tool(
+    body: str, parameters: str = "{type: object, properties: {q: {type: string}}, required: [q]}"
+) -> str:
+    head = f"version: 1\ntools:\n  find:\n    description: Finds.\n    parameters: {parameters}\n"
+    return head + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n"
+
+
+def handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str) -> str:
+    """A module of an operator's own, importable for this test."""
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(code), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+def test_a_tool_is_read_with_its_source_limits_and_declaration(tmp_path: Path) -> None:
+    catalog = load(tmp_path, WEATHER)
+    tool = catalog.tools["get_weather"]
+    assert tool.endpoint is not None
+    assert (tool.endpoint.method, tool.endpoint.base, tool.endpoint.path) == (
+        "GET",
+        "https://api.example.com",
+        "/v1/forecast/{place}",
+    )
+    assert dict(tool.endpoint.headers) == {"Accept": "application/json"}
+    assert (tool.timeout_s, tool.result.max_bytes, tool.result.empty) == (0.25, 1024, "Nothing known.")
+    assert catalog.declarations() == [
+        {
+            "name": "get_weather",
+            "description": "Weather of a place.",
+            "parameters": {
+                "type": "OBJECT",
+                "properties": {"place": {"type": "STRING"}, "days": {"type": "INTEGER", "minimum": 1}},
+                "required": ["place"],
+            },
+        }
+    ]
+    assert catalog.listing(["get_weather"])[0]["behaviour"] == "blocking"
+    assert catalog.listing([]) == catalog.declarations(["nothing"]) == []
+
+
+def test_the_listing_holds_no_url_header_or_sql(tmp_path: Path) -> None:
+    assert "example.com" not in str(load(tmp_path, WEATHER).listing())
+
+
+def test_relative_files_of_sources_lie_under_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    catalog = load(
+        tmp_path,
+        """
+        version: 1
+        sources:
+          a: {sql: {url: "sqlite:///data/shop.db"}}
+          b: {sql: {url: "sqlite:////srv/shop.db"}}
+          c: {sql: {url: "sqlite:///${DATA_DIR:-data}/shop.db"}}
+          d: {sql: {url: "postgresql://u:p@host/db"}}
+          e: {documents: {paths: [notes/, /srv/docs]}}
+        tools: {}
+        """,
+    )
+    assert {name: source.get("url", source.get("paths")) for name, source in catalog.sources.items()} == {
+        "a": f"sqlite:///{tmp_path}/data/shop.db",
+        "b": "sqlite:////srv/shop.db",
+        "c": f"sqlite:///{tmp_path}/var/shop.db",
+        "d": "postgresql://u:p@host/db",
+        "e": [f"{tmp_path}/notes", "/srv/docs"],
+    }
+
+
+def test_the_environment_fills_values_once_and_its_secrets_are_known(tmp_path: Path) -> None:
+    text = """
+    version: 1
+    sources:
+      crm: {http: {base_url: "${CRM_URL:-https://crm.example.com}", headers: {X-Token: "Bearer ${CRM}"}}}
+    tools:
+      find:
+        description: Finds.
+        parameters: {}
+        timeout: ${WAIT:-2s}
+        http: {source: crm, path: /all, query: {by: "${EMPTY:-name}"}}
+    """
+    catalog = load(tmp_path, text, {"CRM": "$HOME-canary", "EMPTY": "", "HOME": "/root"})
+    endpoint = catalog.tools["find"].endpoint
+    assert endpoint is not None
+    assert endpoint.base == "https://crm.example.com"
+    assert endpoint.headers["X-Token"] == "Bearer $HOME-canary"
+    assert endpoint.query["by"] == "name"
+    assert catalog.tools["find"].timeout_s == 2.0
+    assert catalog.secrets == ("$HOME-canary",)
+    assert "canary" not in repr(catalog.secrets[:0]) + str(catalog.listing())
+
+
+@pytest.mark.proves("T47")
+def test_a_mistake_never_shows_what_the_environment_holds(tmp_path: Path) -> None:
+    text = one_tool('http: {url: "${URL}", query: {q: "{q}"}}\ntimeout: ${URL}\n')
+    found = mistakes(tmp_path, text, environment={"URL": "canary-value"})
+    assert found == [
+        'tools.yaml:6: find.http.url: "${URL}": is not an address such as https://example.com/api',
+        'tools.yaml:7: find.timeout: "${URL}" is not a time; write 250ms, 10s, 5m or 2h',
+    ]
+
+
+def test_all_mistakes_of_a_file_are_told_together_in_file_order(tmp_path: Path) -> None:
+    text = """
+    version: 2
+    source: {}
+    sources:
+      wiki: {http: {base_url: "ftp://example.com"}}
+      both: {http: {base_url: "https://example.com"}, sql: {url: "x"}}
+    tools:
+      get_weather:
+        description: Weather.
+        parameters: {type: object, properties: {city: {type: string}}, required: [city]}
+        http:
+          url: https://example.com/{town}
+          method: "FETCH"
+          cache: 5m
+        retries: 3
+      look:
+        parameters: {type: object}
+        python: os:system
+      both:
+        description: x
+        parameters: {type: object}
+        python: os:path
+        http: {url: "https://example.com"}
+      1st:
+        description: x
+        parameters: {type: object}
+        http: {url: "https://example.com"}
+      wide:
+        description: 12
+        parameters: {type: object}
+        http: {source: nowhere}
+        cache: 5m
+    """
+    assert mistakes(tmp_path, text) == [
+        "tools.yaml:1: version: 2 must be 1",
+        'tools.yaml:2: source: is not a key - did you mean "sources"?',
+        'tools.yaml:4: sources.wiki.http.base_url: "ftp://example.com": is not an address such as '
+        "https://example.com/api",
+        "tools.yaml:5: sources.both: needs exactly one of http, sql and documents",
+        'tools.yaml:12: get_weather.http.method: "FETCH" is not one of GET, POST, PUT, PATCH, DELETE',
+        "tools.yaml:13: get_weather.http.cache: is not a key of http; known: headers, method, path, query, "
+        "source, url",
+        "tools.yaml:14: get_weather.retries: is not a key of tool; known: description, http, mock, options, "
+        "parameters, python, result, timeout",
+        "tools.yaml:15: look: needs description: when and for what the model should call this",
+        'tools.yaml:17: look.python: "os:system" is outside the allowed packages (tornado_live.tools.builtin); '
+        "see handler_prefixes",
+        "tools.yaml:18: both: has both python and http; remove one",
+        'tools.yaml:21: both.python: "os:path" is outside the allowed packages (tornado_live.tools.builtin); '
+        "see handler_prefixes",
+        "tools.yaml:23: 1st: a name is a letter or _, then letters, digits, _ and -, at most 63",
+        "tools.yaml:28: wide.description: 12 must be a text (put it in quotes)",
+        'tools.yaml:30: wide.http.source: "nowhere" is not among the sources; known: both, wiki',
+        "tools.yaml:31: wide.cache: is not known yet; remove it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "parameters", "expected"),
+    [
+        ("http: {}", None, "find.http: needs source and path, or url"),
+        ("timeout: 10s", None, "find: needs one of python and http"),
+        ("http: {url: 'https://a.b', path: /x}", None, "find.http: path needs source"),
+        ("http: {url: 'https://a.b/{q}'}\noptions: {}", None, "find: options need python"),
+        (
+            "http: {url: 'https://a.b/{q}'}\ntimeout: 10",
+            None,
+            "find.timeout: 10 must be a text (put it in quotes)",
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}\ntimeout: 0s",
+            None,
+            'find.timeout: "0s" is out of range; write more than 0s and at most 10m',
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}\nresult: {select: 'a['}",
+            None,
+            'find.result.select: "a[" is not JMESPath: ',
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}\nresult: {max_bytes: 5}",
+            None,
+            "find.result.max_bytes: 5 must be at least 256",
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}\nresult: {max_items: 5}",
+            None,
+            "max_items: is not known yet",
+        ),
+        ("http: {url: 'https://a.b/{p}'}", None, "find.http.url: {p} is not among the parameters; known: q"),
+        (
+            "http: {url: 'https://a.b/x-{q}'}",
+            None,
+            'find.http.url: "https://a.b/x-{q}": {parameter} must be a whole segment',
+        ),
+        (
+            "http: {url: 'https://{q}.b/'}",
+            None,
+            'find.http.url: "https://{q}.b/": the host is fixed; {parameter} may stand in the path only',
+        ),
+        (
+            "http: {url: 'https://a:b@c.d/{q}'}",
+            None,
+            "no user name or password in an address; write a header",
+        ),
+        ("http: {url: 'https://a.b/?q={q}'}", None, "no ? and no # in an address; write query: instead"),
+        ("http: {url: 'https://a.b/%2e./{q}'}", None, 'the segments "." and ".." are not allowed'),
+        (
+            "http: {url: 'https://a.b/{q}', headers: {Host: x}}",
+            None,
+            "find.http.headers.Host: is set by the client itself; remove it",
+        ),
+        (
+            'http: {url: "https://a.b/{q}", headers: {X: "a\\nb"}}',
+            None,
+            "find.http.headers.X: holds a line break or control character",
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}",
+            "{type: object, properties: {q: {type: string}}}",
+            "find.http.url: {q} is part of the path; add q to required",
+        ),
+        (
+            "http: {url: 'https://a.b/'}",
+            None,
+            "find.parameters.properties.q: is used nowhere in http; write {q} in path, query or headers",
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}",
+            "{type: object, properties: {q: {type: strnig}}, required: [q]}",
+            'find.parameters.properties.q.type: "strnig" is not a type of JSON Schema - did you mean "string"?',
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}",
+            "{type: object, properties: {q: {type: string, minLength: -1}}, required: [q]}",
+            "find.parameters.properties.q.minLength: -1 is not JSON Schema: must be at least 0",
+        ),
+        ("http: {url: 'https://a.b/'}", "{type: string}", "find.parameters: needs type: object"),
+        (
+            "http: {url: 'https://a.b/{q}'}",
+            "{type: object, properties: {q: {$ref: 'https://x.y/z'}}, required: [q]}",
+            'find.parameters.properties.q.$ref: $ref "https://x.y/z" leaves the file; write it into $defs',
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}",
+            "{type: object, properties: {q: {type: string}}, required: [q, r]}",
+            'find.parameters.required: "r" is required but is not among the properties',
+        ),
+        (
+            "http: {source: shop, path: '/{q}'}",
+            None,
+            'find.http.source: "shop" is not among the sources',
+        ),
+        ("http: {url: 'https://a.b/${'}", None, "find.http.url: after ${ comes a name"),
+        (
+            "http: {url: 'https://a.b/${TOKN}/{q}'}",
+            None,
+            "TOKN is not set; set it in the environment",
+        ),
+        (
+            "http: {url: 'https://a.b/{q}', query: {a: '${BRACED}'}}",
+            None,
+            "what BRACED holds looks like a {parameter}",
+        ),
+        ("http: {url: 'https://a.b/{q}'}\nmock: '${TOKN}'", None, "find.mock: ${…} is not filled in here"),
+    ],
+)
+def test_a_mistake_names_its_path_and_says_what_to_write(
+    tmp_path: Path, body: str, parameters: str | None, expected: str
+) -> None:
+    text = one_tool(body) if parameters is None else one_tool(body, parameters)
+    [found] = mistakes(tmp_path, text, environment={"BRACED": "canary{q}"})
+    assert found.startswith("tools.yaml:")
+    assert "canary" not in found
+    assert expected in found
+
+
+def test_what_is_missing_at_the_top_is_told_with_what_to_write(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "tools: {}\n") == [
+        'tools.yaml:1: version is missing - write "version: 1" at the top'
+    ]
+    assert mistakes(tmp_path, "version: 1\n") == [
+        'tools.yaml:1: tools is missing - write "tools:" and the tools below it'
+    ]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "10.1.2.3", "192.168.0.9", "[::1]", "localhost:8000"])
+def test_a_url_with_a_private_address_is_told_before_a_call_refuses_it(tmp_path: Path, host: str) -> None:
+    [found] = mistakes(tmp_path, one_tool(f"http: {{url: 'http://{host}/{{q}}'}}"))
+    assert found == (
+        f'tools.yaml:6: find.http.url: "http://{host}/{{q}}" is a private address, which every call would'
+        " refuse - make it a source with allow_private: true, if it is a service of your own"
+    )
+    source = f"sources:\n  own: {{http: {{base_url: 'http://{host}', allow_private: true}}}}\n"
+    assert load(tmp_path, source + one_tool("http: {source: own, path: '/{q}'}")).tools["find"].endpoint
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "0.0.0.0", "224.0.0.1"])
+def test_an_address_that_nothing_opens_is_told_without_advice_to_open_it(tmp_path: Path, host: str) -> None:
+    wanted = f'"http://{host}/{{q}}" is a link-local or special address, which no tool may call'
+    assert mistakes(tmp_path, one_tool(f"http: {{url: 'http://{host}/{{q}}'}}")) == [
+        f"tools.yaml:6: find.http.url: {wanted}"
+    ]
+    source = f"sources:\n  own: {{http: {{base_url: 'http://{host}', allow_private: true}}}}\n"
+    assert mistakes(tmp_path, source + one_tool("http: {source: own, path: '/{q}'}"))[0] == (
+        f'tools.yaml:2: sources.own.http.base_url: "http://{host}" is a link-local or special address,'
+        " which no tool may call"
+    )
+
+
+def test_a_source_of_another_kind_is_told(tmp_path: Path) -> None:
+    text = WEATHER.replace("source: meteo", "source: shop")
+    assert mistakes(tmp_path, text) == [
+        'tools.yaml:15: get_weather.http.source: "shop" is a source for sql, not http'
+    ]
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 300)
+    | st.sampled_from(
+        ["", "x", "{place}", "{x}", "${X}", "5s", "object", "GET", "/a", "meteo", "shop", "os:system"]
+    )
+    | st.sampled_from(
+        ["https://a.b", "builtin.sql:query", "#/$defs/x", "a[", "sqlite:///x", "http://[", "\x7f"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["http", "sql", "url", "type", "properties", "$ref", "allOf", "a b", "required", "enum"]
+            ),
+            inner,
+            max_size=2,
+        )
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.proves("T61")
+@given(st.data())
+@settings(max_examples=120, deadline=None)
+def test_any_value_at_any_place_is_taken_or_told_with_its_line(data: st.DataObject) -> None:
+    document = parse_yaml(WEATHER, "x").data
+    for _ in range(data.draw(st.integers(1, 3))):
+        path, _ = data.draw(st.sampled_from([entry for entry in walk(document) if entry[0]]))
+        parent: Any = document
+        for part in path[:-1]:
+            parent = parent[part]
+        parent[path[-1]] = data.draw(values)
+    with tempfile.TemporaryDirectory() as home:
+        try:
+            load(Path(home), json.dumps(document))
+        except ConfigError as error:
+            found = [(problem.file, problem.line) for problem in error.problems]
+        else:
+            found = []
+    assert all(place == ("tools.yaml", 1) for place in found)
+
+
+def test_a_file_that_is_no_mapping_or_no_yaml_is_one_mistake(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "- a\n") == ["tools.yaml:1: must begin with version: 1 and tools:"]
+    assert mistakes(tmp_path, "") == ["tools.yaml: must begin with version: 1 and tools:"]
+    assert len(mistakes(tmp_path, "tools: [\n")) == 1
+
+
+@pytest.mark.proves("T60")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:system",
+        "builtins:eval",
+        "subprocess:run",
+        "builtin:x",
+        "builtin.:x",
+        "builtin..sql:query",
+        "..tools.builtin.sql:query",
+        "builtin.sql.os:system",
+        "builtin.sql:json.dumps",
+        "builtin.sql:__class__",
+        "builtin.sql:_authorized",
+        "builtin.sql:ToolError",
+        "builtin.sql:nearest",
+        "builtin.sql:handler",
+        "tornado_live.tools.builtinx:y",
+        "tornado_live.tools.runner:ToolRunner",
+        "tornado_live.tools.builtin.__init__:x",
+        "antigravity:fly",
+        "this:c",
+        "importlib:import_module",
+        "builtin.sql",
+        "builtin/sql:query",
+        "builtin.sql:query()",
+        "builtin.sql:query\n",
+        "",
+    ],
+)
+def test_only_functions_under_the_allowed_packages_may_be_named(tmp_path: Path, name: str) -> None:
+    [found] = mistakes(tmp_path, one_tool(f"python: {json.dumps(name)}"))
+    assert found.startswith("tools.yaml:6: find.python: ")
+    assert "antigravity" not in sys.modules
+    assert "this" not in sys.modules
+
+
+def test_a_handler_of_ones_own_is_found_under_its_prefix_and_held_to_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = handlers(
+        tmp_path,
+        monkeypatch,
+        "own_tools_a",
+        """
+        def find(q, *, limit=5, context): ...
+        def two(q, r): ...
+        """,
+    )
+    tool = load(tmp_path, one_tool(f"python: {name}:find"), prefixes=(name,)).tools["find"]
+    assert tool.handler is not None
+    assert (tool.handler.takes_context, tool.handler.needs) == (True, {"q"})
+    assert mistakes(tmp_path, one_tool(f"python: {name}:two"), prefixes=(name,)) == [
+        f"tools.yaml:5: find.parameters: {name}:two needs r; name it in properties and required"
+    ]
+    wrong = one_tool(
+        f"python: {name}:find", "{type: object, properties: {q: {}, limt: {}, context: {}}, required: [q]}"
+    )
+    assert mistakes(tmp_path, wrong, prefixes=(name,)) == [
+        f"tools.yaml:5: find.parameters.properties.limt: {name}:find has no such parameter"
+        ' - did you mean "limit"?',
+        "tools.yaml:5: find.parameters.properties.context: the name context is taken; choose another",
+    ]
+    assert mistakes(tmp_path, one_tool(f"python: {name}:fnd"), prefixes=(name,)) == [
+        f'tools.yaml:6: find.python: "{name}:fnd": {name} has no fnd; it has find, two'
+    ]
+
+
+def test_a_module_beside_tools_yaml_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_tools_c").mkdir()
+    (tmp_path / "own_tools_c/deep.py").write_text("def find(q):\n    import own_tools_c.later\n")
+    (tmp_path / "own_tools_d.py").write_text("def find(q): ...\n")
+    prefixes = ("own_tools_c", "own_tools_d")
+    for name in ("own_tools_c.deep", "own_tools_d"):
+        tool = load(tmp_path, one_tool(f"python: {name}:find"), prefixes=prefixes).tools["find"]
+        assert tool.handler is not None
+        assert tool.handler.name == f"{name}:find"
+    assert sys.path.count(str(tmp_path)) == 1
+
+
+def test_the_home_directory_is_searched_for_no_built_in_handler(tmp_path: Path) -> None:
+    mistakes(tmp_path, one_tool("python: builtin.sql:nothing"))
+    assert str(tmp_path) not in sys.path
+
+
+def test_a_module_that_is_not_there_is_told_with_the_place_where_it_has_to_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name, file in (("own_gone", "own_gone.py"), ("own_gone.deep", "own_gone/deep.py")):
+        assert mistakes(tmp_path, one_tool(f"python: {name}:find"), prefixes=("own_gone",)) == [
+            f'tools.yaml:6: find.python: "{name}:find": there is no module {name}; put {file} into the home'
+            f" directory ({tmp_path}), or install it beside tornado-live"
+        ]
+
+
+def test_a_module_that_fails_to_import_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = handlers(tmp_path, monkeypatch, "own_tools_b", "import no_such_module_at_all\n")
+    assert mistakes(tmp_path, one_tool(f"python: {name}:find"), prefixes=(name,)) == [
+        f'tools.yaml:6: find.python: "{name}:find": {name} cannot be imported: '
+        "ModuleNotFoundError: No module named 'no_such_module_at_all'"
+    ]
+
+
+OPTIONED = """
+from tornado_live.tools.handler import handler
+from tornado_live.tools.result import ToolCode, ToolError
+
+def about(options, sources):
+    if options["deep"] > 8:
+        raise ToolError(ToolCode.FAILED, "too deep to look at")
+    return f"Depth {options['deep']}."
+
+@handler(options={
+    "type": "object",
+    "properties": {"source": {"type": "string"}, "deep": {"type": "integer", "maximum": 9, "default": 3}},
+    "required": ["source"],
+    "additionalProperties": False,
+}, describe=about)
+def find(q): ...
+"""
+
+
+def test_options_are_checked_by_the_handlers_own_schema_and_filled_with_its_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = handlers(tmp_path, monkeypatch, "own_tools_c", OPTIONED)
+    sources = "sources: {shop: {sql: {url: 'sqlite:///x.db'}}}\n"
+
+    def with_options(options: str) -> str:
+        return sources + one_tool(f"python: {name}:find\noptions: {options}")
+
+    tool = load(tmp_path, with_options("{source: shop}"), prefixes=(name,)).tools["find"]
+    assert dict(tool.options) == {"source": "shop", "deep": 3}
+    assert tool.description == "Finds.\nDepth 3."
+    assert mistakes(tmp_path, with_options("{source: shp, dep: 1}"), prefixes=(name,)) == [
+        f'tools.yaml:8: find.options.dep: is not an option of {name}:find - did you mean "deep"?',
+        'tools.yaml:8: find.options.source: "shp" is not among the sources - did you mean "shop"?',
+    ]
+    assert mistakes(tmp_path, with_options("{deep: 12}"), prefixes=(name,)) == [
+        "tools.yaml:8: find.options.deep: 12 must be at most 9",
+        f"tools.yaml:8: find.options: {name}:find needs source",
+    ]
+    assert mistakes(tmp_path, with_options("{source: shop, deep: 9}"), prefixes=(name,)) == [
+        f"tools.yaml:8: find.options: {name}:find: too deep to look at"
+    ]
+
+
+def test_a_tool_that_gemini_cannot_be_told_of_is_left_out_and_the_others_work(tmp_path: Path) -> None:
+    text = WEATHER + textwrap.indent(
+        textwrap.dedent(
+            """
+            tree:
+              description: Walks.
+              parameters:
+                type: object
+                properties:
+                  node: {$ref: "#/$defs/node"}
+                required: [node]
+                $defs: {node: {type: object, properties: {child: {$ref: "#/$defs/node"}}}}
+              http: {url: "https://a.example", query: {node: "{node}"}}
+            """
+        ),
+        "  ",
+    )
+    catalog = load(tmp_path, text)
+    assert list(catalog.tools) == ["get_weather"]
+    assert [str(problem) for problem in catalog.left_out] == [
+        "tools.yaml:27: tree.parameters.node.child: Gemini cannot be told of this "
+        "(#/$defs/node refers to itself); the tool is left out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mock", "arguments", "expected"),
+    [
+        ("{c: 1}", {}, (True, {"c": 1})),
+        ("[1, 2]", {}, (True, [1, 2])),
+        ("[{when: {q: a}, answer: A}, {answer: other}]", {"q": "a", "n": 1}, (True, "A")),
+        ("[{when: {q: a}, answer: A}, {answer: other}]", {"q": "b"}, (True, "other")),
+        ("[{when: {q: a}, answer: A}]", {"q": "b"}, (False, None)),
+        ("[{answer: 42, question: unknown}]", {}, (True, [{"answer": 42, "question": "unknown"}])),
+    ],
+)
+def test_a_mock_is_one_answer_or_several_by_arguments(
+    tmp_path: Path, mock: str, arguments: dict[str, Json], expected: tuple[bool, Json]
+) -> None:
+    tool = load(tmp_path, one_tool(f"http: {{url: 'https://a.b/{{q}}'}}\nmock: {mock}")).tools["find"]
+    assert tool.mock is not None
+    assert tool.mock.answer(arguments) == expected
+
+
+def test_the_documentation_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+    schema: Any = file_schema()
+    parts = [schema, *schema["$defs"].values(), *schema["$defs"]["source"]["properties"].values()]
+    keys = {key for part in parts for key in part.get("properties", ())}
+    assert sorted(key for key in keys if f"`{key}`" not in page) == []
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert list(load(tmp_path, example).tools) == ["look_up_article"]
+
+
+def test_the_documentation_names_every_code_that_a_call_can_end_with() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+    later = {ToolCode.REFUSED, ToolCode.CANCELLED}
+    assert [code for code in ToolCode if f"`{code}`" not in page and code not in later] == []

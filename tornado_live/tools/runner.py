@@ -1,0 +1,343 @@
+"""Runs one call of the model's: look-up, check of the arguments, the tool under its deadline, the envelope."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
+
+import httpx
+from jmespath.exceptions import JMESPathError
+from jsonschema.exceptions import ValidationError
+
+from tornado_live.caller import Caller
+from tornado_live.errors import nearest
+from tornado_live.tools import answer
+from tornado_live.tools.catalog import ResultRules, Tool, ToolCatalog
+from tornado_live.tools.context import ToolContext
+from tornado_live.tools.http import HttpError, call_endpoint, guarded_client
+from tornado_live.tools.python import HandlerThreads, call_handler
+from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
+from tornado_live.tools.schema import fitted
+
+Value = TypeVar("Value")
+Shaped = TypeVar("Shaped")
+More = ParamSpec("More")
+
+MockTools = Literal["always", "unreachable", "never"]
+
+SAMPLE_NOTE: Final = (
+    "This is sample data, not a real answer: nothing real was reached. "
+    "Tell the person that it is sample data."
+)
+_GRACE_S: Final = 0.5
+# Long enough for a burst of quick calls to pass, short enough for someone who listens.
+_PATIENCE_S: Final = 1.0
+_MOST_REASONS: Final = 5
+_LONGEST_REASON: Final = 300
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One function call of the model's; `id` is the model's own."""
+
+    id: str
+    name: str
+    args: Mapping[str, Json]
+
+
+class ToolRunner:
+    """Runs calls for all conversations of a process; `close` ends what still runs.
+
+    `mock` says when a tool's `mock` is answered instead: `always`, when the real call found its service
+    `unreachable`, or `never`. `http` is the client for tools (default: a guarded one); it is closed too.
+    """
+
+    def __init__(self, *, mock: MockTools, http: httpx.AsyncClient | None = None, threads: int = 8) -> None:
+        self._mock = mock
+        self._http = http if http is not None else guarded_client()
+        self._threads = HandlerThreads(threads)
+        self._running: set[asyncio.Task[object]] = set()
+        # One thread: more of them would only take turns with the loop's.
+        self._shaping = ThreadPoolExecutor(1, thread_name_prefix="tool-answers")
+
+    async def run(
+        self,
+        catalog: ToolCatalog,
+        call: ToolCall,
+        *,
+        caller: Caller,
+        session_id: str,
+        allowed: Collection[str] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> ToolResult:
+        """The end of `call`; whatever goes wrong is an error result. Only cancellation is raised.
+
+        `allowed` are the names of the session's toolset (None: every tool of `catalog`). `progress(text)` is
+        always called on the thread of the event loop that runs this, whatever thread the handler reports
+        from, and no more once the call has ended.
+        """
+        started = time.monotonic()
+        sample = False
+        try:
+            tool = _look_up(catalog, call.name, allowed)
+            arguments = _checked(tool, call.args)
+            if self._mock == "always":
+                sample = True
+                value = _sample(tool, arguments)
+            else:
+                report = None if progress is None else _Progress(progress)
+                context = ToolContext(
+                    tool=tool.name,
+                    session_id=session_id,
+                    caller=caller,
+                    options=tool.options,
+                    sources=catalog.sources,
+                    http=self._http,
+                    **({} if report is None else {"progress": report}),
+                )
+                try:
+                    try:
+                        value = await self._perform(tool, arguments, context)
+                    finally:
+                        if report is not None:
+                            report.end()
+                except ToolError as error:
+                    if (
+                        error.code is not ToolCode.UNREACHABLE
+                        or self._mock != "unreachable"
+                        or tool.mock is None
+                    ):
+                        raise
+                    found, value = tool.mock.answer(arguments)
+                    if not found:
+                        raise
+                    sample = True
+            return await self._shaped(_success, value, tool.result, catalog.secrets, sample, started)
+        except ToolError as error:
+            logger.info("tool %s: call %s of session %s: %s", call.name, call.id, session_id, error.code)
+            return _failure(error, catalog, started)
+        except Exception:  # noqa: BLE001 - one of the four edges: a call never ends a conversation
+            text = answer.redacted_text(traceback.format_exc(), catalog.secrets)
+            logger.error("tool %s failed: call %s of session %s\n%s", call.name, call.id, session_id, text)
+            told = ToolError(ToolCode.FAILED, "The tool failed.", hint="Say that it did not work this time.")
+            return _failure(told, catalog, started)
+
+    async def _perform(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext) -> Json:
+        """The selected answer of the real tool, which has its deadline to give it."""
+        work: Coroutine[object, object, object]
+        if tool.handler is not None:
+            work = call_handler(
+                tool.handler, arguments, context, self._threads, min(_PATIENCE_S, tool.timeout_s / 2)
+            )
+        else:
+            assert tool.endpoint is not None
+            work = call_endpoint(self._http, tool.endpoint, arguments)
+        try:
+            value = await self._within(work, tool)
+        except HttpError as error:
+            if error.status not in (404, 410) or tool.result.empty is None:
+                raise
+            return tool.result.empty
+        return await self._shaped(_selected, value, tool)
+
+    async def _shaped(
+        self,
+        shape: Callable[Concatenate[Value, More], Shaped],
+        value: Value,
+        *more: More.args,
+        **named: More.kwargs,
+    ) -> Shaped:
+        """`shape(value, …)`, beside the loop if `value` is so large that it would hold up every conversation."""
+        if answer.is_small(value):
+            return shape(value, *more, **named)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._shaping, partial(shape, value, *more, **named))
+
+    async def _within(self, work: Coroutine[object, object, object], tool: Tool) -> object:
+        """The result of `work`, or ToolError(timeout). A handler that ignores its cancellation is left behind."""
+        task = asyncio.get_running_loop().create_task(work, name=f"tool {tool.name}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait({task}, timeout=tool.timeout_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE_S)
+            raise
+        if task.done():
+            if task.cancelled():
+                raise ToolError(ToolCode.FAILED, "The tool gave up.")
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task}, timeout=_GRACE_S)
+        if not task.done():
+            logger.warning("tool %s ignores its cancellation and still runs", tool.name)
+        raise ToolError(
+            ToolCode.TIMEOUT,
+            f"The tool did not answer within {tool.timeout_s:g} seconds.",
+            retryable=True,
+            hint="Say that it takes too long just now.",
+        )
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that a late failure is not reported as lost
+
+    async def close(self) -> None:
+        """Cancels what still runs and closes the HTTP client."""
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=_GRACE_S)
+        self._shaping.shutdown(wait=False, cancel_futures=True)
+        await self._http.aclose()
+
+
+class _Progress:
+    """Passes texts on, on the loop's thread, until `end`."""
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self._told = told
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._ended = False
+
+    def __call__(self, text: str) -> None:
+        if threading.get_ident() == self._thread:
+            self._tell(text)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._tell, text)
+        except RuntimeError:
+            pass  # the loop is closed: nobody listens any more
+
+    def _tell(self, text: str) -> None:
+        if not self._ended:
+            self._told(text)
+
+    def end(self) -> None:
+        self._ended = True
+
+
+def _look_up(catalog: ToolCatalog, name: str, allowed: Collection[str] | None) -> Tool:
+    tool = catalog.tools.get(name)
+    if tool is not None and (allowed is None or name in allowed):
+        return tool
+    names = [known for known in catalog.tools if allowed is None or known in allowed]
+    close = nearest(name, names)
+    raise ToolError(
+        ToolCode.UNKNOWN_TOOL,
+        f'There is no tool "{name[:64]}"{close or "."}',
+        hint=f"The tools are: {', '.join(names[:40])}." if names else "There are no tools.",
+    )
+
+
+def _checked(tool: Tool, args: Mapping[str, Json]) -> dict[str, Json]:
+    """The arguments in their own types with defaults filled in. Raises ToolError(invalid_arguments)."""
+    parameters = dict(tool.parameters)
+    if not isinstance(args, Mapping):
+        raise ToolError(ToolCode.INVALID_ARGUMENTS, "The arguments must be an object.")
+    given = answer.to_json(args)
+    arguments = fitted(given, parameters, parameters)
+    assert isinstance(arguments, dict)
+    errors = sorted(
+        tool.validator.iter_errors(arguments), key=lambda error: list(map(str, error.absolute_path))
+    )
+    if errors:
+        reasons = [_reason(error) for error in errors[:_MOST_REASONS]]
+        raise ToolError(
+            ToolCode.INVALID_ARGUMENTS, "; ".join(reasons), hint="Correct the arguments and call again."
+        )
+    properties = parameters.get("properties")
+    for name, rule in (properties if isinstance(properties, dict) else {}).items():
+        if isinstance(rule, dict) and "default" in rule:
+            arguments.setdefault(name, rule["default"])
+    return arguments
+
+
+def _reason(error: ValidationError) -> str:
+    text = f"{error.json_path.removeprefix('$').removeprefix('.')}: {error.message}".removeprefix(": ")
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def _sample(tool: Tool, arguments: Mapping[str, Json]) -> Json:
+    if tool.mock is not None:
+        found, value = tool.mock.answer(arguments)
+        if found:
+            return value
+    raise ToolError(
+        ToolCode.UNREACHABLE,
+        "Real calls are switched off, and this tool has no sample answer for these arguments.",
+        hint="Say that this cannot be tried out with sample data.",
+    )
+
+
+def _selected(value: object, tool: Tool) -> Json:
+    """What the operator lets through of an answer. Raises ToolError(bad_answer, too_large)."""
+    selected = answer.to_json(value)
+    if tool.result.select is not None:
+        try:
+            selected = answer.to_json(tool.result.select.search(selected))
+        except JMESPathError as error:
+            logger.warning("tool %s: result.select does not fit the answer: %s", tool.name, error)
+            raise ToolError(ToolCode.BAD_ANSWER, "The tool's answer is not of the expected shape.") from None
+    if tool.result.empty is not None and answer.is_empty(selected):
+        return tool.result.empty
+    return selected
+
+
+def _success(
+    value: Json, rules: ResultRules, secrets: Iterable[str], sample: bool, started: float
+) -> ToolResult:
+    # A secret is blotted out before the cut, of which it might leave a half.
+    value, note = answer.cut(answer.redacted(value, secrets), rules.max_bytes)
+    response: dict[str, Json] = {"status": "ok", "result": value}
+    if sample:
+        response["sample"] = True
+        note = f"{SAMPLE_NOTE} {note}".strip()
+    if note:
+        response["note"] = note
+    summary = answer.summary(value)
+    return ToolResult(
+        ok=True,
+        response=response,
+        duration_ms=_since(started),
+        sample=sample,
+        summary=f"sample data: {summary}" if sample else summary,
+    )
+
+
+def _failure(error: ToolError, catalog: ToolCatalog, started: float) -> ToolResult:
+    # A handler's own text may hold anything, also what cannot be sent.
+    message, hint = (
+        answer.redacted_text(text.encode("utf-8", "replace").decode(), catalog.secrets)
+        for text in (error.message, error.hint)
+    )
+    told: dict[str, Json] = {
+        "code": str(error.code),
+        "message": message,
+        "retryable": error.retryable,
+        "hint": hint,
+    }
+    return ToolResult(
+        ok=False,
+        response={"status": "error", "error": told},
+        duration_ms=_since(started),
+        error=error.code,
+        summary=message,
+    )
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
