@@ -1,0 +1,559 @@
+"""Runs one Conversation: performs its commands, and owns its sockets, tasks, timers and the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVarTuple, assert_never
+
+from tornado_live.caller import Caller
+from tornado_live.errors import InternalError, LiveError, SlowConsumer, UpstreamRejected, UpstreamTimeout
+from tornado_live.jsonvalue import Json
+from tornado_live.live.commands import (
+    FORWARD,
+    Agree,
+    CancelTool,
+    CloseClient,
+    CloseModel,
+    Command,
+    End,
+    Failure,
+    Forward,
+    ModelMessage,
+    OpenModel,
+    Record,
+    Remember,
+    SendToClient,
+    SendToModel,
+    Speech,
+    StartTool,
+    Timer,
+    ToClient,
+    UsageTotals,
+    WakeAfter,
+    Warned,
+)
+from tornado_live.live.conversation import Conversation, Phase
+from tornado_live.live.dialects import NativeDialect, Reply
+from tornado_live.live.peer import WebSocketPeer
+from tornado_live.live.upstream import SETUP_TIMEOUT_S, Upstream, close_cause
+from tornado_live.observe.events import Event
+from tornado_live.observe.logs import log_event
+from tornado_live.observe.metrics import DialOutcome, Metrics
+from tornado_live.sessions.store import MemoryItem, SessionStore
+from tornado_live.tools.catalog import ToolCatalog
+from tornado_live.tools.runner import ToolCall, ToolRunner
+from tornado_live.wire import gemini
+
+Told = TypeVarTuple("Told")
+
+MAX_QUEUED = 512 * 1024
+SLOW_SECONDS = 5.0
+GOODBYE_CODES = (1000, 1005)  # 1005: a browser's close() without a code
+OUTPUT_BYTES_A_SECOND = 48_000
+
+_log = logging.getLogger("tornado_live.live")
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """What every conversation of a process shares."""
+
+    store: SessionStore
+    runner: ToolRunner
+    metrics: Metrics
+    upstream: Upstream
+    touch_s: float
+    """How often an open conversation keeps its session alive."""
+
+
+class _ClientSide:
+    """Listens to one client socket. A socket that was replaced is no longer heard."""
+
+    __slots__ = ("bridge", "dialect", "peer", "slow")
+
+    def __init__(self, bridge: Bridge, peer: WebSocketPeer, session_id: str) -> None:
+        self.bridge = bridge
+        self.peer = peer
+        self.dialect = NativeDialect(session_id)
+        self.slow: asyncio.TimerHandle | None = None
+
+    def on_message(self, data: bytes, binary: bool) -> None:
+        bridge = self.bridge
+        if bridge.client is not self:
+            return
+        bridge.messages_in += 1
+        try:
+            message = self.dialect.decode(data, binary)
+            if isinstance(message, Reply):
+                self.send(message.frame, False)
+                return
+            commands = bridge.conversation.from_client(message, bridge.now())
+        except LiveError as error:
+            bridge.react(bridge.conversation.refused, error)
+            return
+        except Exception as error:  # noqa: BLE001 - a root of the conversation: its bugs end it, nothing else
+            bridge.failed(error)
+            return
+        if commands is FORWARD and type(message) is Speech:
+            bridge.seconds_in += message.seconds
+            if bridge.model is not None:
+                bridge.model.send_text(message.payload)
+        else:
+            bridge.perform(commands)
+
+    def send(self, data: bytes, binary: bool) -> None:
+        self.bridge.messages_out += 1
+        if binary:
+            self.peer.send_binary(data)
+        else:
+            self.peer.send_text(data)
+        if not self.peer.writable and self.peer.queued > MAX_QUEUED:
+            self.too_slow()
+
+    def send_audio(self, message: gemini.ServerMessage) -> None:
+        try:
+            for frame, binary, size in self.dialect.audio(message):
+                self.send(frame, binary)
+                self.bridge.bytes_out += size
+        except ValueError:
+            log_event(_log, "model_audio_unreadable", level=logging.WARNING, session=self.bridge.session_id)
+
+    def on_writable(self, writable: bool) -> None:
+        """Above the high-water mark the model side waits; a client that stays there is too slow."""
+        bridge = self.bridge
+        if bridge.client is not self:
+            return
+        bridge.steer()
+        if self.slow is not None:
+            self.slow.cancel()
+            self.slow = None
+        if not writable:
+            self.slow = bridge.loop.call_later(SLOW_SECONDS, self.too_slow)
+
+    def too_slow(self) -> None:
+        if self.bridge.client is self:
+            slow = SlowConsumer("The client does not read; connect again on a better line.")
+            self.bridge.perform((CloseClient(slow),))
+
+    def on_closed(self, code: int, reason: str) -> None:
+        if self.slow is not None:
+            self.slow.cancel()
+        if self.bridge.client is self:
+            self.bridge.client = None
+            self.bridge.steer()
+            self.bridge.react(self.bridge.conversation.client_left, code in GOODBYE_CODES)
+
+
+class _ModelSide:
+    """Listens to one connection of the model side, from before its setup on."""
+
+    __slots__ = ("bridge", "history", "opened", "peer")
+
+    def __init__(self, bridge: Bridge, peer: WebSocketPeer, history: bytes | None) -> None:
+        self.bridge = bridge
+        self.peer = peer
+        self.history = history
+        self.opened = False
+
+    def on_message(self, data: bytes, binary: bool) -> None:
+        bridge = self.bridge
+        if bridge.model is not self.peer:
+            return
+        try:
+            message = gemini.decode(data)
+        except ValueError as error:
+            reason = str(error)[:200]
+            session = bridge.session_id
+            log_event(_log, "model_message_unreadable", level=logging.WARNING, reason=reason, session=session)
+            return
+        if not self.opened:
+            if message.setup_complete is not None:
+                self.opened = True
+                if self.history is not None:
+                    self.peer.send_text(self.history)
+                    self.history = None
+                bridge.model_ready()
+            return
+        try:
+            commands = bridge.conversation.from_model(message, bridge.now())
+        except Exception as error:  # noqa: BLE001 - a root of the conversation: its bugs end it, nothing else
+            bridge.failed(error)
+            return
+        if commands is not FORWARD:
+            bridge.perform(commands)
+        else:
+            bridge.play(message)
+
+    def on_writable(self, writable: bool) -> None:
+        if self.bridge.model is self.peer:
+            self.bridge.steer()
+
+    def on_closed(self, code: int, reason: str) -> None:
+        if self.bridge.model is self.peer:
+            cause = close_cause(code, reason, opened=self.opened)
+            if not self.opened:
+                self.bridge.refused(cause)
+            self.bridge.model_gone(cause, code, reason)
+
+
+class Bridge:
+    """`on_end` is told once, when the conversation is over. All methods run on the event loop's thread."""
+
+    def __init__(
+        self,
+        session_id: str,
+        conversation: Conversation,
+        shared: Collaborators,
+        *,
+        catalog: ToolCatalog,
+        caller: Caller,
+        on_end: Callable[[], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now: Final = self.loop.time
+        self.conversation = conversation
+        self.client: _ClientSide | None = None
+        self.model: WebSocketPeer | None = None
+        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.seconds_in = 0.0
+        self.session_id = session_id
+        self._shared = shared
+        self._catalog = catalog
+        self._caller = caller
+        self._on_end = on_end
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tools: dict[str, asyncio.Task[None]] = {}
+        self._opening: asyncio.Task[None] | None = None
+        self._setup_timer: asyncio.TimerHandle | None = None
+        self._missed = 0
+        self._ended = False
+        self._tokens = (conversation.usage.input_tokens, conversation.usage.output_tokens)
+        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._touching: asyncio.TimerHandle | None = None
+        shared.metrics.conversation_opened()
+        self._touch()
+
+    # --- the client
+
+    def attach(self, peer: WebSocketPeer, *, replaced: LiveError) -> None:
+        """A client socket for this conversation; the one before it is told `replaced` and closed."""
+        before = self.client
+        self.client = side = _ClientSide(self, peer, self.session_id)
+        if before is not None:
+            self._say_goodbye(before, replaced)
+        peer.attach(side)
+        self.steer()
+        self.react(self.conversation.client_came)
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            self._tell(Warned("audio_dropped", "What was said while the line was cut was not heard.", missed))
+
+    def steer(self) -> None:
+        """Each side is read only while the other one takes what it is sent; for whenever a side changes."""
+        client, model = self.client, self.model
+        if model is not None:
+            taken = client is None or client.peer.writable
+            (model.resume_reading if taken else model.pause_reading)()
+        if client is not None:
+            taken = model is None or model.writable
+            (client.peer.resume_reading if taken else client.peer.pause_reading)()
+
+    def play(self, message: gemini.ServerMessage) -> None:
+        """Model speech to the client; while nobody is there it is counted, to be told."""
+        if self.client is not None:
+            self.client.send_audio(message)
+        else:
+            self._missed += 1
+
+    def close(self, error: LiveError | None) -> None:
+        """Ends both sides: the session was deleted (`error` says so), or the server stops."""
+        self.react(self.conversation.close, error)
+
+    async def finish(self) -> None:
+        """Waits until every task of an ended conversation is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- performing
+
+    def react(self, event: Callable[[*Told, float], Sequence[Command]], *told: *Told) -> None:
+        """Performs what the conversation decides on `event`, a method of it, at this moment."""
+        try:
+            commands = event(*told, self.now())
+        except Exception as error:  # noqa: BLE001 - the root of a conversation: its bugs end it, nothing else
+            self.failed(error)
+            return
+        self.perform(commands)
+
+    def perform(self, commands: Sequence[Command]) -> None:
+        try:
+            for command in commands:
+                self._perform(command)
+        except Exception as error:  # noqa: BLE001 - the root of a conversation: its bugs end it, nothing else
+            self.failed(error)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case SendToClient(event=event):
+                self._tell(event)
+            case SendToModel(payload=payload):
+                if self.model is not None:
+                    self.model.send_text(payload)
+            case Remember(role=role, text=text, turn=turn):
+                self._shared.store.remember(self.session_id, MemoryItem(role, text, turn, time.time()))
+            case Record(kind=kind, data=data):
+                self._record(kind, data)
+            case StartTool():
+                self._tools[command.id] = self._spawn(self._run_tool(command))
+            case CancelTool(id=call_id):
+                task = self._tools.pop(call_id, None)
+                if task is not None:
+                    task.cancel()
+            case OpenModel():
+                self._drop_model()
+                self._opening = self._spawn(self._open_model(command))
+            case CloseModel():
+                self._drop_model()
+            case Agree(options=options):
+                if self.client is not None:
+                    self.client.dialect.agree(options)
+            case WakeAfter(timer=timer, seconds=seconds):
+                self._set_timer(timer, seconds)
+            case CloseClient(error=error):
+                self._close_client(error)
+            case End():
+                self._end()
+            case Forward():
+                raise AssertionError("FORWARD is answered where the message is at hand")
+            case _:
+                assert_never(command)
+
+    def _tell(self, event: ToClient) -> None:
+        request_id = ""
+        if type(event) is ModelMessage:
+            self.play(event.message)
+            return
+        if type(event) is Failure:
+            request_id = secrets.token_hex(6)
+            self._log_error(event.error, request_id)
+        elif type(event) is UsageTotals:
+            self._shared.store.set_usage(self.session_id, event.totals)
+            self._count_tokens()
+        if self.client is not None:
+            self.client.send(self.client.dialect.encode(event, request_id=request_id), False)
+
+    def _log_error(self, error: LiveError, request_id: str) -> None:
+        self._shared.metrics.failed(error.code)
+        facts: dict[str, object] = {"code": error.code, "message": error.message, "requestId": request_id}
+        if error.__cause__ is not None:
+            facts["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        log_event(_log, "error", facts, level=logging.WARNING, session=self.session_id)
+
+    def _record(self, kind: str, data: Mapping[str, Json]) -> None:
+        self._shared.store.record(self.session_id, Event(time.time(), kind, data))
+        level = logging.WARNING if kind == "model_lost" else logging.INFO
+        log_event(_log, kind, data, level=level, session=self.session_id)
+        metrics = self._shared.metrics
+        match kind:
+            case "turn":
+                metrics.turn_ended()
+                sound = data.get("firstSoundMs")
+                if isinstance(sound, int):
+                    metrics.first_sound(sound / 1000)
+                self._count_traffic()
+            case "barge_in":
+                metrics.barged_in()
+            case "audio_dropped":
+                seconds = data.get("seconds")
+                metrics.audio_dropped(seconds if isinstance(seconds, float) else 0.0)
+            case "tool_call":
+                duration, code = data.get("durationMs"), data.get("error")
+                metrics.tool_finished(
+                    str(data.get("name")),
+                    data.get("ok") is True,
+                    duration / 1000 if isinstance(duration, int) else 0.0,
+                    code if isinstance(code, str) else None,
+                )
+
+    def _count_tokens(self) -> None:
+        """What the session's totals have grown by since the last report."""
+        usage = self.conversation.usage
+        before, self._tokens = self._tokens, (usage.input_tokens, usage.output_tokens)
+        self._shared.metrics.tokens(self._tokens[0] - before[0], self._tokens[1] - before[1])
+
+    def _count_traffic(self) -> None:
+        """Into the metrics, a turn at a time: the audio path itself only adds to plain numbers."""
+        self._shared.metrics.traffic(
+            messages_in=self.messages_in,
+            messages_out=self.messages_out,
+            seconds_in=self.seconds_in,
+            seconds_out=self.bytes_out / OUTPUT_BYTES_A_SECOND,
+        )
+        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.seconds_in = 0.0
+
+    def _set_timer(self, timer: Timer, seconds: float) -> None:
+        before = self._timers.pop(timer, None)
+        if before is not None:
+            before.cancel()
+        self._timers[timer] = self.loop.call_later(seconds, self._wake, timer)
+
+    def _wake(self, timer: Timer) -> None:
+        self._timers.pop(timer, None)
+        self.react(self.conversation.woke, timer)
+
+    def _touch(self) -> None:
+        """An open conversation is activity of its session."""
+        self._shared.store.touch(self.session_id)
+        self._touching = self.loop.call_later(self._shared.touch_s, self._touch)
+
+    def _close_client(self, error: LiveError | None) -> None:
+        client, self.client = self.client, None
+        if client is None:
+            return
+        self.steer()
+        if error is None:
+            client.peer.close(1001, "the server is going away")
+        else:
+            self._say_goodbye(client, error)
+        if self.conversation.phase is not Phase.CLOSED:
+            self.react(self.conversation.client_left, not isinstance(error, SlowConsumer))
+
+    def _say_goodbye(self, client: _ClientSide, error: LiveError) -> None:
+        request_id = secrets.token_hex(6)
+        self._log_error(error, request_id)
+        if not isinstance(error, SlowConsumer):
+            client.send(client.dialect.encode(Failure(error), request_id=request_id), False)
+        client.peer.close(error.close_code or 1000, error.message)
+
+    # --- the model side
+
+    async def _open_model(self, command: OpenModel) -> None:
+        if command.delay:
+            await asyncio.sleep(command.delay)
+        try:
+            peer = await self._shared.upstream.dial()
+        except LiveError as cause:
+            self.refused(cause)
+            self.react(self.conversation.model_closed, cause)
+            return
+        self.model = peer
+        peer.attach(_ModelSide(self, peer, command.history))
+        self.steer()
+        peer.send_text(command.setup)
+        self._setup_timer = self.loop.call_later(SETUP_TIMEOUT_S, self._setup_late)
+
+    def _setup_late(self) -> None:
+        self._shared.metrics.upstream_dialled("timeout")
+        self._drop_model()
+        late = UpstreamTimeout("The model did not answer the setup in time; try again.")
+        self.react(self.conversation.model_closed, late)
+
+    def model_ready(self) -> None:
+        """The setup was accepted."""
+        self._stop_setup_timer()
+        self._shared.metrics.upstream_dialled("opened")
+        self._shared.upstream.accepted()
+        self.react(self.conversation.model_opened)
+        notice = self._shared.upstream.address.notice()
+        if notice is not None:
+            self._tell(notice)
+
+    def refused(self, cause: LiveError) -> None:
+        """The model side closed instead of answering the setup: Google refuses a key that way."""
+        self._shared.metrics.upstream_dialled(_outcome(cause))
+
+    def model_gone(self, cause: LiveError, code: int, reason: str) -> None:
+        log_event(_log, "model_closed", code=code, reason=reason, session=self.session_id)
+        self._stop_setup_timer()
+        self.model = None
+        self.steer()
+        self.react(self.conversation.model_closed, self._shared.upstream.refused(cause))
+
+    def _drop_model(self) -> None:
+        self._stop_setup_timer()
+        peer, self.model = self.model, None
+        if peer is not None:
+            peer.close()
+            self.steer()
+        opening, self._opening = self._opening, None
+        if opening is not None and opening is not asyncio.current_task():
+            opening.cancel()
+
+    def _stop_setup_timer(self) -> None:
+        if self._setup_timer is not None:
+            self._setup_timer.cancel()
+            self._setup_timer = None
+
+    # --- tools
+
+    async def _run_tool(self, command: StartTool) -> None:
+        def progress(text: str) -> None:
+            self.perform(self.conversation.tool_progress(command.id, text))
+
+        plan = self.conversation.plan
+        result = await self._shared.runner.run(
+            self._catalog,
+            ToolCall(command.id, command.name, dict(command.args)),
+            caller=self._caller,
+            session_id=self.session_id,
+            allowed=plan.toolset if plan is not None else None,
+            progress=progress,
+        )
+        self._tools.pop(command.id, None)
+        self.perform(self.conversation.tool_finished(command.id, command.name, command.args, result))
+
+    # --- tasks and the end
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """A bug: its text is in the log, the client is told `internal`."""
+        log_event(_log, "conversation_failed", level=logging.ERROR, error=error, session=self.session_id)
+        internal = InternalError("Something went wrong on the server; connect again.")
+        try:
+            for command in self.conversation.close(internal, self.now()):
+                self._perform(command)
+        except Exception as again:  # noqa: BLE001 - the end must come, whatever is broken
+            log_event(_log, "conversation_failed", level=logging.ERROR, error=again, session=self.session_id)
+            self._end()
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._touching is not None:
+            self._touching.cancel()
+            self._touching = None
+        self._drop_model()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._shared.store.touch(self.session_id)
+        self._count_traffic()
+        self._shared.metrics.conversation_closed()
+        self._on_end()
+
+
+def _outcome(cause: LiveError) -> DialOutcome:
+    """The label of a dial that did not succeed."""
+    if isinstance(cause, UpstreamTimeout):
+        return "timeout"
+    return "refused" if isinstance(cause, UpstreamRejected) else "failed"

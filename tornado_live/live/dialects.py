@@ -1,0 +1,190 @@
+"""How clients of one kind speak: their bytes into FromClient, ToClient events into their bytes. Pure.
+
+Errors say what to do in the dialect's own words; here, the native protocol of docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from tornado_live.errors import SessionMismatch, TooLarge
+from tornado_live.jsonvalue import Json
+from tornado_live.live.commands import (
+    Failure,
+    Frame,
+    FromClient,
+    Gesture,
+    Interrupted,
+    ModelMessage,
+    Open,
+    Said,
+    Speech,
+    Status,
+    ToClient,
+    ToolCancelled,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Transcribed,
+    TurnComplete,
+    Typed,
+    UsageTotals,
+    Warned,
+)
+from tornado_live.wire import gemini, native
+
+MAX_MESSAGE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answered by the dialect itself: a text frame back to the client."""
+
+    frame: bytes
+
+
+class NativeDialect:
+    """The native protocol on one socket. It speaks JSON audio at 16 kHz until `agree` says otherwise."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._binary = False
+        self._rate = 16000
+
+    def agree(self, options: native.ConnectOptions) -> None:
+        self._binary = options.audio == "binary"
+        self._rate = options.input_rate
+
+    def decode(self, data: bytes, binary: bool) -> FromClient | Reply:
+        """One frame. Raises BadMessage, TooLarge or SessionMismatch; the conversation goes on."""
+        if len(data) > MAX_MESSAGE:
+            raise TooLarge(f"A message of {len(data)} bytes; at most {MAX_MESSAGE} are taken.")
+        if binary:
+            seconds = native.checked_pcm(len(data), self._rate)
+            return Speech(gemini.audio(base64.b64encode(data).decode("ascii"), self._rate), seconds)
+        message = native.decode(data)
+        if message.session_id is not None and message.session_id != self._session_id:
+            raise SessionMismatch("This connection belongs to another session; open one for each.")
+        if type(message) is native.Audio:
+            audio = message.data
+            rate = native.input_rate(audio.mime_type)
+            text, size = native.from_base64(audio.data, "audio")
+            return Speech(gemini.audio(text, rate), native.checked_pcm(size, rate))
+        return self._cold(message)
+
+    def _cold(self, message: native.ClientMessage) -> FromClient | Reply:
+        match message:
+            case native.Connect(data=options):
+                chosen = options or native.ConnectOptions()
+                native.checked_rate(chosen.input_rate)
+                return Open(chosen)
+            case native.Text(data=data):
+                return Typed(data.text)
+            case native.Video(data=data):
+                return Frame(gemini.video(native.checked_image(data), data.mime_type))
+            case native.ActivityStart():
+                return Gesture.ACTIVITY_START
+            case native.ActivityEnd():
+                return Gesture.ACTIVITY_END
+            case native.AudioEnd():
+                return Gesture.AUDIO_END
+            case native.Disconnect():
+                return Gesture.DISCONNECT
+            case native.Ping(data=echo):
+                return Reply(native.encode("pong", echo, self._session_id))
+            case native.Audio():
+                raise AssertionError("audio was answered before")
+            case _:
+                assert_never(message)
+
+    def audio(self, message: gemini.ServerMessage) -> Iterator[tuple[bytes, bool, int]]:
+        """The speech in a message of the model side: a frame, whether it is binary, and its bytes of PCM, for
+        each part. Raises ValueError for what is not base64."""
+        content = message.server_content
+        if content is None or content.model_turn is None:
+            return
+        for part in content.model_turn.parts or ():
+            inline = part.inline_data
+            if inline is None or not inline.data or not (inline.mime_type or "").startswith("audio/pcm"):
+                continue
+            if self._binary:
+                pcm = gemini.pcm(inline)
+                yield pcm, True, len(pcm)
+            else:
+                frame = native.encode_audio(inline.data, inline.mime_type or "", self._session_id)
+                yield frame, False, len(inline.data) * 3 // 4
+
+    def encode(self, event: ToClient, *, request_id: str = "") -> bytes:
+        """The text frame of any event but ModelMessage. `request_id` names an error in the log."""
+        kind, data = self._told(event, request_id)
+        return native.encode(kind, data, self._session_id)
+
+    def _told(self, event: ToClient, request_id: str) -> tuple[str, dict[str, Json]]:
+        match event:
+            case Status(line=line, facts=facts):
+                return "status", {"status": line.value, **(facts or {})}
+            case Transcribed():
+                return "transcription", {
+                    "text": event.text,
+                    "isUser": event.is_user,
+                    "isFinal": event.final,
+                    "turn": event.turn,
+                }
+            case Said(text=text, turn=turn):
+                return "text", {"text": text, "turn": turn}
+            case Interrupted(turn=turn):
+                return "interrupted", {"turn": turn}
+            case TurnComplete(turn=turn, usage=usage):
+                return "turn_complete", {"turn": turn} if usage is None else {
+                    "turn": turn,
+                    "usage": dict(usage),
+                }
+            case ToolStarted(id=call_id, name=name, args=args):
+                return "tool_call", {"id": call_id, "name": name, "args": dict(args)}
+            case ToolProgress(id=call_id, text=text):
+                return "tool_progress", {"id": call_id, "text": text}
+            case ToolFinished():
+                return "tool_result", _tool_result(event)
+            case ToolCancelled(ids=ids):
+                return "tool_cancelled", {"ids": list(ids)}
+            case UsageTotals(totals=totals):
+                return "usage", dict(totals)
+            case Warned(code=code, message=message, count=count):
+                told: dict[str, Json] = {"code": code, "message": message}
+                if count is not None:
+                    told["count"] = count
+                return "warning", told
+            case Failure(error=error):
+                failure: dict[str, Json] = {
+                    "code": error.code,
+                    "message": error.message,
+                    "retryable": error.retryable,
+                    "requestId": request_id,
+                }
+                if error.retry_after_ms is not None:
+                    failure["retryAfterMs"] = error.retry_after_ms
+                return "error", failure
+            case ModelMessage():
+                raise AssertionError("speech is for audio()")
+            case _:
+                assert_never(event)
+
+
+def _tool_result(event: ToolFinished) -> dict[str, Json]:
+    result = event.result
+    told: dict[str, Json] = {
+        "id": event.id,
+        "name": event.name,
+        "ok": result.ok,
+        "durationMs": result.duration_ms,
+    }
+    if result.sample:
+        told["sample"] = True
+    if result.summary:
+        told["summary"] = result.summary
+    if result.error is not None:
+        told["error"] = result.error.value
+    return told

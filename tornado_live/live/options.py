@@ -1,0 +1,71 @@
+"""What a client asks for against what the operator allows: the plan of a conversation. Pure."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from tornado_live.errors import Forbidden, nearest
+from tornado_live.jsonvalue import Json
+from tornado_live.settings import Assistant
+from tornado_live.wire.models import live_model
+from tornado_live.wire.native import ConnectOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`config` is LiveConnectConfig as camelCase JSON. `toolset` None means every tool."""
+
+    assistant: str
+    model: str
+    config: Mapping[str, Json]
+    toolset: tuple[str, ...] | None
+
+
+def plan(
+    options: ConnectOptions, assistants: Mapping[str, Assistant], default: str, allowed: Collection[str]
+) -> Plan:
+    """The conversation that `options` ask for. Raises Forbidden with the reason."""
+    name = options.assistant or default
+    assistant = assistants.get(name)
+    if assistant is None:
+        raise Forbidden(f'There is no assistant "{name[:60]}"{nearest(name, assistants)}')
+    asked = {
+        "model": options.model,
+        "voice": options.voice,
+        "language": options.language,
+        "modality": options.modality,
+        "systemInstruction": options.system_instruction,
+        "activity": "manual" if options.activity == "manual" else None,
+    }
+    for option, value in asked.items():
+        if value is not None and option not in allowed:
+            raise Forbidden(
+                f"{option}: clients of this server may not choose it; leave it out. "
+                f"(Operator: allow_client_options names what they may.)"
+            )
+    model = options.model or assistant.model
+    config: dict[str, Json] = copy.deepcopy(dict(assistant.config))
+    if options.modality is not None:
+        if options.modality not in live_model(model).modalities:
+            can = " or ".join(sorted(live_model(model).modalities))
+            raise Forbidden(f"modality: {model} answers in {can} only; its words come as transcription.")
+        config["responseModalities"] = [options.modality]
+    if options.system_instruction is not None:
+        config["systemInstruction"] = options.system_instruction
+    if options.voice is not None:
+        voice: dict[str, Json] = {"prebuiltVoiceConfig": {"voiceName": options.voice}}
+        _section(config, "speechConfig")["voiceConfig"] = voice
+    if options.language is not None:
+        _section(config, "speechConfig")["languageCode"] = options.language
+    if options.activity == "manual":
+        _section(_section(config, "realtimeInputConfig"), "automaticActivityDetection")["disabled"] = True
+    return Plan(name, model, config, assistant.toolset)
+
+
+def _section(parent: dict[str, Json], key: str) -> dict[str, Json]:
+    found = parent.get(key)
+    made: dict[str, Json] = found if isinstance(found, dict) else {}
+    parent[key] = made
+    return made

@@ -1,0 +1,104 @@
+"""The running conversations of this process: one for each session, found again by its id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from tornado_live.caller import Caller
+from tornado_live.errors import Limited, LiveError, Replaced
+from tornado_live.live.bridge import Bridge, Collaborators
+from tornado_live.live.conversation import Conversation
+from tornado_live.live.peer import WebSocketPeer
+from tornado_live.observe.usage import Usage
+from tornado_live.sessions.store import MemoryItem, Session
+from tornado_live.settings import Settings
+from tornado_live.tools.catalog import ToolCatalog
+
+FULL_RETRY_MS = 5_000
+
+
+class Registry:
+    """`catalog` gives the tools that a new conversation begins with; it keeps them to its end."""
+
+    def __init__(self, settings: Settings, shared: Collaborators, catalog: Callable[[], ToolCatalog]) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._catalog = catalog
+        self._bridges: dict[str, Bridge] = {}
+
+    @property
+    def count(self) -> int:
+        return len(self._bridges)
+
+    @property
+    def upstream(self) -> str:
+        return self._shared.upstream.address.name
+
+    def upstream_ready(self) -> str | None:
+        """Why a conversation could not be opened now, or None."""
+        return self._shared.upstream.unready()
+
+    def upstream_notice(self) -> str | None:
+        """What people should know of the model side before they talk, or None."""
+        notice = self._shared.upstream.address.notice()
+        return notice.message if notice is not None else None
+
+    def connected(self, session_id: str) -> bool:
+        """Whether a client's socket is open for this session."""
+        bridge = self._bridges.get(session_id)
+        return bridge is not None and bridge.client is not None
+
+    def running(self, session_id: str) -> object | None:
+        """The session's conversation, to tell whether it is still the same one."""
+        return self._bridges.get(session_id)
+
+    def check_room(self, session_id: str) -> None:
+        """Raises Limited when the process is full and the session has no conversation here."""
+        if session_id not in self._bridges and self.count >= self._settings.limits.max_conversations:
+            raise Limited("The server is full; try again soon.", retry_after_ms=FULL_RETRY_MS)
+
+    def attach(
+        self, peer: WebSocketPeer, session: Session, memory: Sequence[MemoryItem], caller: Caller
+    ) -> None:
+        """Gives the socket the running conversation, or a new one. Raises Limited when the process is full."""
+        self.check_room(session.id)
+        bridge = self._bridges.get(session.id) or self._begin(session, memory, caller)
+        bridge.attach(peer, replaced=Replaced("This session was opened again somewhere else."))
+
+    async def end(self, session_id: str, error: LiveError) -> None:
+        """Ends the session's conversation, if it runs here; its client is told `error` and closed with it."""
+        bridge = self._bridges.get(session_id)
+        if bridge is not None:
+            bridge.close(error)
+            await bridge.finish()
+
+    async def close(self) -> None:
+        """Ends every conversation; clients are closed with 1001."""
+        bridges = list(self._bridges.values())
+        for bridge in bridges:
+            bridge.close(None)
+        await asyncio.gather(*(bridge.finish() for bridge in bridges))
+
+    def _begin(self, session: Session, memory: Sequence[MemoryItem], caller: Caller) -> Bridge:
+        settings = self._settings
+        catalog = self._catalog()
+        conversation = Conversation(
+            assistants=settings.assistants,
+            assistant=session.assistant,
+            allowed_options=settings.allow_client_options,
+            declarations=catalog.declarations,
+            upstream=self._shared.upstream.address.name,
+            limits=settings.limits,
+            history=[(item.role, item.text) for item in memory],
+            turn=session.last_turn,
+            usage=Usage(session.usage),
+        )
+
+        def ended() -> None:
+            if self._bridges.get(session.id) is bridge:
+                del self._bridges[session.id]
+
+        bridge = Bridge(session.id, conversation, self._shared, catalog=catalog, caller=caller, on_end=ended)
+        self._bridges[session.id] = bridge
+        return bridge

@@ -1,0 +1,114 @@
+"""What was said, from pieces to finished messages. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tornado_live.sessions.store import Role
+
+MAX_PIECES_CHARS = 64 * 1024
+
+
+@dataclass(slots=True)
+class _Side:
+    """Pieces of one side, their length counted as they come."""
+
+    pieces: list[str] = field(default_factory=list)
+    chars: int = 0
+
+    def append(self, text: str) -> None:
+        if self.chars + len(text) <= MAX_PIECES_CHARS:
+            self.pieces.append(text)
+            self.chars += len(text)
+
+    def text(self) -> str:
+        return "".join(self.pieces).strip()
+
+
+@dataclass(slots=True)
+class _Turn:
+    user: _Side = field(default_factory=_Side)
+    model: _Side = field(default_factory=_Side)
+    tools: list[str] = field(default_factory=list)
+    user_told: bool = False
+    model_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One side of a turn. `untold`: the client has pieces of it, and the whole is still to be sent."""
+
+    role: Role
+    text: str
+    turn: int
+    untold: bool
+
+
+class Transcript:
+    """Pieces of the open turns. Text beyond 64 KiB a side is not kept."""
+
+    def __init__(self) -> None:
+        self._turns: dict[int, _Turn] = {}
+
+    def user_piece(self, turn: int, text: str) -> None:
+        self._turn(turn).user.append(text)
+
+    def model_piece(self, turn: int, text: str) -> None:
+        self._turn(turn).model.append(text)
+
+    def user_typed(self, turn: int, text: str) -> None:
+        """A typed message: the client knows it, so it is never sent back."""
+        entry = self._turn(turn)
+        entry.user.append(f"\n{text}" if entry.user.pieces else text)
+        entry.user_told = True
+
+    def model_said(self, turn: int, text: str) -> None:
+        """Text of the TEXT modality, which the client gets as `text`."""
+        entry = self._turn(turn)
+        entry.model.append(text)
+        entry.model_told = True
+
+    def tool(self, turn: int, text: str) -> bool:
+        """Keeps a tool's line for its place between user and model; False when that turn has ended."""
+        if turn not in self._turns:
+            return False
+        self._turns[turn].tools.append(text)
+        return True
+
+    def user_ended(self, turn: int) -> str | None:
+        """The whole of the user's side at the model side's own end mark, once."""
+        return self._ended(turn, user=True)
+
+    def model_ended(self, turn: int) -> str | None:
+        return self._ended(turn, user=False)
+
+    def close(self, turn: int) -> list[Finished]:
+        """Everything of this turn, and of older ones left open, in memory order: user, tool, model."""
+        finished: list[Finished] = []
+        for number in sorted(self._turns):
+            if number > turn:
+                break
+            entry = self._turns.pop(number)
+            user, model = entry.user.text(), entry.model.text()
+            if user:
+                finished.append(Finished("user", user, number, not entry.user_told))
+            finished.extend(Finished("tool", text, number, False) for text in entry.tools)
+            if model:
+                finished.append(Finished("model", model, number, not entry.model_told))
+        return finished
+
+    def _turn(self, turn: int) -> _Turn:
+        return self._turns.setdefault(turn, _Turn())
+
+    def _ended(self, turn: int, *, user: bool) -> str | None:
+        entry = self._turns.get(turn)
+        if entry is None or (entry.user_told if user else entry.model_told):
+            return None
+        text = (entry.user if user else entry.model).text()
+        if not text:
+            return None
+        if user:
+            entry.user_told = True
+        else:
+            entry.model_told = True
+        return text

@@ -1,0 +1,106 @@
+"""Who speaks, and which turn it is. Pure.
+
+A turn opens with the user's words, or with the model's when it speaks first, and ends with the model side's
+turnComplete. What a user says carries the turn that it opens.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+TAIL_SECONDS = 2.0
+"""For so long after a barge-in may audio of the interrupted turn still arrive. Google ends an interrupted turn
+with turnComplete at once (5 ms on gemini-3.8-live); the limit keeps a conversation from staying mute where that
+message never comes."""
+
+
+class Speaking(StrEnum):
+    NOBODY = "nobody"
+    USER = "user"
+    MODEL = "model"
+
+
+class Turns:
+    """`number` is the latest turn, counted from 1 in a session; 0 before the first."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.speaking = Speaking.NOBODY
+        self._queued = False
+        self._cut: int | None = None
+        self._cut_at = 0.0
+        self._ended = number
+
+    def user_spoke(self) -> int:
+        """The turn of words that were heard. Late words during the answer belong to the turn they opened."""
+        if self.speaking is Speaking.NOBODY:
+            self._open(Speaking.USER)
+        return self.number
+
+    def user_typed(self) -> int:
+        """The turn of a typed message: always one that the model has not yet answered."""
+        if self.speaking is Speaking.MODEL:
+            self._queued = True
+            return self.number + 1
+        return self.user_spoke()
+
+    def model_spoke(self) -> bool:
+        """Whether this is the model's first content of the turn."""
+        if self.speaking is Speaking.MODEL:
+            return False
+        if self.speaking is Speaking.NOBODY:
+            self._open(Speaking.MODEL)
+        self.speaking = Speaking.MODEL
+        return True
+
+    def interrupted(self, now: float) -> int | None:
+        """The turn whose sound is to be dropped, or None when no turn has begun or the cut is known already."""
+        if self._cut is not None or not self.number:
+            return None
+        if self.speaking is Speaking.NOBODY:
+            return self.number  # its turnComplete has come already; there is no tail to mute
+        self._cut, self._cut_at = self.number, now
+        self._close()
+        return self._cut
+
+    def completed(self) -> int | None:
+        """The turn that turnComplete ends, or None when it ends nothing that is open."""
+        if self._cut is not None:
+            cut, self._cut = self._cut, None
+            return self._end(cut)
+        if self.speaking is Speaking.NOBODY:
+            return None
+        done = self.number
+        self._close()
+        return self._end(done)
+
+    def muted(self, now: float) -> bool:
+        """Whether model content that arrives now belongs to an interrupted turn."""
+        if self._cut is None:
+            return False
+        if now - self._cut_at < TAIL_SECONDS:
+            return True
+        self._cut = None
+        return False
+
+    def lost(self) -> None:
+        """The model side is gone: open turns stay unfinished, and their numbers are used."""
+        if self._queued:
+            self.number += 1
+        self.speaking, self._queued, self._cut = Speaking.NOBODY, False, None
+
+    def _open(self, speaking: Speaking) -> None:
+        self.number += 1
+        self.speaking = speaking
+
+    def _close(self) -> None:
+        self.speaking = Speaking.NOBODY
+        if self._queued:
+            self._queued = False
+            self._open(Speaking.USER)
+
+    def _end(self, turn: int) -> int | None:
+        if turn <= self._ended:
+            return None
+        self._ended = turn
+        return turn

@@ -1,0 +1,196 @@
+"""The model side: where it is, how it is dialled, and what its refusals mean.
+
+Sources of the close codes and reasons: reports of the real service, collected in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
+
+from tornado_live.errors import LiveError, Unavailable, UpstreamRejected, UpstreamTimeout
+from tornado_live.live.commands import Warned
+from tornado_live.live.peer import DialError, DialRefused, DialTimedOut, WebSocketPeer, dial
+
+GOOGLE = "https://generativelanguage.googleapis.com"
+SETUP_TIMEOUT_S = 10.0
+MAX_MESSAGE = 16 * 1024 * 1024
+PONG_TIMEOUT_S = 60.0
+"""Google has been seen to answer pings after 8 to 30 s (googleapis/python-genai#2935); the usual 20 s would end
+conversations that are well."""
+
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_METHOD = "google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent"
+
+
+def live_url(base_url: str, version: str) -> str:
+    """The WebSocket address of the Live API under `base_url` (http, https, ws or wss)."""
+    parts = urlsplit(base_url)
+    path = f"{parts.path.rstrip('/')}/ws/{_METHOD.format(version=version)}"
+    return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
+
+
+class KeyRejected(UpstreamRejected):
+    """The refusals that meet every conversation alike, not only the one that asked for too much."""
+
+
+class Address(Protocol):
+    """Where the model side is. `name` is what clients are told: gemini or simulator."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def base_url(self) -> str:
+        """Waits for a model side that is starting; raises Unavailable when there is none."""
+
+    def unready(self) -> str | None:
+        """Why nobody can talk now, or None."""
+
+    def notice(self) -> Warned | None:
+        """What a client should know once it is connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiAddress:
+    """Google's service, or what stands in its place at GEMINI_BASE_URL."""
+
+    url: str = GOOGLE
+    name: str = "gemini"
+
+    async def base_url(self) -> str:
+        return self.url
+
+    def unready(self) -> str | None:
+        return None
+
+    def notice(self) -> Warned | None:
+        return None
+
+
+@dataclass(slots=True)
+class Upstream:
+    """`refusal` is the latest refusal of the key, until a setup is accepted."""
+
+    address: Address
+    key: SecretStr | None
+    version: str
+    ssl_context: ssl.SSLContext | None = None
+    refusal: str | None = None
+
+    async def dial(self) -> WebSocketPeer:
+        """Raises UpstreamRejected, UpstreamTimeout or Unavailable."""
+        headers: dict[str, str] = {}
+        if self.key is not None:
+            headers["x-goog-api-key"] = self.key.get_secret_value()
+        try:
+            return await dial(
+                live_url(await self.address.base_url(), self.version),
+                headers=headers,
+                ssl_context=self.ssl_context,
+                max_size=MAX_MESSAGE,
+                open_timeout=SETUP_TIMEOUT_S,
+                ping_timeout=PONG_TIMEOUT_S,
+            )
+        except DialRefused as refused:
+            raise self.refused(http_cause(refused.status)) from refused
+        except DialTimedOut as late:
+            raise UpstreamTimeout("The model's server did not answer; check the network.") from late
+        except DialError as failed:
+            raise Unavailable(
+                "The model's server cannot be reached; check GEMINI_BASE_URL and the network."
+            ) from failed
+
+    def unready(self) -> str | None:
+        """Why nobody can talk now, or None."""
+        return self.refusal or self.address.unready()
+
+    def refused(self, cause: LiveError) -> LiveError:
+        """Keeps a refusal of the key for the readiness probe; gives the cause back."""
+        if isinstance(cause, KeyRejected):
+            self.refusal = cause.message
+        return cause
+
+    def accepted(self) -> None:
+        self.refusal = None
+
+
+def http_cause(status: int) -> LiveError:
+    """What a handshake that was answered with `status` means."""
+    if status in (401, 403):
+        return KeyRejected(f"The model's server refused the key (HTTP {status}); check GEMINI_API_KEY.")
+    if status == 404:
+        return UpstreamRejected(
+            "The model's server does not know this address (HTTP 404); check GEMINI_BASE_URL."
+        )
+    if status == 429:
+        return Unavailable(
+            "The quota of the key is used up for now (HTTP 429); try later.", retry_after_ms=30_000
+        )
+    if status >= 500:
+        return Unavailable(f"The model's server is not available (HTTP {status}); try later.")
+    return UpstreamRejected(
+        f"The model's server refused the connection (HTTP {status}); check GEMINI_BASE_URL."
+    )
+
+
+# Reason texts of the real service, and what they mean to the operator. The first match counts.
+_REASONS: tuple[tuple[str, type[LiveError], str], ...] = (
+    (r"API key not valid|API key expired", KeyRejected, "The key is not valid; check GEMINI_API_KEY."),
+    (
+        r"unregistered callers|API key is missing",
+        KeyRejected,
+        "The model's server wants a key; put GEMINI_API_KEY into .env.",
+    ),
+    (r"reported as leaked", KeyRejected, "Google has blocked this key as leaked; make a new one."),
+    (
+        r"denied access|has not been used in project",
+        KeyRejected,
+        "The key's project may not use this API.",
+    ),
+    (
+        r"User location is not supported",
+        UpstreamRejected,
+        "Google does not offer this API at the server's location.",
+    ),
+    (
+        r"is not found for API version|not supported for bidiGenerateContent|Requested entity was not found",
+        UpstreamRejected,
+        "The model is not known to this key; check GEMINI_LIVE_MODEL (tornado-live doctor lists the models).",
+    ),
+    (
+        r"No matching speaker voice",
+        UpstreamRejected,
+        "The model has no voice of that name; leave it out, or name one of Google's, such as Kore.",
+    ),
+    (r"quota|exhausted|credits are depleted", Unavailable, "The quota of the key is used up; try later."),
+    (
+        r"modalit|Text output is not supported",
+        UpstreamRejected,
+        "The model does not answer in that modality.",
+    ),
+    (
+        r"Thinking level must be specified",
+        UpstreamRejected,
+        "The model needs a thinking level in its configuration.",
+    ),
+)
+
+
+def close_cause(code: int, reason: str, *, opened: bool) -> LiveError:
+    """What a close by the model side means; `opened`: after the setup was accepted."""
+    for pattern, kind, words in _REASONS:
+        if re.search(pattern, reason, re.IGNORECASE):
+            return kind(words)
+    if not opened and code in (1002, 1003, 1007, 1008):
+        said = f' ("{reason}")' if reason else ""
+        return UpstreamRejected(
+            f"The model refused the setup{said}; check the configuration of the assistant."
+        )
+    if opened:
+        return Unavailable("The connection to the model was lost; connect again.")
+    return Unavailable("The model's server closed the connection before it was ready; try again.")
