@@ -1,0 +1,342 @@
+"""The command line: `tornado-live` and `python -m tornado_live`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import runpy
+import shlex
+import sys
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from tornado_live import __version__
+from tornado_live.errors import ConfigError, Problem
+from tornado_live.settings import Settings, load_settings, print_config
+
+if TYPE_CHECKING:
+    from tornado_live.tools.catalog import ToolCatalog
+
+_Result = TypeVar("_Result")
+
+cli = typer.Typer(
+    name="tornado-live",
+    help="A gateway between people who talk and the Gemini Live API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+tools = typer.Typer(help="The tools of tools.yaml.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(tools, name="tools")
+
+Home = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        help="Directory of tools.yaml, config/, .env and data/; else the current one.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings file; else config/development.yaml.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, e.g. limits.grace_s=60.")
+]
+Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; else 127.0.0.1.")]
+Port = Annotated[
+    str | None,
+    typer.Option(metavar="PORT", help="Page, REST and WebSocket: a port, 0 (any), off; else 3001."),
+]
+WsPort = Annotated[
+    str | None,
+    typer.Option(metavar="PORT", help="WebSocket of the original protocol: as above; else 3002."),
+]
+Upstream = Annotated[
+    str | None, typer.Option(metavar="auto|gemini|simulator", help="Who answers; else auto.")
+]
+MockTools = Annotated[
+    str | None,
+    typer.Option(metavar="auto|always|unreachable|never", help="When sample data answers; else auto."),
+]
+Voice = Annotated[str | None, typer.Option(metavar="auto|on|off", help="The simulator's voice; else auto.")]
+Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML script for the simulator.")]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Show every setting and where it came from, then stop.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@cli.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A gateway between people who talk and the Gemini Live API."""
+
+
+@cli.command()
+def serve(
+    home: Home = Path(),
+    config: Config = None,
+    host: Host = None,
+    port: Port = None,
+    ws_port: WsPort = None,
+    upstream: Upstream = None,
+    mock_tools: MockTools = None,
+    voice: Voice = None,
+    scenario: Scenario = None,
+    set_: Set = None,
+    print_config_: PrintConfig = False,
+) -> None:
+    """Start the server; Ctrl+C stops it."""
+    settings = _settings(
+        home,
+        config,
+        set_,
+        {
+            "host": host,
+            "port": port,
+            "ws_port": ws_port,
+            "upstream": upstream,
+            "mock_tools": mock_tools,
+            "simulator.voice": voice,
+            # relative to where it was typed, not to the home directory
+            "simulator.scenario": None if scenario is None else str(scenario.absolute()),
+        },
+    )
+    if print_config_:
+        print(print_config(settings))
+        _print_warnings(settings)
+        return
+    from tornado_live.app import serve as run_server
+
+    try:
+        _run(run_server(settings))
+    except Exception as error:
+        cause = _only_cause(error)
+        if isinstance(cause, OSError):
+            cause = _cannot_listen(cause, settings)
+        if isinstance(cause, ConfigError):
+            raise cause from error
+        raise
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+)
+def dev(context: typer.Context) -> None:
+    """As serve, and start anew when a file is saved."""
+    from tornado_live.reload import serve_and_reload
+
+    # Shows the help, and refuses what `serve` would refuse, since no file that is saved can mend that.
+    same = typer.Typer(add_completion=False, rich_markup_mode=None)
+    same.command(help="Start the server, and start it anew whenever a file is saved; Ctrl+C stops it.")(serve)
+    typer.main.get_command(same).make_context(context.command_path, [*context.args])
+    raise SystemExit(serve_and_reload(context.args))
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+)
+def simulate(context: typer.Context) -> None:
+    """Run the simulator alone, for any client of the Gemini Live API."""
+    sys.argv = ["tornado-live simulate", *context.args]
+    runpy.run_module("tornado_live.simulator", run_name="__main__", alter_sys=True)
+
+
+@tools.command("list")
+def list_tools(home: Home = Path(), config: Config = None, set_: Set = None) -> None:
+    """Name, parameters and description of every tool."""
+    from tornado_live.tools import commands
+
+    raise SystemExit(commands.list_tools(_catalog(_settings(home, config, set_)), sys.stdout))
+
+
+@tools.command("check")
+def check_tools(home: Home = Path(), config: Config = None, set_: Set = None) -> None:
+    """Look for mistakes in tools.yaml without starting anything."""
+    from tornado_live.tools import commands
+
+    settings = _settings(home, config, set_)
+    code = commands.check_tools(
+        _tools_file(settings),
+        home=settings.home,
+        data_dir=settings.data_dir,
+        environment=settings.environment,
+        out=sys.stdout,
+        handler_prefixes=settings.handler_prefixes,
+    )
+    raise SystemExit(code)
+
+
+@tools.command("call")
+def call_tool(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The tool.")],
+    arguments: Annotated[str, typer.Argument(metavar="JSON", help="Its arguments.")] = "{}",
+    home: Home = Path(),
+    config: Config = None,
+    mock_tools: MockTools = None,
+    set_: Set = None,
+) -> None:
+    """Run one tool as the model would and print its answer."""
+    from tornado_live.tools import commands
+
+    settings = _settings(home, config, set_, {"mock_tools": mock_tools})
+    call = commands.call_tool(_catalog(settings), name, arguments, mock=settings.mock_tools, out=sys.stdout)
+    raise SystemExit(_run(call))
+
+
+@cli.command()
+def doctor(home: Home = Path(), config: Config = None, upstream: Upstream = None, set_: Set = None) -> None:
+    """Open one conversation step by step, and say what to mend."""
+    from tornado_live.doctor import examine
+
+    settings = _settings(home, config, set_, {"upstream": upstream})
+    _print_warnings(settings)
+    raise SystemExit(_run(examine(settings, print)))
+
+
+@cli.command()
+def init(home: Home = Path()) -> None:
+    """Put tools.yaml, config/, knowledge/ and .env here, to edit."""
+    from tornado_live.resources import give
+
+    home = home.expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for name, written in give(home):
+            print(
+                f"{'wrote' if written else 'kept '} {home / name}{'' if written else ' (it was there already)'}"
+            )
+    except OSError as error:
+        reason = f"{error.filename or home} cannot be written: {error.strerror or error}"
+        raise ConfigError([Problem("command line", None, "init", reason)]) from error
+    option = "" if home == Path.cwd() else f" --home {shlex.quote(str(home))}"
+    print(f"Now edit them, put your key into .env, and run: tornado-live serve{option}")
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _settings(
+    home: Path,
+    config: Path | None,
+    set_: list[str] | None,
+    flags: Mapping[str, str | None] | None = None,
+) -> Settings:
+    overrides: dict[str, str] = {}
+    for item in set_ or ():
+        name, equals, value = item.partition("=")
+        if not (name and equals):
+            raise ConfigError([Problem("command line", None, "--set", f'"{item}" is not NAME=VALUE')])
+        overrides[name.strip()] = value.strip()
+    overrides |= {name: value for name, value in (flags or {}).items() if value is not None}
+    return load_settings(home=home, config=config, environ=os.environ, overrides=overrides)
+
+
+def _tools_file(settings: Settings) -> Path:
+    if settings.tools_file is None:
+        raise ConfigError([Problem("tools.yaml", None, "", f"there is none in {settings.home}")])
+    return settings.tools_file
+
+
+def _catalog(settings: Settings) -> ToolCatalog:
+    from tornado_live.tools.catalog import load_catalog
+
+    return load_catalog(
+        _tools_file(settings),
+        home=settings.home,
+        data_dir=settings.data_dir,
+        environment=settings.environment,
+        handler_prefixes=settings.handler_prefixes,
+    )
+
+
+def _print_warnings(settings: Settings) -> None:
+    for warning in settings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _run(main: Coroutine[object, object, _Result]) -> _Result:
+    """On uvloop where it exists (not on Windows), which the audio path was measured with."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _only_cause(error: Exception) -> Exception:
+    """What a task group was ended by, where it was one thing."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _cannot_listen(error: OSError, settings: Settings) -> Exception:
+    """What a person can do about a port that is not to be had; any other error as it is."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        message = "is not an address of this machine; choose another one with --host"
+        return ConfigError([Problem("listening", None, settings.host, message)])
+    causes = {
+        errno.EADDRINUSE: "is taken by another program; stop it, or choose another port with",
+        errno.EACCES: "may not be used; ports below 1024 need rights, choose another one with",
+    }
+    if error.errno not in causes:
+        return error
+    problems = []
+    ports = [("--port", settings.port), ("--ws-port", settings.ws_port)]
+    for option, port in ports:
+        refused = _refusal(port, settings.host) if port else None
+        if refused in causes:
+            where = f"{settings.host} port {port}"
+            problems.append(Problem("listening", None, where, f"{causes[refused]} {option}"))
+    if not problems:  # it has become free in between
+        where = f"{settings.host} port {' or '.join(str(port) for _, port in ports if port)}"
+        message = f"{causes[error.errno]} --port or --ws-port"
+        problems = [Problem("listening", None, where, message)]
+    return ConfigError(problems)
+
+
+def _refusal(port: int, host: str) -> int | None:
+    """Why the system gives no socket on `port`, as its errno; the error itself does not say which port it was."""
+    from tornado.netutil import bind_sockets
+
+    try:
+        for one in bind_sockets(port, host):
+            one.close()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def main() -> None:
+    """Every mistake of an operator is one line on stderr and exit code 2."""
+    try:
+        cli(prog_name="tornado-live")
+    except ConfigError as refused:
+        for problem in refused.problems:
+            print(problem, file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The server: its collaborators are built once, here, and passed down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from tornado_live import __version__
+from tornado_live.access.origins import Doors
+from tornado_live.errors import ConfigError, Problem, nearest
+from tornado_live.handlers import api, live, pages
+from tornado_live.handlers.door import House, log_request
+from tornado_live.live.bridge import Collaborators
+from tornado_live.live.embedded import EmbeddedSimulator
+from tornado_live.live.registry import Registry
+from tornado_live.live.upstream import GOOGLE, GeminiAddress, Upstream
+from tornado_live.observe.logs import configure, log_event
+from tornado_live.observe.metrics import Metrics
+from tornado_live.resources import require
+from tornado_live.sessions.sqlite import SqliteSessionStore
+from tornado_live.sessions.store import SessionStore
+from tornado_live.settings import Settings, is_loopback
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.runner import ToolRunner
+
+MAX_HEADERS = 16 * 1024
+MAX_READ = 1024 * 1024
+"""Where reading a body stops; api.py refuses what is over its own, smaller cap, and says so."""
+BODY_S = 10
+IDLE_CONNECTION_S = 120
+TOUCH_S = 60.0
+GC_THRESHOLD = 20_000
+"""Messages make many short-lived objects and no cycles; collecting after every 700 costs more than it frees."""
+
+_log = logging.getLogger("tornado_live")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What every route is built from."""
+
+    settings: Settings
+    store: SessionStore
+    registry: Registry
+    catalog: ToolCatalog
+    metrics: Metrics
+    started_at: float
+
+
+def make_app(parts: Parts, *, ports: Sequence[int], main: bool) -> Application:
+    """The routes of `PORT` (`main`), or of `WS_PORT`, where the native WebSocket is at `/` too.
+
+    `ports` are those that were bound; the pages may open sockets to them.
+    """
+    settings = parts.settings
+    doors = Doors(
+        settings.allowed_origins,
+        settings.allowed_hosts,
+        ports,
+        public_url=settings.public_url,
+        missing_origin=is_loopback(settings.host),
+    )
+    house = House(doors, parts.metrics, tuple(ports))
+    rest = api.Rest(
+        house=house,
+        settings=settings,
+        store=parts.store,
+        running=parts.registry,
+        catalog=lambda: parts.catalog,
+        started_at=parts.started_at,
+    )
+    sockets = live.Live(house, parts.store, parts.registry)
+    routes = live.routes(sockets, r"/ws")
+    if main:
+        routes += api.routes(rest) + pages.routes(house, require("static"))
+    else:
+        routes += live.routes(sockets, r"/")
+    return Application(
+        routes,
+        default_handler_class=api.NoSuchRouteHandler,
+        default_handler_args={"rest": rest},
+        log_function=log_request,
+    )
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT, and leaves with every session stored.
+
+    Raises ConfigError for a tools.yaml or session store that cannot be used, OSError for a port that is taken.
+    """
+    started_at = time.monotonic()
+    masker = configure(settings.log_level, sys.stderr)
+    if settings.gemini_api_key is not None:
+        masker.mask(settings.gemini_api_key.get_secret_value())
+    for warning in settings.warnings:
+        log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
+    catalog = _catalog(settings)
+    for secret in catalog.secrets:
+        masker.mask(secret)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _parts(settings, catalog, started_at) as parts:
+        with _listening(settings) as (main, other):
+            ports = [listeners[0].getsockname()[1] for listeners in (main, other) if listeners]
+            servers = []
+            for listeners, is_main in ((main, True), (other, False)):
+                server = HTTPServer(
+                    make_app(parts, ports=ports, main=is_main),
+                    max_header_size=MAX_HEADERS,
+                    max_body_size=MAX_READ,
+                    body_timeout=BODY_S,
+                    idle_connection_timeout=IDLE_CONNECTION_S,
+                )
+                server.add_sockets(listeners)
+                servers.append(server)
+            _announce(settings, main, other)
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD, 20, 50)
+            await stop.wait()
+            log_event(_log, "stopping", conversations=parts.registry.count)
+            for server in servers:
+                server.stop()
+                await server.close_all_connections()
+
+
+def _catalog(settings: Settings) -> ToolCatalog:
+    if settings.tools_file is None:
+        log_event(
+            _log, "no_tools", level=logging.WARNING, message="There is no tools.yaml; the model has no tools."
+        )
+        return ToolCatalog.EMPTY
+    catalog = load_catalog(
+        settings.tools_file,
+        home=settings.home,
+        data_dir=settings.data_dir,
+        environment=settings.environment,
+        handler_prefixes=settings.handler_prefixes,
+    )
+    problems = toolset_problems(settings, catalog)
+    if problems:
+        raise ConfigError(problems)
+    for problem in catalog.left_out:
+        log_event(_log, "tool_left_out", level=logging.ERROR, message=str(problem))
+    return catalog
+
+
+def toolset_problems(settings: Settings, catalog: ToolCatalog) -> list[Problem]:
+    """Tools that an assistant names and that do not exist."""
+    problems: list[Problem] = []
+    for assistant in settings.assistants.values():
+        path = f"assistants.{assistant.name}.toolset"
+        for name in assistant.toolset or ():
+            if name not in catalog.tools:
+                message = f'there is no tool "{name}" in tools.yaml{nearest(name, catalog.tools)}'
+                problems.append(settings.sources[path].problem(message))
+    return problems
+
+
+@asynccontextmanager
+async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) -> AsyncIterator[Parts]:
+    """Everything behind the routes, in working order; taken down in the opposite order."""
+    limits = settings.limits
+    metrics = Metrics()
+    async with asyncio.TaskGroup() as owned:
+        simulator = EmbeddedSimulator(settings.simulator) if settings.upstream == "simulator" else None
+        supervisor = owned.create_task(simulator.run()) if simulator is not None else None
+        store = await SqliteSessionStore.open(
+            settings.data_dir / "sessions.db",
+            ttl_s=limits.session_ttl_s,
+            memory_messages=limits.memory_messages,
+            memory_message_bytes=limits.memory_message_bytes,
+            memory_bytes=limits.memory_bytes,
+        )
+        runner = ToolRunner(mock=settings.mock_tools)
+        address = simulator or GeminiAddress(settings.gemini_base_url or GOOGLE)
+        upstream = Upstream(
+            address,
+            None if simulator is not None else settings.gemini_api_key,
+            settings.api_version,
+            ssl.create_default_context(),
+        )
+        shared = Collaborators(store, runner, metrics, upstream, min(TOUCH_S, limits.session_ttl_s / 3))
+        registry = Registry(settings, shared, lambda: catalog)
+        try:
+            yield Parts(settings, store, registry, catalog, metrics, started_at)
+        finally:
+            await registry.close()
+            await runner.close()
+            await store.close()
+            if supervisor is not None:
+                supervisor.cancel()
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
+    """The sockets of PORT and of WS_PORT, none where it is off. Raises OSError, with none left open."""
+    with ExitStack() as opened:
+        both: list[list[socket.socket]] = []
+        for port in (settings.port, settings.ws_port):
+            sockets = [] if port is None else bind_sockets(port, settings.host)
+            for one in sockets:
+                opened.callback(one.close)
+            both.append(sockets)
+        yield both[0], both[1]
+
+
+def _announce(settings: Settings, main: Sequence[socket.socket], other: Sequence[socket.socket]) -> None:
+    """The addresses, for the person at the terminal."""
+    log_event(_log, "started", version=__version__, upstream=settings.upstream, home=str(settings.home))
+    simulated = (
+        "SIMULATOR: there is no Gemini key, so the built-in simulator answers."
+        " Put GEMINI_API_KEY into .env to talk to Gemini."
+    )
+    if settings.upstream == "simulator":
+        log_event(_log, "simulator_answers", level=logging.WARNING, message=simulated)
+        print(simulated, flush=True)
+    if main:
+        print(f"tornado-live is listening on http://{_shown(settings.host, main)}", flush=True)
+    if other:
+        print(f"WebSocket of the original protocol on ws://{_shown(settings.host, other)}", flush=True)
+
+
+def _shown(host: str, listeners: Sequence[socket.socket]) -> str:
+    port = listeners[0].getsockname()[1]
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"{name}:{port}"

@@ -1,0 +1,371 @@
+"""`tornado-live doctor`: goes the way of a conversation step by step, and says at which step it ends and why.
+
+A step that is wrong names its remedy; the steps after it still run where they can. The key is never printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from tornado_live.app import toolset_problems
+from tornado_live.assistants import Assistant
+from tornado_live.errors import (
+    ConfigError,
+    LiveError,
+    Unavailable,
+    UpstreamRejected,
+    UpstreamTimeout,
+    nearest,
+)
+from tornado_live.jsonvalue import Json
+from tornado_live.live.peer import WebSocketPeer
+from tornado_live.live.upstream import (
+    GOOGLE,
+    SETUP_TIMEOUT_S,
+    GeminiAddress,
+    Upstream,
+    close_cause,
+    http_cause,
+)
+from tornado_live.observe.logs import Masker
+from tornado_live.settings import Settings
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.wire.gemini import conversation_setup, decode
+
+if TYPE_CHECKING:
+    from google.genai import Client
+
+_SIMULATOR_START_S = 15.0
+_LIVE = "bidiGenerateContent"
+# google-genai insists on a key, also for a server that needs none.
+_NO_KEY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelSide:
+    """Where the model side is: `base_url` without a path of ours, `key` empty for none."""
+
+    base_url: str
+    key: str
+    version: str
+
+
+class _Report:
+    """One line a step. `failures` counts what has to be mended."""
+
+    def __init__(self, say: Callable[[str], None], masker: Masker) -> None:
+        self._say = say
+        self._masker = masker
+        self.failures = 0
+
+    def fine(self, step: str, text: str) -> None:
+        self._line("ok", step, text)
+
+    def note(self, step: str, text: str) -> None:
+        self._line("note", step, text)
+
+    def wrong(self, step: str, text: str) -> None:
+        self.failures += 1
+        self._line("WRONG", step, text)
+
+    def _line(self, verdict: str, step: str, text: str) -> None:
+        self._say(f"{verdict:<6}{step:<10}{self._masker.text(text)}")
+
+
+async def examine(settings: Settings, say: Callable[[str], None]) -> int:
+    """The exit code: 0 when a conversation would work, 1 when something has to be mended."""
+    masker = Masker()
+    if settings.gemini_api_key is not None:
+        masker.mask(settings.gemini_api_key.get_secret_value())
+    report = _Report(say, masker)
+    report.fine("settings", f"{settings.config_file or 'no file'}; home is {settings.home}")
+    catalog = _check_tools(settings, report)
+    if settings.upstream == "simulator":
+        await _check_simulator(settings, catalog, report)
+    else:
+        key = _check_key(settings, report)
+        side = _ModelSide(settings.gemini_base_url or GOOGLE, key, settings.api_version)
+        await _check_model_side(settings, side, catalog, report)
+    if report.failures:
+        say(f"{report.failures} to mend; docs/troubleshooting.md has more about each.")
+    else:
+        say("All is well.")
+    return 1 if report.failures else 0
+
+
+def _check_tools(settings: Settings, report: _Report) -> ToolCatalog:
+    if settings.tools_file is None:
+        report.note("tools", f"there is no tools.yaml in {settings.home}, so the model has no tools")
+        return ToolCatalog.EMPTY
+    try:
+        catalog = load_catalog(
+            settings.tools_file,
+            home=settings.home,
+            data_dir=settings.data_dir,
+            environment=settings.environment,
+            handler_prefixes=settings.handler_prefixes,
+        )
+    except ConfigError as refused:
+        for problem in refused.problems:
+            report.wrong("tools", str(problem))
+        return ToolCatalog.EMPTY
+    for problem in catalog.left_out:
+        report.wrong("tools", f"left out: {problem}")
+    for problem in toolset_problems(settings, catalog):
+        report.wrong("tools", str(problem))
+    report.fine("tools", f"{settings.tools_file}: {', '.join(catalog.tools) or 'none'}")
+    return catalog
+
+
+def _check_key(settings: Settings, report: _Report) -> str:
+    if settings.gemini_api_key is None:
+        report.note("key", "none; this works only where GEMINI_BASE_URL asks for none")
+        return ""
+    name = "gemini_api_key" if "gemini_api_key" in settings.sources else "google_api_key"
+    report.fine("key", f"from {settings.sources[name]}")
+    return settings.gemini_api_key.get_secret_value()
+
+
+async def _check_simulator(settings: Settings, catalog: ToolCatalog, report: _Report) -> None:
+    report.note("key", "none, so the simulator answers; with GEMINI_API_KEY in .env it is Gemini")
+    async with _simulator(settings) as (line, address):
+        if address is None:
+            report.wrong("simulator", f"it does not start: {line or 'it said nothing'}")
+            return
+        report.fine("simulator", f"listens on {address}")
+        await _check_model_side(settings, _ModelSide(address, "", settings.api_version), catalog, report)
+
+
+@contextlib.asynccontextmanager
+async def _simulator(settings: Settings) -> AsyncIterator[tuple[str, str | None]]:
+    """A simulator of its own: (what it said last, its address or None)."""
+    options = ["--exit-with-stdin", "--voice", "off"]
+    if settings.simulator.scenario is not None:
+        options += ["--scenario", str(settings.simulator.scenario)]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tornado_live.simulator",
+        *options,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    try:
+        try:
+            async with asyncio.timeout(_SIMULATOR_START_S):
+                line = (await child.stdout.readline()).decode(errors="replace").strip()
+        except TimeoutError:
+            line = ""
+        yield line, _address(line)
+    finally:
+        child.stdin.close()
+        try:
+            async with asyncio.timeout(_SIMULATOR_START_S):
+                await child.communicate()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+def _address(line: str) -> str | None:
+    try:
+        listening = json.loads(line)["listening"]
+        return f"http://{listening['host']}:{int(listening['port'])}"
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+async def _check_model_side(
+    settings: Settings, side: _ModelSide, catalog: ToolCatalog, report: _Report
+) -> None:
+    from google.genai import Client, types
+
+    parts = urlsplit(side.base_url)
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    client = Client(
+        vertexai=False,
+        api_key=side.key or _NO_KEY,
+        http_options=types.HttpOptions(
+            base_url=urlunsplit((scheme, parts.netloc, parts.path, "", "")),
+            api_version=side.version,
+            timeout=int(SETUP_TIMEOUT_S * 1000),
+        ),
+    )
+    try:
+        known = await _check_models(settings, client, report)
+        for assistant in settings.assistants.values():
+            await _check_setup(side, assistant, catalog, known, report)
+            if scheme == "https":  # google-genai speaks to nothing else
+                await _check_setup_of_the_sdk(client, assistant, catalog, report)
+    finally:
+        await client.aio.aclose()
+        client.close()
+
+
+async def _check_models(settings: Settings, client: Client, report: _Report) -> Sequence[str]:
+    """The Live models that the model side names, none if it does not say."""
+    from google.genai.errors import APIError
+
+    names: list[str] = []
+    try:
+        async with asyncio.timeout(2 * SETUP_TIMEOUT_S):
+            async for model in await client.aio.models.list():
+                if _LIVE in (model.supported_actions or ()) and model.name:
+                    names.append(model.name.removeprefix("models/"))
+    except APIError as refused:
+        report.wrong("models", _listing_refused(refused.code, refused.message or ""))
+        return ()
+    except TimeoutError:
+        report.wrong("models", "the list did not come in time; check the network")
+        return ()
+    except Exception as failed:  # noqa: BLE001 - the SDK lets its transport's own exceptions through
+        report.wrong("models", f"{_unreachable(failed)}; check the network and GEMINI_BASE_URL")
+        return ()
+    if not names:
+        report.wrong("models", "the key has no Live model; check the project that it belongs to")
+        return ()
+    report.fine("models", ", ".join(sorted(names)))
+    for wanted in sorted(
+        {assistant.model.removeprefix("models/") for assistant in settings.assistants.values()}
+    ):
+        if wanted not in names:
+            report.wrong(
+                "models", f"{wanted} is not among them{nearest(wanted, names)}; set GEMINI_LIVE_MODEL"
+            )
+    return sorted(names)
+
+
+def _listing_refused(code: int, message: str) -> str:
+    if "API key not valid" in message or "API key expired" in message:
+        return "the key is not valid; copy it anew from aistudio.google.com/apikey into GEMINI_API_KEY"
+    return f"{http_cause(code).message} ({message or 'no reason given'})"
+
+
+def _unreachable(error: Exception) -> str:
+    """The innermost reason; the SDK's transport wraps it several times."""
+    inner: BaseException = error
+    while inner.__cause__ is not None or inner.__context__ is not None:
+        inner = inner.__cause__ or inner.__context__ or inner
+    if isinstance(inner, ssl.SSLError):
+        return f"the server's certificate is not trusted here ({inner.reason})"
+    return f"the server cannot be reached ({inner or type(inner).__name__})"
+
+
+class _FirstMessage:
+    """Listens until the model side has said something or is gone."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes | tuple[int, str]] = asyncio.get_running_loop().create_future()
+
+    def on_message(self, data: bytes, binary: bool) -> None:
+        if not self.answer.done():
+            self.answer.set_result(data)
+
+    def on_closed(self, code: int, reason: str) -> None:
+        if not self.answer.done():
+            self.answer.set_result((code, reason))
+
+    def on_writable(self, writable: bool) -> None:
+        pass
+
+
+async def _check_setup(
+    side: _ModelSide, assistant: Assistant, catalog: ToolCatalog, known: Sequence[str], report: _Report
+) -> None:
+    """As the server does it: the same dial, the same first message. `known` are the models, if they are known."""
+    from pydantic import SecretStr
+
+    upstream = Upstream(
+        GeminiAddress(side.base_url),
+        SecretStr(side.key) if side.key else None,
+        side.version,
+        ssl.create_default_context(),
+    )
+    began = time.monotonic()
+    peer: WebSocketPeer | None = None
+    try:
+        peer = await upstream.dial()
+        await _set_up(peer, assistant, catalog.declarations(assistant.toolset))
+    except LiveError as error:
+        text = error.message
+        if isinstance(error, UpstreamRejected):
+            if known and assistant.model.removeprefix("models/") not in known:
+                text = f"There is no such model; set {_model_setting(assistant)} to {' or '.join(known)}."
+            elif not side.key and not known:
+                text += " There is no key; it may need one in GEMINI_API_KEY."
+        report.wrong("setup", f"{assistant.name} ({assistant.model}): {text}")
+    else:
+        took = round((time.monotonic() - began) * 1000)
+        report.fine("setup", f"{assistant.name} ({assistant.model}) was accepted in {took} ms")
+    finally:
+        if peer is not None:
+            peer.close()
+
+
+def _model_setting(assistant: Assistant) -> str:
+    return "GEMINI_LIVE_MODEL" if assistant.name == "default" else f"assistants.{assistant.name}.model"
+
+
+async def _set_up(
+    peer: WebSocketPeer, assistant: Assistant, declarations: Sequence[Mapping[str, Json]]
+) -> None:
+    listener = _FirstMessage()
+    peer.attach(listener)
+    peer.send_text(conversation_setup(assistant.model, assistant.config, declarations, seeded=False))
+    try:
+        async with asyncio.timeout(SETUP_TIMEOUT_S):
+            answer = await listener.answer
+    except TimeoutError:
+        raise UpstreamTimeout("The model did not answer the setup; check the network, try again.") from None
+    if isinstance(answer, tuple):
+        raise close_cause(*answer, opened=False)
+    try:
+        accepted = decode(answer).setup_complete is not None
+    except ValueError:
+        accepted = False
+    if not accepted:
+        raise Unavailable("The answer to the setup is not that of Gemini Live; check GEMINI_BASE_URL.")
+
+
+async def _check_setup_of_the_sdk(
+    client: Client, assistant: Assistant, catalog: ToolCatalog, report: _Report
+) -> None:
+    """The same through Google's own client: where the two differ, the protocol has moved."""
+    from google.genai import types
+    from google.genai.errors import APIError
+
+    declared = catalog.declarations(assistant.toolset)
+    config: dict[str, Json] = dict(assistant.config)
+    config.setdefault("responseModalities", ["AUDIO"])
+    own = config.get("tools")
+    tools: list[Json] = list(own) if isinstance(own, list) else []
+    if declared:
+        tools.append({"functionDeclarations": list(declared)})
+    if tools:
+        config["tools"] = tools
+    label = f"{assistant.name} by google-genai"
+    try:
+        async with asyncio.timeout(SETUP_TIMEOUT_S):
+            async with client.aio.live.connect(
+                model=assistant.model, config=types.LiveConnectConfig.model_validate(config)
+            ):
+                report.fine("setup", f"{label} was accepted")
+    except APIError as refused:
+        cause = close_cause(refused.code, refused.message or "", opened=False)
+        report.wrong("setup", f"{label}: {cause.message}")
+    except TimeoutError:
+        report.wrong("setup", f"{label}: no answer in time")
+    except Exception as failed:  # noqa: BLE001 - the SDK lets its transport's own exceptions through
+        report.wrong("setup", f"{label}: {_unreachable(failed)}")

@@ -1,0 +1,226 @@
+"""What every HTTP route has in common: who may come in, what leaves with each answer, how failures look."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import ClassVar
+
+from tornado.web import HTTPError, RequestHandler
+
+from tornado_live.access.origins import Doors
+from tornado_live.caller import Caller
+from tornado_live.errors import BadMessage, Forbidden, InternalError, LiveError, TooLarge
+from tornado_live.observe.logs import log_event
+from tornado_live.observe.metrics import Metrics
+
+MAX_BODY = 64 * 1024
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LOCAL = Caller(user="local")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class House:
+    """What the doors of every route need. `ports` are those bound: the page may open sockets to them."""
+
+    doors: Doors
+    metrics: Metrics
+    ports: tuple[int, ...] = ()
+
+
+class DoorHandler(RequestHandler):
+    """Checks Host and Origin before anything else, names the caller, and gives each request an id.
+
+    A failure is raised as a LiveError and answered as
+    `{"error": {"code", "message", "retryable", "requestId"}}` with the status of its row in errors.py; what is
+    no LiveError is `internal`, and its text only goes to the log.
+    """
+
+    open_to_any_host: ClassVar[bool] = False
+    caller: Caller
+    request_id = ""
+    _house: House | None = None
+
+    def initialize(self, house: House) -> None:
+        self._house = house
+        self.request_id = secrets.token_hex(8)
+        self.set_default_headers()
+
+    @property
+    def house(self) -> House:
+        assert self._house is not None, "initialize ran first"
+        return self._house
+
+    def set_default_headers(self) -> None:
+        """Also called by Tornado before `initialize`, and again before an error is written."""
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("X-Frame-Options", "DENY")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Permissions-Policy", "microphone=(self), camera=(), geolocation=()")
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.set_header("Vary", "Origin")
+        if self._house is None:
+            return
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("Content-Security-Policy", self._content_policy())
+        origin = self.request.headers.get("Origin")
+        if origin is not None and self.house.doors.origin_allowed(origin, self._host):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+
+    def prepare(self) -> None:
+        if not self.open_to_any_host and not self.house.doors.host_allowed(self._host):
+            raise Forbidden(
+                "This host name is not allowed here. Use the address that the server printed at start,"
+                " or add the name to ALLOWED_HOSTS."
+            )
+        # Browsers leave Origin out of what a page of ours reads; whoever sends one is held to the list.
+        origin = self.request.headers.get("Origin")
+        if origin is not None and not self.house.doors.origin_allowed(origin, self._host):
+            raise Forbidden(
+                "Pages of this origin may not use this server. Add the origin to ALLOWED_ORIGINS."
+            )
+        self.caller = LOCAL
+
+    async def options(self, *_: str) -> None:
+        """Answers a browser's question before a cross-origin call; the origin was checked like any other."""
+        self.set_header("Allow", self._allow())
+        if "Access-Control-Request-Method" in self.request.headers:
+            self.set_header("Access-Control-Allow-Methods", self._allow())
+            self.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization")
+            self.set_header("Access-Control-Max-Age", "600")
+        self.set_status(204)
+
+    def answer(self, body: Mapping[str, object], status: int = 200) -> None:
+        """Writes JSON that no cache keeps."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.write(json.dumps(body, allow_nan=False))
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        failure, status = self._failure(status_code, exception(kwargs))
+        self.house.metrics.failed(failure.code)
+        self.set_status(status)
+        if status == 405:
+            self.set_header("Allow", self._allow())
+        if failure.retry_after_ms is not None:
+            self.set_header("Retry-After", str(-(-failure.retry_after_ms // 1000)))
+        self.write_failure(failure, status)
+
+    def write_failure(self, failure: LiveError, status: int) -> None:
+        """How a failure looks here; pages show it to people instead."""
+        body = {
+            "code": failure.code,
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "requestId": self.request_id,
+        }
+        self.answer({"error": body}, status)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if not isinstance(value, LiveError | HTTPError):
+            log_event(
+                logger,
+                "request_failed",
+                level=logging.ERROR,
+                error=value,
+                request_id=self.request_id,
+                path=self.request.path,
+            )
+
+    @property
+    def _host(self) -> str | None:
+        return self.request.headers.get("Host")
+
+    def _failure(self, status: int, error: BaseException | None) -> tuple[LiveError, int]:
+        """What is told, and with which status. The table has one code for a request that cannot be taken;
+        a path and a method that do not exist keep their own status."""
+        match error:
+            case LiveError():
+                return error, error.http_status or 500
+            case HTTPError() if status == 404:
+                return BadMessage("There is nothing at this path."), 404
+            case HTTPError() if status == 405:
+                return BadMessage(f"This path does not take {self.request.method}."), 405
+            case HTTPError() if status == 413:
+                return TooLarge("The body is too large."), 413
+            case HTTPError() if 400 <= status < 500:
+                return BadMessage("The request could not be read."), 400
+        message = f"Something went wrong in the server. Its log has more under request id {self.request_id}."
+        return InternalError(message), 500
+
+    def _allow(self) -> str:
+        taken = [name for name in METHODS if getattr(type(self), name.lower()) is not _NOT_TAKEN]
+        return ", ".join(taken)
+
+    def _content_policy(self) -> str:
+        """Only what this server serves runs in its pages, and they may speak to its ports alone.
+
+        The host name goes into the policy only where it is on the list.
+        """
+        sockets = []
+        if self.house.doors.host_allowed(self._host):
+            name = self.request.host_name
+            name = f"[{name}]" if ":" in name and not name.startswith("[") else name
+            sockets = [f"ws://{self._host}", f"wss://{self._host}"]
+            sockets += [f"ws://{name}:{port}" for port in self.house.ports]
+        return "; ".join(
+            (
+                "default-src 'self'",
+                "script-src 'self'",
+                "style-src 'self'",
+                "img-src 'self' data: blob:",
+                "media-src 'self' blob:",
+                " ".join(("connect-src 'self'", *dict.fromkeys(sockets))),
+                "object-src 'none'",
+                "base-uri 'none'",
+                "form-action 'self'",
+                "frame-ancestors 'none'",
+            )
+        )
+
+
+_NOT_TAKEN = RequestHandler.head  # Tornado's own stub, which every method is until a handler defines it
+
+
+def exception(kwargs: Mapping[str, object]) -> BaseException | None:
+    """What Tornado gives to `send_error` and `write_error` as `exc_info`."""
+    match kwargs.get("exc_info"):
+        case (_, BaseException() as error, _):
+            return error
+    return None
+
+
+def log_request(handler: RequestHandler) -> None:
+    """Tornado's `log_function`: one line a request, in which the log's masks hide credentials of the query."""
+    status = handler.get_status()
+    level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
+    if status < 400 and not handler.request.path.startswith("/api"):
+        level = logging.DEBUG  # pages, probes and metrics: many, and of no news
+    if isinstance(handler, DoorHandler):
+        handler.house.metrics.http_answered(status)
+    log_event(
+        logger,
+        "request",
+        level=level,
+        method=handler.request.method,
+        uri=handler.request.uri,
+        status=status,
+        ms=round(1000 * handler.request.request_time(), 1),
+        remote=handler.request.remote_ip,
+        request_id=getattr(handler, "request_id", None),
+    )
