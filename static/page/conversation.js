@@ -1,0 +1,173 @@
+/**
+ * What was said, in turns, from the events of the client module. No DOM: a value that the view draws.
+ *
+ * Within a turn the order is user, tools, model, whatever came first. Pieces are replaced by the final text.
+ */
+
+const joined = (before, piece) =>
+  before && piece && !/\s$/.test(before) && /^[\p{L}\p{N}]/u.test(piece) && /[.!?]$/.test(before)
+    ? `${before} ${piece}`
+    : before + piece;
+
+const words = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu)?.join(" ") ?? "";
+
+/** Some servers transcribe typed words too: those are not said a second time. */
+const repeats = (typed, said) => typed !== "" && words(typed).startsWith(words(said));
+
+/** Memory keeps a call as `name({"argument": 1}): summary`; a long one is cut off somewhere. */
+function rememberedCall(text) {
+  const [, name, rest] = /^([^\s(]+)\((.*)$/s.exec(text) ?? [null, "tool", text];
+  for (let end = rest.indexOf("): "); end >= 0; end = rest.indexOf("): ", end + 1)) {
+    try {
+      return { name, args: JSON.parse(rest.slice(0, end)), summary: rest.slice(end + 3) };
+    } catch {
+      // a text among the arguments holds the same three characters
+    }
+  }
+  return { name, summary: rest };
+}
+
+export class Turn {
+  number;
+  typed = "";
+  said = { text: "" };
+  tools = [];
+  model = { text: "" };
+  interrupted = false;
+  complete = false;
+  lost = false; // the line went before the turn ended
+
+  constructor(number) {
+    this.number = number;
+  }
+
+  get open() {
+    return !this.complete && !this.interrupted && !this.lost;
+  }
+
+  get user() {
+    const said = repeats(this.typed, this.said.text) ? "" : this.said.text;
+    return { text: [this.typed, said].filter(Boolean).join("\n") };
+  }
+}
+
+export class Conversation {
+  turns = [];
+  #cut = []; // the turns that the last loss closed
+
+  /** The next turn of which the server did not speak yet takes the number when it does. */
+  #numbered(number, said = null) {
+    const known = this.turns.find((turn) => turn.number === number);
+    if (known) return known;
+    const waiting = this.#waiting();
+    const highest = Math.max(0, ...this.turns.map((turn) => turn.number ?? 0));
+    if (waiting && number > highest && (said === null || waiting.typed === "" || repeats(waiting.typed, said))) {
+      waiting.number = number;
+      return waiting;
+    }
+    const turn = new Turn(number);
+    const at = this.turns.findIndex((other) => other.number !== null && other.number > number);
+    this.turns.splice(at < 0 ? this.turns.length : at, 0, turn);
+    return turn;
+  }
+
+  /** The oldest turn that was typed, or began with a tool, and of which the server did not speak yet. */
+  #waiting() {
+    const last = this.turns.findLastIndex((turn) => turn.number !== null);
+    return this.turns.slice(last + 1).find((turn) => turn.open);
+  }
+
+  /** Tool calls carry no number: they belong to the newest turn the server speaks of, or to the one it begins. */
+  #current() {
+    const newest = this.turns.findLast((turn) => turn.number !== null);
+    return newest?.open ? newest : (this.#waiting() ?? this.#append());
+  }
+
+  #append() {
+    const turn = new Turn(null);
+    this.turns.push(turn);
+    return turn;
+  }
+
+  typed(text) {
+    const turn = this.#append();
+    turn.typed = text;
+    return turn;
+  }
+
+  transcription({ text, isUser, isFinal, turn: number }) {
+    const turn = this.#numbered(number, isUser ? text : null);
+    const side = isUser ? turn.said : turn.model;
+    side.text = isFinal ? text : joined(side.text, text);
+    return turn;
+  }
+
+  text({ text, turn: number }) {
+    const turn = this.#numbered(number);
+    turn.model.text += text;
+    return turn;
+  }
+
+  interrupted({ turn: number }) {
+    const turn = this.#numbered(number);
+    turn.interrupted = true;
+    return turn;
+  }
+
+  turnComplete({ turn: number }) {
+    const turn = this.#numbered(number);
+    turn.complete = true;
+    return turn;
+  }
+
+  toolCall({ id, name, args, label }) {
+    const turn = this.#current();
+    turn.tools.push({ id, name, args, label, state: "running", progress: "" });
+    return turn;
+  }
+
+  toolProgress({ id, text }) {
+    return this.#tool(id, (tool) => ({ ...tool, progress: text }));
+  }
+
+  toolResult({ id, ok, durationMs, sample = false, summary, result, error }) {
+    const state = ok ? "ok" : "failed";
+    return this.#tool(id, (tool) => ({ ...tool, state, durationMs, sample, summary, result, error }));
+  }
+
+  toolCancelled({ ids }) {
+    return ids.map((id) => this.#tool(id, (tool) => ({ ...tool, state: "cancelled" }))).find(Boolean);
+  }
+
+  #tool(id, change) {
+    const turn = this.turns.findLast((candidate) => candidate.tools.some((tool) => tool.id === id));
+    if (turn) turn.tools = turn.tools.map((tool) => (tool.id === id ? change(tool) : tool));
+    return turn;
+  }
+
+  /** The line is gone: what was open ends here, unless the same conversation comes back. */
+  lost() {
+    this.#cut = this.turns.filter((turn) => turn.open);
+    const changed = this.turns.filter((turn) => turn.open || turn.tools.some((tool) => tool.state === "running"));
+    for (const turn of this.#cut) turn.lost = true;
+    for (const turn of changed) {
+      turn.tools = turn.tools.map((tool) => (tool.state === "running" ? { ...tool, state: "unknown" } : tool));
+    }
+    return changed;
+  }
+
+  /** The line is back and the model side did not notice: what the loss closed goes on. */
+  resumed() {
+    for (const turn of this.#cut.splice(0)) turn.lost = false;
+  }
+
+  /** @param {Array<{role: string, text: string, turn: number}>} memory  of an earlier visit, oldest first */
+  restore(memory) {
+    for (const { role, text, turn: number } of memory) {
+      const turn = this.#numbered(number);
+      turn.complete = true;
+      if (role === "tool") turn.tools.push({ id: null, state: "remembered", ...rememberedCall(text) });
+      else turn[role === "user" ? "said" : "model"] = { text };
+    }
+  }
+}

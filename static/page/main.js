@@ -1,0 +1,516 @@
+/** The page: buttons and keys to the client module, its events to the screen. */
+
+import { LiveError, TornadoLive } from "../tornado-live.js";
+import { Conversation } from "./conversation.js";
+import { ConversationView, element } from "./view.js";
+
+const SESSION_KEY = "tornado-live.session";
+const TALK_KEY = "tornado-live.push-to-talk";
+
+// A question for each tool that comes with the server; shown only where the tool is there.
+const EXAMPLES = [
+  ["get_weather", "What's the weather in New York?"],
+  ["execute_sql_query", "Execute a SQL query to get user data"],
+  ["get_analytics", "Get analytics for the last week"],
+  ["search_knowledge_base", "Search the knowledge base for information about AI"],
+];
+
+const STATUS_WORDS = {
+  DISCONNECTED: "Not connected",
+  CONNECTING: "Connecting",
+  CONNECTED: "Connected",
+  RECONNECTING: "Reconnecting",
+  DRAINING: "Server is about to restart",
+};
+
+const LINE_WORDS =
+  "The server cannot be reached; this page keeps trying. What you type is sent when it is back, what you say may be lost.";
+
+const MEMORY_WORDS = { restored: "All of it is remembered", partial: "Partly remembered", none: "Starts fresh" };
+
+const UPSTREAM_WORDS = { simulator: "Simulator", gemini: "Gemini", vertex: "Gemini on Vertex" };
+
+const SILENCE_MS = 5000; // after push-to-talk: nobody waits longer without a sign
+const HEALTH_MS = 2000;
+
+const byId = (id) => document.getElementById(id);
+const ui = {
+  status: byId("status"),
+  statusWords: byId("status-words"),
+  statusDetail: byId("status-detail"),
+  connect: byId("connect"),
+  simulator: byId("simulator"),
+  simulatorVoice: byId("simulator-voice"),
+  invitation: byId("invitation"),
+  welcome: byId("welcome"),
+  examples: byId("examples"),
+  notices: byId("notices"),
+  microphone: byId("microphone"),
+  microphoneWords: byId("microphone-words"),
+  levelIn: byId("level-in"),
+  levelOut: byId("level-out"),
+  pushToTalk: byId("push-to-talk"),
+  composer: byId("composer"),
+  message: byId("message"),
+  panel: byId("panel"),
+  panelOpen: byId("panel-open"),
+  panelClose: byId("panel-close"),
+  tools: byId("tools"),
+  toolsNone: byId("tools-none"),
+  facts: byId("facts"),
+  newConversation: byId("new-conversation"),
+  announcements: byId("announcements"),
+};
+
+let live = newLive(remembered(SESSION_KEY));
+let conversation = new Conversation();
+const view = new ConversationView({ list: byId("turns"), scroller: byId("conversation"), latest: byId("latest") });
+const facts = new Map();
+
+let pushToTalk = remembered(TALK_KEY) === "yes";
+let voiceless = false; // the simulator is without a voice, for now or for good
+let speechWanted = false; // Connect was pressed while it was
+let healthTimer = null;
+let silenceTimer = null;
+
+// What this tab remembers over a reload. A browser that refuses storage only forgets.
+
+function remembered(key) {
+  try {
+    return sessionStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+function remember(key, value) {
+  try {
+    if (value === null) sessionStorage.removeItem(key);
+    else sessionStorage.setItem(key, value);
+  } catch {
+    // see above
+  }
+}
+
+// Connecting and ending
+
+/** One TornadoLive per conversation; the events of one that was given up no longer count. */
+function newLive(sessionId) {
+  const made = new TornadoLive({ sessionId });
+  const on = (name, act) =>
+    made.addEventListener(name, ({ detail }) => {
+      if (made === live) act(detail);
+    });
+  on("status", showStatus);
+  on("microphone", showMicrophone);
+  on("level", showLevel);
+  for (const sign of ["transcription", "text", "audio", "tool_call", "error", "closed"]) on(sign, heardSomething);
+  on("transcription", (detail) => {
+    draw(conversation.transcription(detail));
+    if (detail.isFinal) announce(`${detail.isUser ? "You" : "Assistant"}: ${detail.text}`);
+  });
+  on("text", (detail) => draw(conversation.text(detail)));
+  on("interrupted", (detail) => draw(conversation.interrupted(detail)));
+  on("turn_complete", (detail) => {
+    const turn = conversation.turnComplete(detail);
+    draw(turn);
+  });
+  on("tool_call", (detail) => {
+    draw(conversation.toolCall(detail));
+    announce(`Tool ${detail.label || detail.name} is running.`);
+  });
+  on("tool_progress", (detail) => draw(conversation.toolProgress(detail)));
+  on("tool_result", (detail) => {
+    draw(conversation.toolResult(detail));
+    announce(`Tool ${detail.name} ${detail.ok ? "is done" : "failed"}.`);
+  });
+  on("tool_cancelled", (detail) => draw(conversation.toolCancelled(detail)));
+  on("usage", ({ totalTokens }) => setFact("Tokens", totalTokens.toLocaleString("en")));
+  on("warning", showWarning);
+  on("error", showError);
+  return made;
+}
+
+/** True once the conversation is open. A session that the server no longer knows is replaced by a new one. */
+async function connect() {
+  clearNotices();
+  try {
+    await live.connect({ activity: pushToTalk ? "manual" : "auto" });
+    return true;
+  } catch (error) {
+    if (!(error instanceof LiveError)) throw error;
+    if (live.sessionId === null || !["session_not_found", "session_ended"].includes(error.code)) return false;
+  }
+  startOver();
+  notice("The earlier conversation has expired; this is a new one.", "info");
+  try {
+    await live.connect({ activity: pushToTalk ? "manual" : "auto" });
+    return true;
+  } catch (error) {
+    if (!(error instanceof LiveError)) throw error;
+    return false; // the error event has shown it
+  }
+}
+
+async function openMicrophone() {
+  speechWanted = false;
+  try {
+    await live.startMicrophone();
+  } catch (error) {
+    if (!(error instanceof LiveError)) throw error;
+    if (!["cancelled", "not_connected"].includes(error.code)) showError(error);
+  }
+}
+
+async function talk() {
+  if (!(await connect()) || live.status === "DISCONNECTED") return;
+  if (voiceless) {
+    speechWanted = true;
+    ui.message.focus();
+  } else {
+    ui.microphone.focus();
+    await openMicrophone();
+  }
+}
+
+async function say(text) {
+  if (live.status === "DISCONNECTED" && !(await connect())) return false;
+  try {
+    live.sendText(text);
+  } catch (error) {
+    if (!(error instanceof LiveError)) throw error;
+    notice("Still connecting: send it again in a moment.", "info");
+    return false;
+  }
+  ui.welcome.hidden = true;
+  view.follow();
+  draw(conversation.typed(text));
+  return true;
+}
+
+function startOver() {
+  live.disconnect();
+  remember(SESSION_KEY, null);
+  live = newLive(null);
+  conversation = new Conversation();
+  view.clear();
+  ui.welcome.hidden = false;
+  facts.clear();
+  drawFacts();
+}
+
+ui.connect.addEventListener("click", () => {
+  if (live.status === "DISCONNECTED") talk();
+  else live.disconnect();
+});
+
+ui.newConversation.addEventListener("click", async () => {
+  const wasTalking = live.microphone !== "off";
+  const wasOpen = live.status !== "DISCONNECTED";
+  clearNotices();
+  startOver();
+  closePanel();
+  if (wasTalking) await talk();
+  else if (wasOpen) await connect();
+  else ui.message.focus();
+});
+
+ui.composer.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = ui.message.value.trim();
+  if (text === "") return;
+  ui.message.value = "";
+  if (!(await say(text)) && ui.message.value === "") ui.message.value = text;
+});
+
+// Microphone, mute, push-to-talk
+
+ui.microphone.addEventListener("click", () => {
+  if (live.status === "DISCONNECTED") talk();
+  else if (live.microphone === "off") openMicrophone();
+  else if (!pushToTalk) live.mute(live.microphone === "on");
+});
+
+function press() {
+  if (!pushToTalk || live.microphone !== "on" || live.talking) return;
+  clearTimeout(silenceTimer);
+  live.startActivity();
+  showMicrophone();
+}
+
+function release() {
+  if (!live.talking) return;
+  live.endActivity();
+  showMicrophone();
+  clearTimeout(silenceTimer);
+  silenceTimer = setTimeout(() => notice("Nothing was heard. Hold the button while you speak.", "info", "silence"), SILENCE_MS);
+}
+
+function heardSomething() {
+  clearTimeout(silenceTimer);
+  withdraw("silence");
+}
+
+ui.microphone.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
+  press();
+  if (live.talking) ui.microphone.setPointerCapture(event.pointerId);
+});
+for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) ui.microphone.addEventListener(name, release);
+ui.microphone.addEventListener("contextmenu", (event) => pushToTalk && event.preventDefault());
+
+// Space belongs to whatever has the focus, apart from the microphone button and places that do nothing with it.
+const talksWithSpace = (target) => target === ui.microphone || !target.closest?.("input, textarea, button, summary, a");
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && ui.panel.classList.contains("open")) closePanel();
+  if (event.code !== "Space" || !pushToTalk || live.microphone !== "on" || !talksWithSpace(event.target)) return;
+  event.preventDefault();
+  if (!event.repeat) press();
+});
+document.addEventListener("keyup", (event) => {
+  if (event.code !== "Space" || !live.talking) return;
+  event.preventDefault();
+  release();
+});
+addEventListener("blur", release);
+document.addEventListener("visibilitychange", () => document.hidden && release());
+
+ui.pushToTalk.addEventListener("click", async () => {
+  pushToTalk = !pushToTalk;
+  remember(TALK_KEY, pushToTalk ? "yes" : "no");
+  showPushToTalk();
+  if (live.status === "DISCONNECTED") return;
+  // The way of talking is an option of the connection: the conversation is opened again with the other one.
+  const wasTalking = live.microphone !== "off";
+  live.disconnect();
+  if (wasTalking) await talk();
+  else await connect();
+});
+
+// What the screen says
+
+function draw(turn) {
+  if (!turn) return;
+  ui.welcome.hidden = true;
+  view.draw(turn, conversation.turns);
+}
+
+function announce(text) {
+  ui.announcements.textContent = text;
+}
+
+function showStatus(detail) {
+  const { status } = detail;
+  const before = ui.status.dataset.status;
+  ui.status.dataset.status = status;
+  if (status === "DISCONNECTED" || (status === "RECONNECTING" && before !== status)) conversation.lost().forEach(draw);
+  if (status === "CONNECTED" && detail.resumed) conversation.resumed();
+  ui.statusWords.textContent = STATUS_WORDS[status] ?? status;
+  ui.connect.textContent = status === "DISCONNECTED" ? "Connect" : "Disconnect";
+  ui.connect.classList.toggle("primary", status === "DISCONNECTED");
+  if (status === "DISCONNECTED") speechWanted = false;
+  if (status !== "RECONNECTING") withdraw("line");
+  else if (before !== status) notice(LINE_WORDS, "warning", "line");
+  if (status === "CONNECTED") {
+    remember(SESSION_KEY, live.sessionId);
+    clearNotices("error");
+    ui.statusDetail.textContent = [detail.assistant, UPSTREAM_WORDS[detail.upstream] ?? detail.upstream]
+      .filter(Boolean)
+      .join(" · ");
+    if (detail.upstream) showUpstream(detail.upstream);
+    setFact("Assistant", detail.assistant);
+    setFact("Answered by", UPSTREAM_WORDS[detail.upstream] ?? detail.upstream);
+    setFact("Model", detail.model);
+    setFact("Memory", MEMORY_WORDS[detail.memory] ?? "");
+    setFact("Session", live.sessionId);
+  } else {
+    ui.statusDetail.textContent = "";
+  }
+  showMicrophone();
+}
+
+function showMicrophone() {
+  const state = live.talking ? "talking" : live.microphone;
+  const open = live.microphone !== "off";
+  ui.microphone.dataset.state = state;
+  ui.microphone.classList.toggle("hold", pushToTalk && open);
+  if (!open) ui.microphoneWords.textContent = "Microphone";
+  else if (pushToTalk) ui.microphoneWords.textContent = live.talking ? "Release to send" : "Hold to talk";
+  else ui.microphoneWords.textContent = live.microphone === "muted" ? "Unmute" : "Mute";
+  if (!open) setLevel(ui.levelIn, 0);
+  if (live.status === "DISCONNECTED") setLevel(ui.levelOut, 0);
+}
+
+function showPushToTalk() {
+  ui.pushToTalk.setAttribute("aria-checked", String(pushToTalk));
+  showMicrophone();
+}
+
+function showLevel({ direction, rms }) {
+  setLevel(direction === "in" ? ui.levelIn : ui.levelOut, rms);
+}
+
+/** Ears hear ratios: -60 dB is the left end, 0 dB the right one. */
+function setLevel(bar, rms) {
+  const part = rms > 0 ? Math.max(0, Math.min(1, 1 + (20 * Math.log10(rms)) / 60)) : 0;
+  bar.style.setProperty("--level", part.toFixed(3));
+  bar.setAttribute("aria-valuenow", String(Math.round(part * 100)));
+}
+
+/** A notice with the same topic as an earlier one takes its place. */
+function notice(text, kind, topic = text) {
+  withdraw(topic);
+  const close = element("button", { type: "button", className: "plain", textContent: "Dismiss" });
+  const made = element(
+    "div",
+    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic } },
+    element("p", { textContent: text }),
+    close,
+  );
+  close.addEventListener("click", () => {
+    made.remove();
+    ui.message.focus();
+  });
+  ui.notices.append(made);
+  while (ui.notices.children.length > 3) ui.notices.firstChild.remove();
+}
+
+function withdraw(topic) {
+  for (const shown of [...ui.notices.children]) if (shown.dataset.topic === topic) shown.remove();
+}
+
+function clearNotices(kind) {
+  for (const shown of [...ui.notices.children]) if (!kind || shown.dataset.kind === kind) shown.remove();
+}
+
+function showError({ code, message, requestId }) {
+  if (["session_not_found", "session_ended"].includes(code) && live.status === "CONNECTING" && live.sessionId) return;
+  notice(requestId ? `${message} (${code}, request ${requestId})` : message, "error");
+}
+
+function showWarning({ code, message }) {
+  if (code === "voice_unavailable") showVoice(message);
+  else notice(message, "warning", code === "audio_dropped" ? code : message);
+}
+
+/** Why the simulator has no voice; null: it has one. Asked again until it has. */
+function showVoice(reason) {
+  voiceless = reason !== null;
+  ui.simulatorVoice.textContent = reason ?? "";
+  ui.invitation.dataset.way = voiceless ? "type" : "speak";
+  clearTimeout(healthTimer);
+  if (voiceless) healthTimer = setTimeout(askForVoice, HEALTH_MS);
+  else if (speechWanted && live.status === "CONNECTED") openMicrophone();
+}
+
+async function askForVoice() {
+  const asked = healthTimer;
+  const health = await fetched("/health").catch(() => null);
+  if (asked !== healthTimer) return; // a newer word came meanwhile
+  showVoice(health ? (health.upstreamNotice ?? null) : ui.simulatorVoice.textContent);
+}
+
+function showUpstream(upstream) {
+  ui.simulator.hidden = upstream !== "simulator";
+  document.title = upstream === "simulator" ? "tornado-live (simulator)" : "tornado-live";
+}
+
+function setFact(name, value) {
+  if (value) facts.set(name, value);
+  else facts.delete(name);
+  drawFacts();
+}
+
+function drawFacts() {
+  ui.facts.replaceChildren(
+    ...[...facts].flatMap(([name, value]) => [element("dt", { textContent: name }), element("dd", { textContent: value })]),
+  );
+}
+
+function openPanel() {
+  ui.panel.classList.add("open");
+  ui.panelOpen.setAttribute("aria-expanded", "true");
+  ui.panelClose.focus();
+}
+
+function closePanel() {
+  if (!ui.panel.classList.contains("open")) return;
+  ui.panel.classList.remove("open");
+  ui.panelOpen.setAttribute("aria-expanded", "false");
+  ui.panelOpen.focus();
+}
+
+ui.panelOpen.addEventListener("click", openPanel);
+ui.panelClose.addEventListener("click", closePanel);
+
+// What the server says before anybody connects
+
+async function fetched(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  return response.ok ? response.json() : null;
+}
+
+async function showServer() {
+  try {
+    const health = await fetched("/health");
+    if (health) showUpstream(health.upstream);
+    if (health?.upstream === "simulator") showVoice(health.upstreamNotice ?? null);
+    if (health?.tools?.error) notice(`The tools could not be loaded: ${health.tools.error}`, "warning");
+  } catch {
+    notice("The server cannot be reached. Check that it is running, then reload the page.", "error");
+  }
+}
+
+async function showTools() {
+  try {
+    const { tools } = (await fetched("/api/tools")) ?? { tools: [] };
+    ui.toolsNone.textContent = "This server offers no tools.";
+    ui.toolsNone.hidden = tools.length > 0;
+    ui.tools.replaceChildren(...tools.map(toolEntry));
+    const names = new Set(tools.map(({ name }) => name));
+    ui.examples.replaceChildren(
+      ...EXAMPLES.filter(([tool]) => names.has(tool)).map(([, question]) => element("li", {}, chip(question))),
+    );
+  } catch {
+    ui.toolsNone.textContent = "The list of tools could not be loaded.";
+  }
+}
+
+/** Descriptions are written for the model and may be long: the first sentence is what people need. */
+function toolEntry({ name, description = "" }) {
+  const [, first, rest] = /^(.*?[.!?])\s+(.*)$/s.exec(description) ?? [null, description, ""];
+  const example = EXAMPLES.find(([tool]) => tool === name);
+  return element(
+    "li",
+    {},
+    element("code", { textContent: name }),
+    element("p", { textContent: first }),
+    ...(rest ? [element("details", {}, element("summary", { textContent: "More" }), element("p", { textContent: rest }))] : []),
+    ...(example ? [chip(example[1])] : []),
+  );
+}
+
+function chip(question) {
+  const made = element("button", { type: "button", className: "chip", textContent: question });
+  made.addEventListener("click", () => {
+    closePanel();
+    say(question);
+  });
+  return made;
+}
+
+/** After a reload the earlier words are shown at once; the session itself is taken up by Connect. */
+async function showMemory() {
+  if (live.sessionId === null) return;
+  const session = await fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
+  if (!session?.memory?.length || live.status !== "DISCONNECTED") return;
+  conversation.restore(session.memory);
+  conversation.turns.forEach(draw);
+  setFact("Memory", `${session.memory.length} earlier messages`);
+}
+
+showPushToTalk();
+showServer();
+showTools();
+showMemory();
