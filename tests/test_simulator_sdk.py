@@ -16,7 +16,7 @@ from simulating import MODEL, Simulator, speech
 from tornado_live.simulator.pcm import loudness, tone
 
 FAST = 20.0
-DEADLINE_S = 10
+DEADLINE_S = 20
 CONFIG: dict[str, Any] = {
     "response_modalities": ["AUDIO"],
     "input_audio_transcription": {},
