@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tornado_live.errors import ConfigError
 from tornado_live.tools.catalog import ToolCatalog, file_schema, load_catalog
+from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import Json, ToolCode
 from tornado_live.yamlfile import parse_yaml, walk
 
@@ -207,8 +208,8 @@ def test_all_mistakes_of_a_file_are_told_together_in_file_order(tmp_path: Path) 
         'tools.yaml:12: get_weather.http.method: "FETCH" is not one of GET, POST, PUT, PATCH, DELETE',
         "tools.yaml:13: get_weather.http.cache: is not a key of http; known: headers, method, path, query, "
         "source, url",
-        "tools.yaml:14: get_weather.retries: is not a key of tool; known: description, http, mock, options, "
-        "parameters, python, result, timeout",
+        "tools.yaml:14: get_weather.retries: is not a key of tool; known: description, http, mock, "
+        "on_interrupt, options, parameters, python, result, timeout, wait, when_done",
         "tools.yaml:15: look: needs description: when and for what the model should call this",
         'tools.yaml:17: look.python: "os:system" is outside the allowed packages (tornado_live.tools.builtin); '
         "see handler_prefixes",
@@ -225,6 +226,16 @@ def test_all_mistakes_of_a_file_are_told_together_in_file_order(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("body", "parameters", "expected"),
     [
+        (
+            "http: {url: 'https://a.b/{q}'}\nwait: later",
+            None,
+            'find.wait: "later" is not one of blocking, background',
+        ),
+        (
+            "http: {url: 'https://a.b/{q}'}\nwhen_done: silent",
+            None,
+            "find.when_done: is for wait: background; without it the model waits for the answer",
+        ),
         ("http: {}", None, "find.http: needs source and path, or url"),
         ("timeout: 10s", None, "find: needs one of python and http"),
         ("http: {url: 'https://a.b', path: /x}", None, "find.http: path needs source"),
@@ -643,3 +654,13 @@ def test_the_documentation_names_every_code_that_a_call_can_end_with() -> None:
     page = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
     later = {ToolCode.REFUSED, ToolCode.CANCELLED}
     assert [code for code in ToolCode if f"`{code}`" not in page and code not in later] == []
+
+
+def test_the_policy_of_a_call_is_what_the_file_says_of_the_tool(tmp_path: Path) -> None:
+    text = one_tool(
+        "http: {url: 'https://a.b/{q}'}\nwait: background\nwhen_done: silent\non_interrupt: detach\n"
+    )
+    catalog = load(tmp_path, text)
+    assert catalog.policy("find") == CallPolicy("background", "silent", "detach")
+    assert catalog.listing()[0]["behaviour"] == "background"
+    assert catalog.policy("another") == CallPolicy("blocking", "when_idle", "cancel")

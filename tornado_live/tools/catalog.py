@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import unquote, urlsplit
 
 import jmespath
+import msgspec
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 from jsonschema import Draft202012Validator
@@ -37,6 +38,7 @@ from tornado_live.tools.http import (
     checked_address,
     is_allowed,
 )
+from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
 from tornado_live.tools.python import BUILTIN, Handler, HandlerNotFound, find_handler
 from tornado_live.tools.result import Json, ToolError
 from tornado_live.tools.schema import CannotDeclare, Change, declare, resolve
@@ -66,9 +68,6 @@ _LATER: Final[Mapping[str, frozenset[str]]] = {
             "cache",
             "side_effects",
             "confirm",
-            "wait",
-            "when_done",
-            "on_interrupt",
             "slow_after",
             "slow_say",
             "bind",
@@ -126,6 +125,7 @@ class Tool:
     result: ResultRules
     mock: Mock | None
     changes: tuple[Change, ...]
+    policy: CallPolicy
     validator: Draft202012Validator = field(repr=False, compare=False)
 
 
@@ -158,10 +158,15 @@ class ToolCatalog:
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": dict(tool.parameters),
-                "behaviour": "blocking",
+                "behaviour": tool.policy.wait,
             }
             for tool in self._named(names)
         ]
+
+    def policy(self, name: str) -> CallPolicy:
+        """How a conversation treats calls of `name`; the default for a tool that is not here."""
+        tool = self.tools.get(name)
+        return tool.policy if tool is not None else DEFAULT_POLICY
 
 
 ToolCatalog.EMPTY = ToolCatalog()
@@ -498,6 +503,7 @@ class _ToolReader:
             result=result,
             mock=mock,
             changes=declaration.changes,
+            policy=self._policy(),
             validator=validator_for(parameters),
         )
 
@@ -566,6 +572,14 @@ class _ToolReader:
             empty=empty if isinstance(empty, str) else None,
             max_bytes=int(cap) if isinstance(cap, int | float) else DEFAULT_MAX_BYTES,
         )
+
+    def _policy(self) -> CallPolicy:
+        given = {
+            key: self.written[key] for key in ("wait", "when_done", "on_interrupt") if key in self.written
+        }
+        if "when_done" in given and given.get("wait") != "background":
+            self._refuse("is for wait: background; without it the model waits for the answer", "when_done")
+        return msgspec.convert(given, CallPolicy)
 
     def _timeout(self) -> float:
         written = self.written.get("timeout")

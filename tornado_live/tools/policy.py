@@ -1,0 +1,30 @@
+"""What a conversation does while a call runs and when it has ended, as the operator declared it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+Wait: TypeAlias = Literal["blocking", "background"]
+WhenDone: TypeAlias = Literal["interrupt", "when_idle", "silent"]
+OnInterrupt: TypeAlias = Literal["cancel", "finish", "detach"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """`wait`: whether the model talks on while the call runs. `when_done`: how a background result reaches it.
+
+    `on_interrupt`: a barge-in ends the call (`cancel`), leaves it to be delivered (`finish`), or to be finished
+    and only remembered (`detach`). What each of these means on one model is decided in live/calls.py.
+    """
+
+    wait: Wait = "blocking"
+    when_done: WhenDone = "when_idle"
+    on_interrupt: OnInterrupt = "cancel"
+
+    @property
+    def background(self) -> bool:
+        return self.wait == "background"
+
+
+DEFAULT_POLICY: Final = CallPolicy()
