@@ -1,0 +1,1 @@
+"""What must hold when something breaks: one test for each fault of docs/faults.md, under its number."""
