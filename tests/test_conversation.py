@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 import pytest
+from modelling import MODELS
 
 from tornado_live.errors import BadMessage, Forbidden, SessionEnded, TimedOut, Unavailable, UpstreamRejected
 from tornado_live.jsonvalue import Json
@@ -75,6 +76,7 @@ def conversation(
         declarations=declarations,
         upstream="simulator",
         limits=Limits(grace_s=grace_s),
+        models=MODELS,
         history=history,
         turn=len([role for role, _ in history if role == "user"]),
     )

@@ -15,7 +15,8 @@ PACKAGE = "tornado_live"
 # From the bottom up. A module imports from lower tiers, and within its own tier only from its own package.
 TIERS: list[list[str]] = [
     ["errors", "caller", "jsonvalue"],
-    ["wire", "resources", "yamlfile"],
+    ["resources", "yamlfile"],
+    ["wire"],
     ["assistants"],
     ["settings"],
     ["observe"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from modelling import MODELS
 
 from tornado_live.errors import Forbidden
 from tornado_live.live.options import plan
@@ -21,7 +22,7 @@ ALL = frozenset({"model", "voice", "language", "modality", "activity", "systemIn
 
 
 def test_without_options_the_assistant_is_as_configured() -> None:
-    made = plan(ConnectOptions(), ASSISTANTS, "default", ())
+    made = plan(ConnectOptions(), ASSISTANTS, "default", (), MODELS)
     assert (made.assistant, made.model, made.config, made.toolset) == (
         "default",
         BASE.model,
@@ -34,7 +35,7 @@ def test_options_are_laid_over_the_configuration_without_changing_it() -> None:
     options = ConnectOptions(
         voice="Kore", language="en-US", system_instruction="Be brief.", activity="manual"
     )
-    made = plan(options, ASSISTANTS, "default", ALL)
+    made = plan(options, ASSISTANTS, "default", ALL, MODELS)
     assert made.config == {
         "systemInstruction": "Be brief.",
         "speechConfig": {
@@ -47,14 +48,14 @@ def test_options_are_laid_over_the_configuration_without_changing_it() -> None:
 
 
 def test_another_assistant_brings_its_model_and_tools() -> None:
-    made = plan(ConnectOptions(assistant="support", modality="TEXT"), ASSISTANTS, "default", ALL)
+    made = plan(ConnectOptions(assistant="support", modality="TEXT"), ASSISTANTS, "default", ALL, MODELS)
     assert (made.model, made.toolset) == ("something-new", ("get_weather",))
     assert made.config["responseModalities"] == ["TEXT"]
 
 
 def test_an_unknown_assistant_is_answered_with_the_nearest() -> None:
     with pytest.raises(Forbidden, match='did you mean "support"'):
-        plan(ConnectOptions(assistant="suport"), ASSISTANTS, "default", ALL)
+        plan(ConnectOptions(assistant="suport"), ASSISTANTS, "default", ALL, MODELS)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +71,9 @@ def test_an_unknown_assistant_is_answered_with_the_nearest() -> None:
 )
 def test_what_the_operator_does_not_allow_is_forbidden(options: ConnectOptions) -> None:
     with pytest.raises(Forbidden, match="may not choose"):
-        plan(options, ASSISTANTS, "default", ())
+        plan(options, ASSISTANTS, "default", (), MODELS)
 
 
 def test_what_the_model_cannot_do_is_forbidden() -> None:
     with pytest.raises(Forbidden, match="AUDIO only"):
-        plan(ConnectOptions(modality="TEXT"), ASSISTANTS, "default", ALL)
+        plan(ConnectOptions(modality="TEXT"), ASSISTANTS, "default", ALL, MODELS)

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 import pytest
 from google import genai
 from google.genai import types
+from modelling import MODELS
 from websockets.asyncio.server import ServerConnection, serve
 
 from tornado_live.jsonvalue import Json
 from tornado_live.wire import gemini
-from tornado_live.wire.models import live_model
 
 
 def test_recorded_messages_are_decoded() -> None:
@@ -108,10 +108,10 @@ def test_what_is_sent_up_has_the_shape_that_google_documents() -> None:
     assert json.loads(gemini.video("/9g=", "image/jpeg")) == {
         "realtimeInput": {"video": {"data": "/9g=", "mimeType": "image/jpeg"}}
     }
-    assert json.loads(gemini.typed("gemini-3.8-live", "hi")) == {
+    assert json.loads(gemini.typed(MODELS.of("gemini-3.8-live"), "hi")) == {
         "clientContent": {"turns": [{"role": "user", "parts": [{"text": "hi"}]}], "turnComplete": True}
     }
-    assert json.loads(gemini.typed("models/gemini-3.1-flash-live-preview", "hi")) == {
+    assert json.loads(gemini.typed(MODELS.of("models/gemini-3.1-flash-live-preview"), "hi")) == {
         "realtimeInput": {"text": "hi"}
     }
     assert json.loads(gemini.tool_response("1", "f", {"status": "ok"})) == {
@@ -128,21 +128,23 @@ def test_what_is_sent_up_has_the_shape_that_google_documents() -> None:
 
 def test_a_conversation_is_transcribed_and_waits_for_its_tools() -> None:
     tool = {"name": "f", "description": "d", "parameters": {"type": "OBJECT"}}
-    made = json.loads(gemini.conversation_setup("gemini-3.8-live", {}, [tool], seeded=True))["setup"]
-    assert made == {
+    made = gemini.conversation_setup(MODELS.of("gemini-3.8-live"), {}, [tool], history=[("user", "hi")])
+    assert made.changes == ()
+    assert json.loads(made.payload)["setup"] == {
         "model": "models/gemini-3.8-live",
         "generationConfig": {"responseModalities": ["AUDIO"]},
         "inputAudioTranscription": {},
         "outputAudioTranscription": {},
         "tools": [{"functionDeclarations": [{**tool, "behavior": "BLOCKING"}]}],
+        "sessionResumption": {},
         "historyConfig": {"initialHistoryInClientContent": True},
     }
 
 
 def test_a_model_that_only_answers_without_waiting_is_not_asked_to_wait() -> None:
-    assert live_model("gemini-3.8-live-extended-thinking").behavior is None
-    assert live_model("models/gemini-3.8-live").behavior == "BLOCKING"
-    assert live_model("something-new").modalities == {"AUDIO", "TEXT"}
+    facts = MODELS.of("gemini-3.8-live-extended-thinking")
+    setup = json.loads(gemini.conversation_setup(facts, {}, [{"name": "f"}]).payload)["setup"]
+    assert setup["tools"] == [{"functionDeclarations": [{"name": "f"}]}]
 
 
 CONFIGS: list[dict[str, object]] = [

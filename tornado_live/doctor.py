@@ -40,6 +40,7 @@ from tornado_live.observe.logs import Masker
 from tornado_live.settings import Settings
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.wire.gemini import conversation_setup, decode
+from tornado_live.wire.models import LiveModel, Models
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -206,7 +207,7 @@ async def _check_model_side(
     try:
         known = await _check_models(settings, client, report)
         for assistant in settings.assistants.values():
-            await _check_setup(side, assistant, catalog, known, report)
+            await _check_setup(side, assistant, settings.models, catalog, known, report)
             if scheme == "https":  # google-genai speaks to nothing else
                 await _check_setup_of_the_sdk(client, assistant, catalog, report)
     finally:
@@ -282,7 +283,12 @@ class _FirstMessage:
 
 
 async def _check_setup(
-    side: _ModelSide, assistant: Assistant, catalog: ToolCatalog, known: Sequence[str], report: _Report
+    side: _ModelSide,
+    assistant: Assistant,
+    models: Models,
+    catalog: ToolCatalog,
+    known: Sequence[str],
+    report: _Report,
 ) -> None:
     """As the server does it: the same dial, the same first message. `known` are the models, if they are known."""
     from pydantic import SecretStr
@@ -297,7 +303,7 @@ async def _check_setup(
     peer: WebSocketPeer | None = None
     try:
         peer = await upstream.dial()
-        await _set_up(peer, assistant, catalog.declarations(assistant.toolset))
+        await _set_up(peer, assistant, models.of(assistant.model), catalog.declarations(assistant.toolset))
     except LiveError as error:
         text = error.message
         if isinstance(error, UpstreamRejected):
@@ -319,11 +325,11 @@ def _model_setting(assistant: Assistant) -> str:
 
 
 async def _set_up(
-    peer: WebSocketPeer, assistant: Assistant, declarations: Sequence[Mapping[str, Json]]
+    peer: WebSocketPeer, assistant: Assistant, facts: LiveModel, declarations: Sequence[Mapping[str, Json]]
 ) -> None:
     listener = _FirstMessage()
     peer.attach(listener)
-    peer.send_text(conversation_setup(assistant.model, assistant.config, declarations, seeded=False))
+    peer.send_text(conversation_setup(facts, assistant.config, declarations).payload)
     try:
         async with asyncio.timeout(SETUP_TIMEOUT_S):
             answer = await listener.answer

@@ -30,12 +30,14 @@ from pydantic_settings import (
 from tornado_live.assistants import LIVE_DEFAULTS, Assistant, make_assistants
 from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.jsonvalue import Json
-from tornado_live.resources import find
+from tornado_live.resources import find, require
+from tornado_live.wire.models import Models, read_models
 from tornado_live.yamlfile import dotted, parse_yaml, read_yaml
 
 __all__ = ["Assistant", "Limits", "Settings", "SimulatorSettings", "Source", "load_settings", "print_config"]
 
 DEFAULT_CONFIG = "config/development.yaml"
+MODELS_FILE = "config/models.yaml"
 
 ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
 MockTools = Literal["always", "unreachable", "never"]
@@ -317,6 +319,7 @@ class Settings:
     gemini_live_model: str
     api_version: str
     assistants: Mapping[str, Assistant]
+    models: Models
     allow_client_options: frozenset[str]
     tools_file: Path | None
     mock_tools: MockTools
@@ -413,11 +416,19 @@ def _config_file(config: Path | None, home: Path) -> Path | None:
     return found
 
 
+def _models(home: Path) -> Models:
+    path = require(MODELS_FILE, home=home)
+    return read_models(read_yaml(path, name=_name_of(path, home)))
+
+
+def _name_of(path: Path, home: Path) -> str:
+    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
 def _yaml_layer(path: Path | None, home: Path) -> _Layer:
     if path is None:
         return _Layer({}, {})
-    shown = str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
-    file = read_yaml(path, name=shown)
+    file = read_yaml(path, name=_name_of(path, home))
     if file.data is None:
         return _Layer({}, {})
     if not isinstance(file.data, dict):
@@ -596,6 +607,7 @@ class _Checks:
         scenario = self._file("simulator.scenario", surface.simulator.scenario)
         self._voice(upstream)
         assistants = self._assistants()
+        models = _models(self._home)
         if self._problems:
             raise ConfigError(_sorted(self._problems))
         mock_tools = surface.mock_tools
@@ -619,6 +631,7 @@ class _Checks:
             gemini_live_model=surface.gemini_live_model,
             api_version=surface.api_version,
             assistants=assistants,
+            models=models,
             allow_client_options=frozenset(surface.allow_client_options),
             tools_file=tools_file,
             mock_tools=mock_tools,

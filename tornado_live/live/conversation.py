@@ -65,6 +65,7 @@ from tornado_live.sessions.store import clip
 from tornado_live.settings import Assistant, Limits
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import gemini
+from tornado_live.wire.models import Models
 from tornado_live.wire.native import ConnectOptions
 
 HELD_SECONDS = 5.0
@@ -110,6 +111,7 @@ class Conversation:
         declarations: Callable[[tuple[str, ...] | None], Sequence[Mapping[str, Json]]],
         upstream: str,
         limits: Limits,
+        models: Models,
         history: Sequence[tuple[str, str]] = (),
         turn: int = 0,
         usage: Usage | None = None,
@@ -126,6 +128,7 @@ class Conversation:
         self._declarations = declarations
         self._upstream = upstream
         self._limits = limits
+        self._models = models
         self._history: deque[tuple[str, str]] = deque(history, maxlen=limits.memory_messages)
         self._options: ConnectOptions | None = None
         self._attempt = 0
@@ -255,7 +258,7 @@ class Conversation:
             live = self.phase is Phase.LIVE
             return (SendToClient(self._connected() if live else Status(Line.CONNECTING)),)
         try:
-            self.plan = plan(options, self._assistants, self._assistant, self._allowed)
+            self.plan = plan(options, self._assistants, self._assistant, self._allowed, self._models)
         except LiveError as error:
             self._greeted = False
             return self.refused(error, now)
@@ -297,7 +300,7 @@ class Conversation:
             return self.refused(BadMessage("text is empty; put the words into data.text."), now)
         if self.phase is Phase.IDLE or self.plan is None:
             return self.refused(BadMessage("text before connect is not heard; send connect first."), now)
-        sent = self._send_up(gemini.typed(self.plan.model, text), "text")
+        sent = self._send_up(gemini.typed(self.plan.facts, text), "text")
         if self.phase is Phase.LIVE or not sent:
             self.transcript.user_typed(self.turns.user_typed(), text)
             self._asked_at = now
@@ -587,8 +590,8 @@ class Conversation:
         self._dialled_at = now + delay
         seed, self._memory = self._seed()
         declared = self._declarations(chosen.toolset)
-        setup = gemini.conversation_setup(chosen.model, chosen.config, declared, seeded=bool(seed))
-        return OpenModel(setup, gemini.history(seed) if seed else None, delay)
+        setup = gemini.conversation_setup(chosen.facts, chosen.config, declared, history=seed)
+        return OpenModel(setup.payload, gemini.history(chosen.facts, seed) if seed else None, delay)
 
     def _seed(self) -> tuple[list[tuple[str, str]], str]:
         """What a new model session is told of the past, newest kept, and what CONNECTED says of it."""

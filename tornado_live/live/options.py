@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tornado_live.errors import Forbidden, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.settings import Assistant
-from tornado_live.wire.models import live_model
+from tornado_live.wire.models import LiveModel, Models
 from tornado_live.wire.native import ConnectOptions
 
 
@@ -19,12 +19,17 @@ class Plan:
 
     assistant: str
     model: str
+    facts: LiveModel
     config: Mapping[str, Json]
     toolset: tuple[str, ...] | None
 
 
 def plan(
-    options: ConnectOptions, assistants: Mapping[str, Assistant], default: str, allowed: Collection[str]
+    options: ConnectOptions,
+    assistants: Mapping[str, Assistant],
+    default: str,
+    allowed: Collection[str],
+    models: Models,
 ) -> Plan:
     """The conversation that `options` ask for. Raises Forbidden with the reason."""
     name = options.assistant or default
@@ -46,10 +51,11 @@ def plan(
                 f"(Operator: allow_client_options names what they may.)"
             )
     model = options.model or assistant.model
+    facts = models.of(model)
     config: dict[str, Json] = copy.deepcopy(dict(assistant.config))
     if options.modality is not None:
-        if options.modality not in live_model(model).modalities:
-            can = " or ".join(sorted(live_model(model).modalities))
+        if options.modality not in facts.modalities:
+            can = " or ".join(sorted(facts.modalities))
             raise Forbidden(f"modality: {model} answers in {can} only; its words come as transcription.")
         config["responseModalities"] = [options.modality]
     if options.system_instruction is not None:
@@ -61,7 +67,7 @@ def plan(
         _section(config, "speechConfig")["languageCode"] = options.language
     if options.activity == "manual":
         _section(_section(config, "realtimeInputConfig"), "automaticActivityDetection")["disabled"] = True
-    return Plan(name, model, config, assistant.toolset)
+    return Plan(name, model, facts, config, assistant.toolset)
 
 
 def _section(parent: dict[str, Json], key: str) -> dict[str, Json]:

@@ -90,6 +90,7 @@ class Registry:
             declarations=catalog.declarations,
             upstream=self._shared.upstream.address.name,
             limits=settings.limits,
+            models=settings.models,
             history=[(item.role, item.text) for item in memory],
             turn=session.last_turn,
             usage=Usage(session.usage),

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 import msgspec
 
 from tornado_live.jsonvalue import Json
-from tornado_live.wire.models import live_model
+from tornado_live.wire.models import LiveModel
 
 
 class _View(msgspec.Struct, rename="camel", gc=False):
@@ -246,34 +247,78 @@ def merged_tools(tools: Sequence[Json], declarations: Sequence[Json] = ()) -> li
     return [*others, {"functionDeclarations": functions}] if functions else others
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message, and in plain words what was changed to fit the model."""
+
+    payload: bytes
+    changes: tuple[str, ...]
+
+
 def conversation_setup(
-    model: str, config: Mapping[str, Json], declarations: Sequence[Mapping[str, Json]], *, seeded: bool
-) -> bytes:
+    facts: LiveModel,
+    config: Mapping[str, Json],
+    declarations: Sequence[Mapping[str, Json]],
+    *,
+    background: frozenset[str] = frozenset(),
+    history: Sequence[tuple[str, str]] = (),
+    handle: str | None = None,
+) -> Setup:
     """The first message of a conversation: the assistant's setup, with what the gateway needs added.
 
     Transcription of both sides is on unless the configuration says how. `declarations` follow the
-    configuration's own tools, each with the behaviour that makes this model wait for its answer.
-    `seeded`: a `history` message follows, which the model only takes in.
+    configuration's own tools, each with the behaviour that makes this model wait for its answer, or not wait
+    where `background` names it. `history` is what the session is to know, and is followed by the `history`
+    message where there is one; with a `handle` the model knows it already.
     """
-    made = setup(model, config)
+    made = setup(facts.path or facts.name, config)
     made.setdefault("inputAudioTranscription", {})
     generation = made.setdefault("generationConfig", {})
     assert isinstance(generation, dict)
-    modalities = generation.setdefault("responseModalities", ["AUDIO"])
+    modalities = generation.setdefault(
+        "responseModalities", ["AUDIO" if "AUDIO" in facts.modalities else "TEXT"]
+    )
     if modalities == ["AUDIO"]:
         made.setdefault("outputAudioTranscription", {})
     else:
         generation.pop("speechConfig", None)
-    if declarations:
-        behavior = live_model(model).behavior
-        declared: list[Json] = [
-            {**one, "behavior": behavior} if behavior else dict(one) for one in declarations
-        ]
+    if declarations and facts.calls:
+        declared: list[Json] = [_declared(facts, one, background) for one in declarations]
         tools = made.get("tools")
         made["tools"] = merged_tools(tools if isinstance(tools, list) else [], declared)
-    if seeded:
-        made["historyConfig"] = {"initialHistoryInClientContent": True}
-    return _encoder.encode({"setup": made})
+    if facts.resumption:
+        made["sessionResumption"] = {} if handle is None else {"handle": handle}
+    if history and handle is None:
+        if facts.seed == "history":
+            made["historyConfig"] = {"initialHistoryInClientContent": True}
+        elif facts.seed == "instruction":
+            made["systemInstruction"] = _remembering(made.get("systemInstruction"), history)
+    warning = facts.warning()
+    return Setup(_encoder.encode({"setup": made}), (warning,) if warning else ())
+
+
+def _declared(facts: LiveModel, declaration: Mapping[str, Json], background: frozenset[str]) -> Json:
+    """The behaviour is only named where the model would do otherwise; some refuse the word."""
+    wanted = "NON_BLOCKING" if declaration.get("name") in background else "BLOCKING"
+    if wanted == facts.default_call or wanted not in facts.calls:
+        return dict(declaration)
+    return {**declaration, "behavior": wanted}
+
+
+def _remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
+    said = "\n".join(f"{_SPEAKERS.get(role, role)}: {text}" for role, text in turns)
+    memory: Json = {
+        "text": f"The conversation has already begun; go on with it, without a new greeting. So far:\n{said}"
+    }
+    given = content(instruction) if instruction is not None else {"role": "user"}
+    parts = given.get("parts") if isinstance(given, dict) else None
+    return {
+        **(given if isinstance(given, dict) else {}),
+        "parts": [*(parts if isinstance(parts, list) else []), memory],
+    }
+
+
+_SPEAKERS = {"user": "User", "model": "You"}
 
 
 class _Blob(msgspec.Struct, rename="camel", gc=False):
@@ -302,17 +347,32 @@ def video(data: str, mime_type: str) -> bytes:
     return _encoder.encode({"realtimeInput": {"video": {"data": data, "mimeType": mime_type}}})
 
 
-def typed(model: str, text: str) -> bytes:
+def typed(facts: LiveModel, text: str) -> bytes:
     """A whole typed user turn, in the message that this model takes at any time."""
-    if live_model(model).typed == "realtimeInput":
+    if facts.typed == "realtimeInput":
         return _encoder.encode({"realtimeInput": {"text": text}})
-    return history([("user", text)])
+    return _client_content([("user", text)], complete=True)
 
 
-def history(turns: Iterable[tuple[str, str]]) -> bytes:
-    """Turns of (`user` or `model`, text), ended by turnComplete."""
+def history(facts: LiveModel, turns: Iterable[tuple[str, str]]) -> bytes | None:
+    """What was said before, to send after setupComplete; None where the setup says it already.
+
+    `turns` are (`user` or `model`, text).
+    """
+    match facts.seed:
+        case "history":
+            return _client_content(turns, complete=True)
+        case "turns":
+            return _client_content(turns, complete=False)
+        case "instruction":
+            return None
+        case _:
+            assert_never(facts.seed)
+
+
+def _client_content(turns: Iterable[tuple[str, str]], *, complete: bool) -> bytes:
     contents = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
-    return _encoder.encode({"clientContent": {"turns": contents, "turnComplete": True}})
+    return _encoder.encode({"clientContent": {"turns": contents, "turnComplete": complete}})
 
 
 ACTIVITY_START = b'{"realtimeInput":{"activityStart":{}}}'
@@ -320,8 +380,20 @@ ACTIVITY_END = b'{"realtimeInput":{"activityEnd":{}}}'
 AUDIO_STREAM_END = b'{"realtimeInput":{"audioStreamEnd":true}}'
 
 
-def tool_response(call_id: str, name: str, response: Mapping[str, Json]) -> bytes:
-    answer = {"id": call_id, "name": name, "response": response}
+def tool_response(
+    call_id: str,
+    name: str,
+    response: Mapping[str, Json],
+    *,
+    scheduling: str | None = None,
+    will_continue: bool | None = None,
+) -> bytes:
+    """`scheduling` and `will_continue` only where the model takes them (LiveModel.scheduling)."""
+    answer: dict[str, object] = {"id": call_id, "name": name, "response": response}
+    if scheduling is not None:
+        answer["scheduling"] = scheduling
+    if will_continue is not None:
+        answer["willContinue"] = will_continue
     return _encoder.encode({"toolResponse": {"functionResponses": [answer]}})
 
 
