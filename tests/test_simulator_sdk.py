@@ -14,6 +14,7 @@ from google.genai.live import AsyncSession
 from simulating import MODEL, Simulator, speech
 
 from tornado_live.simulator.pcm import loudness, tone
+from tornado_live.simulator.profiles import PROFILES
 
 FAST = 20.0
 DEADLINE_S = 20
@@ -207,7 +208,7 @@ async def test_the_models_are_listed() -> None:
             await refused.aio.models.list()
         await refused.aio.aclose()
     assert [(model.name, model.supported_actions) for model in models] == [
-        (f"models/{MODEL}", ["bidiGenerateContent"])
+        (f"models/{name}", ["bidiGenerateContent"]) for name in PROFILES
     ]
 
 

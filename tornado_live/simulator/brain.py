@@ -24,10 +24,26 @@ class FunctionCall:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the user said. Spoken words can be empty: speech was heard and not understood."""
+    """What the user said. Spoken words can be empty: speech was heard and not understood.
+
+    last: of several texts that were sent as one turn, the one to answer; `text` has them all.
+    """
 
     text: str
     spoken: bool
+    last: str | None = None
+
+    @property
+    def asked(self) -> str:
+        return self.text if self.last is None else self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that was said before: by the user, or by the model."""
+
+    by_user: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,15 @@ class Turn(Protocol):
 
         cancel_after: seconds after which calls without an answer are cancelled; theirs are left out.
         """
+
+    async def start(self, calls: Sequence[FunctionCall], line: AsyncIterator[Utterance]) -> None:
+        """Sends the calls and does not wait: what they answer comes to Brain.deliver or Brain.note.
+
+        line: what is said meanwhile; before the calls or while they are open, as the model does.
+        """
+
+    def waits_for(self, name: str) -> bool:
+        """Whether the turn waits for this function's answer: it is BLOCKING by its declaration or by default."""
 
     async def wait(self, seconds: float) -> None:
         """Simulated time."""
@@ -75,8 +100,23 @@ class Brain(Protocol):
     async def respond(self, prompt: Prompt, turn: Turn) -> None:
         """One turn of the model."""
 
+    async def deliver(self, answers: Sequence[Answer], turn: Turn) -> None:
+        """One turn of the model about what calls have answered that no turn waited for."""
+
+    def note(self, answers: Sequence[Answer]) -> None:
+        """What such calls have answered, to be known and not spoken of (SILENT)."""
+
+    def remember(self, said: Sequence[Said]) -> None:
+        """What was said before, as the client tells it."""
+
+    def instruct(self, instruction: str) -> None:
+        """The system instruction, at the beginning and whenever it changes."""
+
     def declare(self, declarations: Sequence[dict[str, Json]]) -> None:
         """The functions changed."""
+
+    def snapshot(self) -> Brain:
+        """A copy that knows what this one knows now: what is said later does not change it."""
 
 
 class VoiceBox:

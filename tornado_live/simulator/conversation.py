@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import cast
 
-from .brain import FunctionCall, Prompt, Turn, VoiceBox, spoken
+from .brain import Answer, FunctionCall, Prompt, Said, Turn, VoiceBox, spoken
 from .chooser import AskBack, Call, Chooser, Pending, Say
 from .messages import Json
 from .voice import SpeechEnded
@@ -30,6 +31,21 @@ class ConversationBrain:
     def declare(self, declarations: Sequence[dict[str, Json]]) -> None:
         self._chooser = Chooser(declarations)
         self._pending = None
+
+    async def deliver(self, answers: Sequence[Answer], turn: Turn) -> None:
+        await turn.say(spoken(self._voices, compose("", answers)))
+
+    def note(self, answers: Sequence[Answer]) -> None:
+        pass
+
+    def remember(self, said: Sequence[Said]) -> None:
+        pass
+
+    def instruct(self, instruction: str) -> None:
+        pass
+
+    def snapshot(self) -> ConversationBrain:
+        return copy.copy(self)
 
     async def begin(self, turn: Turn) -> None:
         """A model says nothing before it is spoken to."""

@@ -64,6 +64,9 @@ class Usage:
 
     context: Counter[str] = field(default_factory=Counter)
 
+    def copy(self) -> Usage:
+        return Usage(self.context.copy())
+
     def read(self, text: str) -> None:
         self.context["TEXT"] += _text_tokens(text)
 
@@ -92,12 +95,37 @@ class Usage:
         return {name: value for name, value in usage.items() if value}
 
 
+@dataclass(frozen=True, slots=True)
+class SessionMemory:
+    """Everything of a session that another connection goes on with; what is being generated is not part of it.
+
+    To go on: Session(resumed=memory, brain=memory.brain.snapshot()). One memory may be gone on with several times.
+    open_calls: ids and names of the calls that are still to be answered. settled_calls: those that are not.
+    """
+
+    brain: Brain
+    setup: Setup
+    usage: Usage
+    open_calls: Mapping[str, str]
+    settled_calls: frozenset[str]
+
+
 class Session:
     """From an accepted setup to the end of the connection. `receive` takes what `messages.read` gives."""
 
     def __init__(
-        self, *, setup: Setup, profile: Profile, pace: Pace, wire: Wire, brain: Brain, voices: VoiceBox
+        self,
+        *,
+        setup: Setup,
+        profile: Profile,
+        pace: Pace,
+        wire: Wire,
+        brain: Brain,
+        voices: VoiceBox,
+        resumed: SessionMemory | None = None,
     ) -> None:
+        self.on_resumable: Callable[[bool], None] | None = None
+        """Told True when there is a new state to go on from (memory), False when there is none for now."""
         self.setup = setup
         self.profile = profile
         self.pace = pace
@@ -119,10 +147,15 @@ class Session:
         self._input_bytes = 0
         self._unanswered: list[str] = []
         self._history_open = setup.initial_history
-        self._answered: set[str] = set()
+        self._answered: set[str] = set() if resumed is None else set(resumed.settled_calls)
         self.usage.read(setup.instruction)
         for declaration in setup.declarations:
             self.usage.read(str(declaration))
+
+    def memory(self) -> SessionMemory:
+        return SessionMemory(
+            self._brain.snapshot(), self.setup, self.usage.copy(), {}, frozenset(self._answered)
+        )
 
     def begin(self) -> None:
         """After setupComplete."""
@@ -157,7 +190,7 @@ class Session:
     # Input
 
     def _realtime_input(self, message: Message) -> None:
-        if "mediaChunks" in message and not self.profile.takes_media_chunks:
+        if "mediaChunks" in message and not self.profile.media_chunks:
             raise Refused
         if "activityStart" in message:
             self._activity_start()
@@ -225,7 +258,7 @@ class Session:
                 self._hear(event, time.monotonic() - silence_s)
 
     def _send_activity(self, kind: str) -> None:
-        if self.profile.voice_activity:
+        if self.profile.voice_activity != "none":
             offset = self._input_bytes / 2 / INPUT_RATE
             self.wire.send({"voiceActivity": {"type": kind, "audioOffset": f"{offset:.3f}s"}})
 
@@ -345,7 +378,7 @@ class Session:
         self.wire.send({"serverContent": {"interrupted": True}})
         cancelled = list(turn.pending)
         self._answered.update(cancelled)
-        if cancelled and self.profile.cancels_calls:
+        if cancelled and self.profile.input_during_call == "cancels":
             self.wire.send({"toolCallCancellation": {"ids": cast("list[Json]", cancelled)}})
         self._settling = self._own(self._settle(turn))
 
@@ -420,7 +453,7 @@ class _Turn:
         asked: dict[str, FunctionCall] = {}
         for call in calls:
             digits = random.randrange(10**18, 10**19)  # noqa: S311 - a name, not a secret
-            asked[f"{session.profile.call_id_prefix}{digits}"] = call
+            asked[f"{session.profile.call_ids}_{digits}"] = call
         answers = {identifier: loop.create_future() for identifier in asked}
         self.pending.update(answers)
         session.counts["calls"] += len(calls)
@@ -436,7 +469,7 @@ class _Turn:
                 del self.pending[identifier]
             session.forget_calls(late)
             session.wire.send({"toolCallCancellation": {"ids": cast("list[Json]", late)}})
-        elif session.profile.empty_messages:
+        elif session.profile.empty_messages == "empty":
             session.wire.send({})
         self._ready_at = time.monotonic() + session.pace.seconds(session.profile.after_tool_s)
         return [
@@ -444,6 +477,12 @@ class _Turn:
             for identifier, answer in answers.items()
             if answer.done()
         ]
+
+    async def start(self, calls: Sequence[FunctionCall], line: AsyncIterator[Utterance]) -> None:
+        raise NotImplementedError
+
+    def waits_for(self, name: str) -> bool:
+        return True
 
     async def wait(self, seconds: float) -> None:
         await asyncio.sleep(self._session.pace.seconds(seconds))
@@ -470,7 +509,7 @@ class _Turn:
     async def _open(self) -> None:
         self.silent = False
         await asyncio.sleep(max(0.0, self._ready_at - time.monotonic()))
-        if not self._opened and self._session.profile.empty_messages:
+        if not self._opened and self._session.profile.empty_messages == "empty":
             self._session.wire.send({})
         self._opened = True
 

@@ -83,7 +83,7 @@ def accept(message: Message, profile: Profile) -> Setup:
     _check_generation(generation, profile)
     if (
         _message(message.get("proactivity")).get("proactiveAudio") is False
-        and not profile.takes_proactivity_off
+        and profile.proactive_audio == "always"
     ):
         raise Refused
     if "avatarConfig" in message or "translationConfig" in generation:
@@ -126,9 +126,9 @@ def _check_generation(generation: Message, profile: Profile) -> None:
     name = _message(voice.get("prebuiltVoiceConfig")).get("voiceName", voice.get("voice"))
     if isinstance(name, str) and name.lower() not in VOICES:
         raise Refused(f"No matching speaker voice found for name: {name}")
-    if "thinkingConfig" in generation and not profile.takes_thinking:
+    if "thinkingConfig" in generation and profile.thinking == "none":
         raise Refused
-    if "enableAffectiveDialog" in generation and not profile.takes_affective_dialog:
+    if "enableAffectiveDialog" in generation and profile.affective_dialog == "none":
         raise Refused
 
 
