@@ -7,10 +7,12 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import ROOT
 
 from tornado_live.errors import Unavailable, UpstreamRejected, UpstreamTimeout
 from tornado_live.live import causes
 from tornado_live.live.causes import CAUSES, Cause, Own, Retry, Seen, Status, of_close, of_status
+from tornado_live.wire.models import LiveModel, load_models
 
 INVALID = "Request contains an invalid argument."
 NOT_IMPLEMENTED = "Operation is not implemented, or supported, or enabled."
@@ -19,6 +21,10 @@ OVERRUN = (
     "Connection aborted because the client failed to close the connection after receiving a GoAway signal once"
     " the session durat"
 )
+
+
+MODELS = load_models((ROOT / "config/models.yaml").read_text(encoding="utf-8"), "models.yaml")
+DEAF, UNKNOWN = MODELS.of("gemini-2.5-flash-native-audio-preview-12-2025"), MODELS.of("gemini-9")
 
 
 def while_opening(code: int, reason: str, *, resuming: bool = False) -> Cause:
@@ -175,6 +181,24 @@ def test_1007_in_a_conversation_is_put_down_to_what_was_sent_last(sent: str, nam
     assert (cause.name, cause.retry) == (name, retry)
 
 
+@pytest.mark.proves("F5")
+def test_sound_during_a_call_is_named_where_the_model_does_not_take_it() -> None:
+    assert not DEAF.hears_during_call
+    cause = of_close(1008, NOT_IMPLEMENTED, facts=DEAF, last_sent="audio", opened=True, resuming=False)
+    assert (cause.name, cause.retry) == ("audio_during_call", Retry.RESUME)
+    hears = of_close(1008, NOT_IMPLEMENTED, facts=UNKNOWN, last_sent="audio", opened=True, resuming=False)
+    assert hears.name == ("operation_refused" if UNKNOWN.hears_during_call else "audio_during_call")
+
+
+def test_a_setup_of_a_model_that_nobody_described_is_put_down_to_that() -> None:
+    cause = of_close(1007, INVALID, facts=UNKNOWN, last_sent="setup", opened=False, resuming=False)
+    assert (cause.name, cause.retry) == ("model_not_described", Retry.NEVER)
+    assert "models.yaml" in cause.remedy
+    assert INVALID in cause.message
+    listed = of_close(1007, INVALID, facts=DEAF, last_sent="setup", opened=False, resuming=False)
+    assert listed.name == "setup_refused"
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "name", "retry"),
     [
@@ -276,21 +300,19 @@ def test_the_words_of_the_model_side_are_told_where_they_name_the_mistake() -> N
 @given(
     code=st.integers(1000, 4999) | st.integers(),
     reason=st.text() | st.sampled_from([row.seen.reason for row in CAUSES if isinstance(row.seen, Seen)]),
+    facts=st.none() | st.sampled_from([MODELS.of(name) for name in (*MODELS.names, "gemini-9")]),
     last_sent=st.sampled_from(["setup", "history", "audio", "text", "video", "tool_response", "activity", ""])
     | st.text(),
     opened=st.booleans(),
     resuming=st.booleans(),
 )
 def test_every_close_has_a_cause(
-    code: int, reason: str, last_sent: str, opened: bool, resuming: bool
+    code: int, reason: str, facts: LiveModel | None, last_sent: str, opened: bool, resuming: bool
 ) -> None:
-    cause = of_close(code, reason, facts=None, last_sent=last_sent, opened=opened, resuming=resuming)
+    cause = of_close(code, reason, facts=facts, last_sent=last_sent, opened=opened, resuming=resuming)
     assert cause.name in {row.cause.name for row in CAUSES}
     assert "{said}" not in cause.message or "{said}" in reason
     assert cause.failure().message == cause.message
-    assert cause == of_close(
-        code, reason, facts=None, last_sent=last_sent, opened=opened, resuming=resuming
-    ), "it depends on nothing else"
 
 
 @given(status=st.integers(100, 999), retry_after_s=st.none() | st.floats())
@@ -332,7 +354,6 @@ def test_every_row_is_reached_by_what_it_shows() -> None:
             case Own():
                 assert row.cause in vars(causes).values()
             case Seen() as seen:
-                facts = None
                 met = {
                     of_close(
                         code,
@@ -346,5 +367,6 @@ def test_every_row_is_reached_by_what_it_shows() -> None:
                     for sent in seen.sent or ("",)
                     for opened in (True, False)
                     for resuming in (True, False)
+                    for facts in (None, DEAF, UNKNOWN)
                 }
                 assert row.cause.name in met, (row.cause.name, seen, met)

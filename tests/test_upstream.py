@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
+from peering import raw_server
+from pydantic import SecretStr
 
 from tornado_live.errors import Unavailable, UpstreamRejected
+from tornado_live.live.causes import DIAL_TIMED_OUT, UNREACHABLE, Cause, of_close, of_status
 from tornado_live.live.upstream import (
     GOOGLE,
+    DialFailed,
     GeminiAddress,
-    KeyRejected,
     Upstream,
     close_cause,
     http_cause,
     live_url,
+    retry_after_s,
 )
 
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
@@ -66,13 +73,93 @@ def test_http_statuses_of_a_refused_handshake_are_told_apart() -> None:
     assert isinstance(http_cause(503), Unavailable)
 
 
+def refused(code: int, reason: str) -> Cause:
+    return of_close(code, reason, facts=None, last_sent="setup", opened=False, resuming=False)
+
+
 def test_a_refusal_of_the_key_is_kept_until_a_setup_is_accepted() -> None:
     upstream = Upstream(GeminiAddress(), None, "v1beta")
-    upstream.refused(Unavailable("later"))
+    upstream.refused(refused(1011, "Resource has been exhausted (e.g. check quota)."))
     assert upstream.unready() is None
-    upstream.refused(UpstreamRejected("no such voice"))
+    upstream.refused(refused(1007, "No matching speaker voice found for name: alloy"))
     assert upstream.unready() is None, "that is one client's matter"
-    upstream.refused(KeyRejected("bad key"))
-    assert upstream.unready() == "bad key"
+    upstream.refused(refused(1007, "API key not valid. Please pass a valid API key."))
+    assert upstream.unready() == "The key is not valid; check GEMINI_API_KEY."
     upstream.accepted()
     assert upstream.unready() is None
+
+
+async def answered(status: int, *headers: str) -> tuple[Upstream, Cause, bytes]:
+    """How a handshake that gets `status` is told, and what was asked."""
+    async with raw_server() as server, asyncio.TaskGroup() as tasks:
+        upstream = Upstream(
+            GeminiAddress(server.url.replace("ws", "http", 1)), SecretStr("a-key-for-tests"), "v1beta"
+        )
+
+        async def attempt() -> DialFailed:
+            with pytest.raises(DialFailed) as failed:
+                await upstream.dial()
+            return failed.value
+
+        attempting = tasks.create_task(attempt())
+        far, request = await server.arrivals.get()
+        head = "".join(
+            f"{line}\r\n" for line in (f"HTTP/1.1 {status} Sorry", *headers, "Content-Length: 0", "")
+        )
+        await far.send(head.encode())
+        return upstream, (await attempting).cause, request
+
+
+@pytest.mark.proves("F2")
+async def test_a_handshake_that_is_refused_for_the_key_is_remembered() -> None:
+    upstream, cause, request = await answered(403)
+    assert cause == of_status(403, None)
+    assert upstream.unready() == cause.message
+    assert b"x-goog-api-key: a-key-for-tests" in request
+
+
+@pytest.mark.proves("F3")
+async def test_a_server_that_says_when_to_come_back_is_asked_no_sooner() -> None:
+    upstream, cause, _ = await answered(503, "Retry-After: 12")
+    assert cause == of_status(503, 12)
+    assert cause.retry_after_ms == 12_000
+    assert upstream.unready() is None, "the key is not at fault"
+
+
+@pytest.mark.proves("F1")
+async def test_a_port_that_is_closed_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    with pytest.raises(DialFailed) as failed:
+        await Upstream(GeminiAddress(f"http://127.0.0.1:{port}"), None, "v1beta").dial()
+    assert failed.value.cause is UNREACHABLE
+
+
+async def test_a_server_that_does_not_answer_the_handshake_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tornado_live.live.upstream.SETUP_TIMEOUT_S", 0.05)
+    async with raw_server() as server:
+        with pytest.raises(DialFailed) as failed:
+            await Upstream(GeminiAddress(server.url.replace("ws", "http", 1)), None, "v1beta").dial()
+    assert failed.value.cause is DIAL_TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("Mon, 23 Nov 2026 10:00:30 GMT", 30.0),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("²", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) -> None:
+    at_ten = 1795428000.0
+    assert retry_after_s({"Retry-After": header}, at_ten) == seconds
+    assert retry_after_s({}, at_ten) is None

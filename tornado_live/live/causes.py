@@ -12,11 +12,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal
 
 from tornado_live.errors import LiveError, Unavailable, UpstreamRejected, UpstreamTimeout
 from tornado_live.observe.logs import Masker
-from tornado_live.wire.models import LiveModel
+from tornado_live.wire.models import Kind, LiveModel
 
 QUOTA_RETRY_MS = 30_000
 
@@ -237,17 +236,22 @@ class Own:
     words: str
 
 
-Evidence = Literal["recorded", "documented", "reported", "inferred"]
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """What is seen, what it means, and how that is known: `evidence`, and where it can be read."""
 
     seen: Seen | Status | Own
     cause: Cause
-    evidence: Evidence
+    evidence: Kind
     source: str
+
+
+def _deaf_during_call(facts: LiveModel) -> bool:
+    return not facts.hears_during_call
+
+
+def _not_described(facts: LiveModel) -> bool:
+    return not facts.listed
 
 
 _TEXT = frozenset({"text", "history"})
@@ -700,6 +704,25 @@ _TALKING = (
         "Vertex-only setup fields on the Developer API",
     ),
     Row(
+        Seen(
+            _NOT_IMPLEMENTED,
+            (1008,),
+            "not implemented, or supported",
+            opened=True,
+            sent=_AUDIO,
+            model=_deaf_during_call,
+        ),
+        _resume(
+            "audio_during_call",
+            "The model's server broke off while a tool was working; connect again.",
+            "This model does not take sound while it waits for a tool; the sound is held back, but a call "
+            "may begin while some is on its way. If it is frequent, make the tool quicker, or take a "
+            "model that hears meanwhile.",
+        ),
+        "reported",
+        "googleapis/js-genai#1236",
+    ),
+    Row(
         Seen(_NOT_IMPLEMENTED, (1008,), "not implemented, or supported", opened=True),
         _resume(
             "operation_refused",
@@ -825,6 +848,17 @@ _ANY = (
         ),
         "reported",
         "googleapis/python-genai#130",
+    ),
+    Row(
+        Seen(_INVALID, (1007, 1008), "", opened=False, model=_not_described),
+        _never(
+            "model_not_described",
+            "The model refused the setup{said}; check the configuration of the assistant.",
+            "The model is not in models.yaml, so its setup was made with care and may still not fit: "
+            "describe the model in config/models.yaml, or take one that is in the list.",
+        ),
+        "inferred",
+        "what is known of a model fits its setups",
     ),
     Row(
         Seen(_INVALID, (1002, 1003, 1007, 1008, 1010, *range(3000, 5000)), "", opened=False),

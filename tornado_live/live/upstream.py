@@ -1,19 +1,20 @@
-"""The model side: where it is, how it is dialled, and what its refusals mean.
-
-Sources of the close codes and reasons: reports of the real service, collected in docs/architecture.md.
-"""
+"""The model side: where it is, how it is dialled, and whether it refuses the key (causes.py says why)."""
 
 from __future__ import annotations
 
 import re
 import ssl
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from email.utils import parsedate_to_datetime
+from typing import Protocol, overload
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
 from tornado_live.errors import LiveError, Unavailable, UpstreamRejected, UpstreamTimeout
+from tornado_live.live.causes import DIAL_TIMED_OUT, UNREACHABLE, Cause, of_status
 from tornado_live.live.commands import Warned
 from tornado_live.live.peer import DialError, DialRefused, DialTimedOut, WebSocketPeer, dial
 
@@ -37,6 +38,14 @@ def live_url(base_url: str, version: str) -> str:
 
 class KeyRejected(UpstreamRejected):
     """The refusals that meet every conversation alike, not only the one that asked for too much."""
+
+
+class DialFailed(Exception):
+    """The model side could not be dialled; `cause` says why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
 
 
 class Address(Protocol):
@@ -83,7 +92,7 @@ class Upstream:
     refusal: str | None = None
 
     async def dial(self) -> WebSocketPeer:
-        """Raises UpstreamRejected, UpstreamTimeout or Unavailable."""
+        """Raises DialFailed."""
         headers: dict[str, str] = {}
         if self.key is not None:
             headers["x-goog-api-key"] = self.key.get_secret_value()
@@ -97,26 +106,72 @@ class Upstream:
                 ping_timeout=PONG_TIMEOUT_S,
             )
         except DialRefused as refused:
-            raise self.refused(http_cause(refused.status)) from refused
+            cause = of_status(refused.status, retry_after_s(refused.headers, time.time()))
+            self.refused(cause)
+            raise _failed(cause) from refused
         except DialTimedOut as late:
-            raise UpstreamTimeout("The model's server did not answer; check the network.") from late
+            raise _failed(DIAL_TIMED_OUT) from late
         except DialError as failed:
-            raise Unavailable(
-                "The model's server cannot be reached; check GEMINI_BASE_URL and the network."
-            ) from failed
+            raise _failed(UNREACHABLE) from failed
 
     def unready(self) -> str | None:
         """Why nobody can talk now, or None."""
         return self.refusal or self.address.unready()
 
-    def refused(self, cause: LiveError) -> LiveError:
-        """Keeps a refusal of the key for the readiness probe; gives the cause back."""
+    @overload
+    def refused(self, cause: Cause) -> None: ...
+
+    @overload
+    def refused(self, cause: LiveError) -> LiveError: ...
+
+    def refused(self, cause: Cause | LiveError) -> LiveError | None:
+        """Keeps a refusal of the key for the readiness probe."""
+        if isinstance(cause, Cause):
+            if cause.key_refused:
+                self.refusal = cause.message
+            return None
         if isinstance(cause, KeyRejected):
             self.refusal = cause.message
         return cause
 
     def accepted(self) -> None:
         self.refusal = None
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+    """What a Retry-After header asks for: seconds, or a date, seen from `now` (seconds since 1970)."""
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+class _DialRejected(DialFailed, UpstreamRejected):
+    pass
+
+
+class _DialUnavailable(DialFailed, Unavailable):
+    pass
+
+
+class _DialTimeout(DialFailed, UpstreamTimeout):
+    pass
+
+
+def _failed(cause: Cause) -> DialFailed:
+    """Also the LiveError that the cause stands for."""
+    failed: _DialRejected | _DialTimeout | _DialUnavailable
+    if cause.error is UpstreamRejected:
+        failed = _DialRejected(cause)
+    elif cause.error is UpstreamTimeout:
+        failed = _DialTimeout(cause)
+    else:
+        failed = _DialUnavailable(cause)
+    failed.retry_after_ms = cause.retry_after_ms
+    return failed
 
 
 def http_cause(status: int) -> LiveError:
