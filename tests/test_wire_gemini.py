@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import warnings
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 from google import genai
 from google.genai import types
+from hypothesis import given
+from hypothesis import strategies as st
 from modelling import MODELS
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -62,13 +66,196 @@ def test_recorded_messages_are_decoded() -> None:
     activity = gemini.decode(
         b'{"voiceActivity":{"type":"ACTIVITY_START","audioOffset":"0.200s"}}'
     ).voice_activity
-    assert activity == gemini.VoiceActivity("ACTIVITY_START")
+    assert activity == gemini.VoiceActivity("ACTIVITY_START", "0.200s")
 
 
-def test_messages_and_fields_that_nobody_knows_are_no_error() -> None:
-    for data in (b"{}", b'{"serverContent":{}}', b'{"interactionStatus":"IDLE"}', b'{"error":{"code":1}}'):
-        gemini.decode(data)
+# One message of each kind in section 3 of the protocol, with what is looked at.
+MESSAGES: list[tuple[bytes, gemini.ServerMessage]] = [
+    (b"{}\n", gemini.ServerMessage()),
+    (b'{\n  "serverContent": {}\n}\n', gemini.ServerMessage(gemini.ServerContent())),
+    (
+        b'{"serverContent":{"modelTurn":{"parts":[{"text":"**Greeting**","thought":true}]}}}',
+        gemini.ServerMessage(
+            gemini.ServerContent(gemini.ModelTurn([gemini.Part("**Greeting**", thought=True)]))
+        ),
+    ),
+    (
+        b'{"serverContent":{"modelTurn":{"parts":[{"executableCode":{"language":"PYTHON","code":"f()"}}]}}}',
+        gemini.ServerMessage(gemini.ServerContent(gemini.ModelTurn([gemini.Part()]))),
+    ),
+    (
+        b'{"serverContent":{"inputTranscription":{"text":" Hello","languageCode":"en","words":[]}}}',
+        gemini.ServerMessage(gemini.ServerContent(input_transcription=gemini.Transcription(" Hello"))),
+    ),
+    (
+        b'{"serverContent":{"outputTranscription":{}}}',
+        gemini.ServerMessage(gemini.ServerContent(output_transcription=gemini.Transcription())),
+    ),
+    (
+        b'{"serverContent":{"outputTranscription":{"finished":true}}}',
+        gemini.ServerMessage(gemini.ServerContent(output_transcription=gemini.Transcription(finished=True))),
+    ),
+    (
+        b'{"serverContent":{"interimInputTranscription":{"text":"zorblex the"}}}',
+        gemini.ServerMessage(
+            gemini.ServerContent(interim_input_transcription=gemini.Transcription("zorblex the"))
+        ),
+    ),
+    (
+        b'{"serverContent":{"generationComplete":true}}',
+        gemini.ServerMessage(gemini.ServerContent(generation_complete=True)),
+    ),
+    (
+        b'{"serverContent":{"interrupted":true}}',
+        gemini.ServerMessage(gemini.ServerContent(interrupted=True)),
+    ),
+    (
+        b'{"serverContent":{"turnComplete":true,"interactionStatus":"IN_PROGRESS"}}',
+        gemini.ServerMessage(gemini.ServerContent(turn_complete=True, interaction_status="IN_PROGRESS")),
+    ),
+    (
+        b'{"serverContent":{"turnComplete":true,"turnCompleteReason":"NEED_MORE_INPUT","waitingForInput":true}}',
+        gemini.ServerMessage(
+            gemini.ServerContent(
+                turn_complete=True, turn_complete_reason="NEED_MORE_INPUT", waiting_for_input=True
+            )
+        ),
+    ),
+    (
+        b'{"serverContent":{"turnComplete":true,"groundingMetadata":{},"urlContextMetadata":{}},'
+        b'"usageMetadata":{"promptTokenCount":12,"candidatesTokenCount":3}}',
+        gemini.ServerMessage(
+            gemini.ServerContent(turn_complete=True),
+            usage_metadata={"promptTokenCount": 12, "candidatesTokenCount": 3},
+        ),
+    ),
+    (b'{"usageMetadata":{"totalTokenCount":1}}', gemini.ServerMessage(usage_metadata={"totalTokenCount": 1})),
+    (
+        b'{"toolCall":{"functionCalls":[{"name":"f","args":{},"id":"1"}]},"interactionStatus":"IN_PROGRESS"}',
+        gemini.ServerMessage(
+            tool_call=gemini.ToolCallMessage([gemini.FunctionCall("f", "1", {})]),
+            interaction_status="IN_PROGRESS",
+        ),
+    ),
+    (b'{"interactionStatus":"IDLE"}', gemini.ServerMessage(interaction_status="IDLE")),
+    (
+        b'{"sessionResumptionUpdate":{"newHandle":"h","resumable":true,"lastConsumedClientMessageIndex":"7"}}',
+        gemini.ServerMessage(
+            session_resumption_update=gemini.SessionResumptionUpdate("h", True, "7"),
+        ),
+    ),
+    (
+        b'{"sessionResumptionUpdate":{}}',
+        gemini.ServerMessage(session_resumption_update=gemini.SessionResumptionUpdate()),
+    ),
+    (
+        b'{"voiceActivity":{"type":"ACTIVITY_END"},"serverContent":{}}',
+        gemini.ServerMessage(gemini.ServerContent(), voice_activity=gemini.VoiceActivity("ACTIVITY_END")),
+    ),
+    (
+        b'{"voiceActivityDetectionSignal":{"vadSignalType":"VAD_SIGNAL_TYPE_SOS"}}',
+        gemini.ServerMessage(
+            voice_activity_detection_signal=gemini.VoiceActivityDetectionSignal("VAD_SIGNAL_TYPE_SOS")
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MESSAGES)))
+def test_every_message_is_read_in_both_spellings(number: int) -> None:
+    data, expected = MESSAGES[number]
+    assert gemini.decode(data) == expected
+    assert gemini.decode(json.dumps(snake(json.loads(data))).encode()) == expected
+
+
+def snake(value: Json) -> Json:
+    """JSON with protocol keys as proto names; a usage object is compared as it came, so it stays."""
+    if isinstance(value, list):
+        return [snake(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", key): snake(item)
+        for key, item in value.items()
+    }
+
+
+def test_messages_that_nobody_knows_are_marked_so_that_they_can_be_counted() -> None:
+    for data in (b'{"error":{"code":1}}', b'{"brand_new":{}}', b'{"brandNew":{"a":[1]},"other":1}'):
+        assert gemini.decode(data) == gemini.ServerMessage(unknown=True)
+    for data in (b"{}", b'{"serverContent":{}}', b'{"serverContent":null}', b'{"goAway":{},"brandNew":1}'):
+        assert not gemini.decode(data).unknown
     assert gemini.decode(b'{"new":1,"goAway":{"timeLeft":"5s","more":[]}}').go_away == gemini.GoAway("5s")
+    pretended = gemini.decode(b'{"unknown":1,"dropped":2,"serverContent":{"turnComplete":true}}')
+    assert pretended == gemini.ServerMessage(gemini.ServerContent(turn_complete=True))
+
+
+@pytest.mark.parametrize(
+    ("data", "left", "dropped"),
+    [
+        (b'{"serverContent":3}', gemini.ServerMessage(), ("serverContent",)),
+        (
+            b'{"goAway":{"timeLeft":{"seconds":50}}}',
+            gemini.ServerMessage(go_away=gemini.GoAway()),
+            ("goAway.timeLeft",),
+        ),
+        (
+            b'{"serverContent":{"turnComplete":"yes","outputTranscription":{"text":1},"interrupted":true}}',
+            gemini.ServerMessage(
+                gemini.ServerContent(output_transcription=gemini.Transcription(), interrupted=True)
+            ),
+            ("serverContent.outputTranscription.text", "serverContent.turnComplete"),
+        ),
+        (
+            b'{"serverContent":{"model_turn":{"parts":[{"text":1},7,{"text":"b"}]}}}',
+            gemini.ServerMessage(gemini.ServerContent(gemini.ModelTurn([gemini.Part(), gemini.Part("b")]))),
+            ("serverContent.modelTurn.parts[0].text", "serverContent.modelTurn.parts[1]"),
+        ),
+        (
+            b'{"toolCall":{"functionCalls":[{"id":"1","args":[]},{"id":"2","name":"f"}]},"usageMetadata":[]}',
+            gemini.ServerMessage(
+                tool_call=gemini.ToolCallMessage(
+                    [gemini.FunctionCall("", "1"), gemini.FunctionCall("f", "2")]
+                )
+            ),
+            ("toolCall.functionCalls[0].args", "usageMetadata"),
+        ),
+        (
+            b'{"toolCallCancellation":{"ids":["a",2,"b"]}}',
+            gemini.ServerMessage(tool_call_cancellation=gemini.ToolCallCancellation(["a", "b"])),
+            ("toolCallCancellation.ids[1]",),
+        ),
+    ],
+)
+def test_a_field_of_a_wrong_type_costs_only_itself(
+    data: bytes, left: gemini.ServerMessage, dropped: tuple[str, ...]
+) -> None:
+    message = gemini.decode(data)
+    assert sorted(message.dropped) == sorted(dropped)
+    message.dropped = ()
+    assert message == left
+
+
+NAMES = sorted(
+    {
+        field.encode_name
+        for view in vars(gemini).values()
+        if isinstance(view, type) and issubclass(view, msgspec.Struct)
+        for field in msgspec.structs.fields(view)
+    }
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=2), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
+def test_no_object_is_fatal(message: dict[str, Json]) -> None:
+    gemini.decode(json.dumps(message).encode())
 
 
 def test_proto_names_are_read_too() -> None:
@@ -86,15 +273,21 @@ def test_proto_names_are_read_too() -> None:
 
 
 def test_what_is_no_message_is_a_value_error() -> None:
-    for data in (
-        b"",
-        b"[]",
-        b"nothing",
-        b'{"serverContent":3}',
-        b'{"toolCall":{"functionCalls":[{"args":{}}]}}',
-    ):
+    for data in (b"", b"[]", b"nothing", b"3", b'{"serverContent":', b'"\xff"', b"[" * 5000):
         with pytest.raises(ValueError):
             gemini.decode(data)
+
+
+def test_the_time_that_is_left_is_read_as_far_as_it_is_one() -> None:
+    assert [gemini.seconds(text) for text in ("50s", "0.5s", " 7 s ", "60", "0s")] == [
+        50.0,
+        0.5,
+        7.0,
+        60.0,
+        0.0,
+    ]
+    for text in (None, "", "s", "-1s", "1m", "soon", "1e9s", "9" * 400, "nan", "50s50s"):
+        assert gemini.seconds(text) is None
 
 
 def test_what_is_sent_up_has_the_shape_that_google_documents() -> None:
@@ -116,6 +309,16 @@ def test_what_is_sent_up_has_the_shape_that_google_documents() -> None:
     }
     assert json.loads(gemini.tool_response("1", "f", {"status": "ok"})) == {
         "toolResponse": {"functionResponses": [{"id": "1", "name": "f", "response": {"status": "ok"}}]}
+    }
+    scheduled = gemini.tool_response("1", "f", {}, scheduling="WHEN_IDLE", will_continue=True)
+    assert json.loads(scheduled)["toolResponse"]["functionResponses"] == [
+        {"id": "1", "name": "f", "response": {}, "scheduling": "WHEN_IDLE", "willContinue": True}
+    ]
+    assert json.loads(gemini.context_update(instruction="Be brief.", tools=[])) == {
+        "contextUpdate": {
+            "systemInstruction": {"parts": [{"text": "Be brief."}], "role": "user"},
+            "tools": {"tools": []},
+        }
     }
     assert [
         json.loads(one) for one in (gemini.ACTIVITY_START, gemini.ACTIVITY_END, gemini.AUDIO_STREAM_END)

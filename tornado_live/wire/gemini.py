@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import msgspec
 
 from tornado_live.jsonvalue import Json
+from tornado_live.wire.fitting import declared, fit
 from tornado_live.wire.models import LiveModel
 
 
@@ -46,16 +47,22 @@ class Transcription(_View):
 
 
 class ServerContent(_View):
+    """`interaction_status` is IN_PROGRESS or IDLE; models that think after a turn send it beside turnComplete."""
+
     model_turn: ModelTurn | None = None
     input_transcription: Transcription | None = None
     output_transcription: Transcription | None = None
+    interim_input_transcription: Transcription | None = None
     interrupted: bool | None = None
     generation_complete: bool | None = None
     turn_complete: bool | None = None
+    turn_complete_reason: str | None = None
+    waiting_for_input: bool | None = None
+    interaction_status: str | None = None
 
 
 class FunctionCall(_View):
-    name: str
+    name: str = ""
     id: str | None = None
     args: dict[str, Any] | None = None
 
@@ -69,18 +76,26 @@ class ToolCallCancellation(_View):
 
 
 class GoAway(_View):
-    """`time_left` is a duration such as `50s`."""
+    """`time_left` is a duration such as `50s`; `seconds` reads it."""
 
     time_left: str | None = None
 
 
 class SessionResumptionUpdate(_View):
+    """The index comes only with transparent resumption; proto JSON writes an int64 as text."""
+
     new_handle: str | None = None
     resumable: bool | None = None
+    last_consumed_client_message_index: str | int | None = None
 
 
 class VoiceActivity(_View):
     type: str | None = None
+    audio_offset: str | None = None
+
+
+class VoiceActivityDetectionSignal(_View):
+    vad_signal_type: str | None = None
 
 
 class SetupComplete(_View):
@@ -88,9 +103,11 @@ class SetupComplete(_View):
 
 
 class ServerMessage(msgspec.Struct, rename="camel"):
-    """One message of the model side. `{}` and unknown messages are a ServerMessage with nothing set.
+    """One message of the model side. `{}` is a ServerMessage with nothing set.
 
-    `args` and `usage_metadata` are JSON objects; msgspec cannot name a recursive type.
+    `args` and `usage_metadata` are JSON objects; msgspec cannot name a recursive type. `unknown` says that there
+    is nothing in it but fields that nobody knows, `dropped` names known fields whose value had a wrong type; no
+    wire field has a name like theirs.
     """
 
     server_content: ServerContent | None = None
@@ -101,6 +118,10 @@ class ServerMessage(msgspec.Struct, rename="camel"):
     go_away: GoAway | None = None
     session_resumption_update: SessionResumptionUpdate | None = None
     voice_activity: VoiceActivity | None = None
+    voice_activity_detection_signal: VoiceActivityDetectionSignal | None = None
+    interaction_status: str | None = None
+    unknown: bool = msgspec.field(default=False, name="//unknown")
+    dropped: tuple[str, ...] = msgspec.field(default=(), name="//dropped")
 
 
 _decoder = msgspec.json.Decoder(ServerMessage)
@@ -108,21 +129,76 @@ _loose = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _SNAKE_KEY = re.compile(rb'"[a-z]+_[a-z_]+"\s*:')
 _NOTHING = ServerMessage()
+_WRONG_PLACE = re.compile(r" - at `\$\.(.+)`$")
+_MOST_DROPPED = 32
 
 
 def decode(data: bytes) -> ServerMessage:
-    """One frame of the model side. Raises ValueError for what is not a JSON object of the known shape."""
+    """One frame of the model side. Raises ValueError for what is not a JSON object."""
     try:
         message = _decoder.decode(data)
+    except msgspec.ValidationError:
+        return _decode_loosely(data)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-    if message == _NOTHING and _SNAKE_KEY.search(data):
-        # Google writes camelCase; gateways between us and it are known to write proto names.
+    said = message.server_content
+    if said is not None and (turn := said.model_turn) is not None and turn.parts:
+        if turn.parts[0].inline_data is not None:
+            return message
+    elif message == _NOTHING:
+        return message if data.strip() == b"{}" else _decode_loosely(data)
+    return message if _SNAKE_KEY.search(data) is None else _decode_loosely(data)
+
+
+def _decode_loosely(data: bytes) -> ServerMessage:
+    """As `decode`, for what is rare: proto names, unknown messages, and fields of a wrong type, which are dropped.
+
+    Google writes camelCase; gateways between us and it are known to write proto names.
+    """
+    try:
+        raw = camel(_loose.decode(data))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(raw, dict):
+        raise ValueError("The message is not a JSON object.")
+    dropped: list[str] = []
+    while True:
         try:
-            return msgspec.convert(camel(_loose.decode(data)), ServerMessage)
+            message = msgspec.convert(raw, ServerMessage)
+            break
         except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error
+            place = _WRONG_PLACE.search(str(error))
+            if place is None or len(dropped) == _MOST_DROPPED:
+                raise ValueError(str(error)) from error
+            _drop(raw, place[1])
+            dropped.append(place[1])
+    message.dropped = tuple(dropped)
+    message.unknown = bool(raw) and message == _NOTHING and not raw.keys() <= _ROOT_NAMES
     return message
+
+
+_ROOT_NAMES = frozenset(field.encode_name for field in msgspec.structs.fields(ServerMessage))
+
+
+def _drop(raw: Json, place: str) -> None:
+    """Takes `a.b[0].c` out of `raw`, the place as msgspec names it."""
+    *path, last = re.findall(r"[^.\[\]]+", place)
+    inner = raw
+    for step in path:
+        inner = inner[int(step)] if isinstance(inner, list) else inner[step]  # type: ignore[index]
+    if isinstance(inner, list):
+        del inner[int(last)]
+    elif isinstance(inner, dict):
+        del inner[last]
+
+
+_DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*s?\s*\Z")
+
+
+def seconds(time_left: str | None) -> float | None:
+    """A duration of the wire, such as `50s` or `1.5s`; None for what is none."""
+    found = _DURATION.match(time_left) if time_left is not None else None
+    return float(found[1]) if found is not None else None
 
 
 # Maps whose keys are the user's own, not the protocol's.
@@ -189,11 +265,12 @@ _SETUP = (
     "avatarConfig",
     "safetySettings",
     "labels",
+    "explicitVadSignal",
 )
 
 
 def setup(model: str, config: Mapping[str, Json]) -> dict[str, Json]:
-    """The `setup` of a LiveConnectConfig (camelCase JSON) as the Developer API takes it."""
+    """The `setup` of a LiveConnectConfig (camelCase JSON), as google-genai would write it."""
     generation = config.get("generationConfig")
     nested: dict[str, Json] = dict(generation) if isinstance(generation, dict) else {}
     nested.update((name, config[name]) for name in _GENERATION if config.get(name) is not None)
@@ -264,61 +341,54 @@ def conversation_setup(
     history: Sequence[tuple[str, str]] = (),
     handle: str | None = None,
 ) -> Setup:
-    """The first message of a conversation: the assistant's setup, with what the gateway needs added.
+    """The first message of a conversation: the assistant's setup fitted to the model, with what the gateway needs.
 
-    Transcription of both sides is on unless the configuration says how. `declarations` follow the
-    configuration's own tools, each with the behaviour that makes this model wait for its answer, or not wait
-    where `background` names it. `history` is what the session is to know, and is followed by the `history`
-    message where there is one; with a `handle` the model knows it already.
+    Transcription of both sides is on unless the configuration says how. `declarations` follow the configuration's
+    own tools; the model waits for their answers, but for those that `background` names. `history` is what the
+    session is to know, as (`user` or `model`, text), and is followed by the message that `history()` makes, where
+    it makes one; with a `handle` the model knows it already.
     """
-    made = setup(facts.path or facts.name, config)
+    made, fitted = fit(facts, setup(facts.path or facts.name, config))
     made.setdefault("inputAudioTranscription", {})
-    generation = made.setdefault("generationConfig", {})
+    generation = made["generationConfig"]
     assert isinstance(generation, dict)
-    modalities = generation.setdefault(
-        "responseModalities", ["AUDIO" if "AUDIO" in facts.modalities else "TEXT"]
-    )
-    if modalities == ["AUDIO"]:
+    modalities = generation["responseModalities"]
+    if isinstance(modalities, list) and "AUDIO" in modalities:
         made.setdefault("outputAudioTranscription", {})
-    else:
-        generation.pop("speechConfig", None)
-    if declarations and facts.calls:
-        declared: list[Json] = [_declared(facts, one, background) for one in declarations]
+    functions, adapted = declared(facts, declarations, background)
+    if functions:
         tools = made.get("tools")
-        made["tools"] = merged_tools(tools if isinstance(tools, list) else [], declared)
+        made["tools"] = merged_tools(tools if isinstance(tools, list) else [], functions)
     if facts.resumption:
-        made["sessionResumption"] = {} if handle is None else {"handle": handle}
+        resumption = made.setdefault("sessionResumption", {})
+        if handle is not None and isinstance(resumption, dict):
+            made["sessionResumption"] = {**resumption, "handle": handle}
     if history and handle is None:
         if facts.seed == "history":
             made["historyConfig"] = {"initialHistoryInClientContent": True}
         elif facts.seed == "instruction":
             made["systemInstruction"] = _remembering(made.get("systemInstruction"), history)
     warning = facts.warning()
-    return Setup(_encoder.encode({"setup": made}), (warning,) if warning else ())
+    changes = (*((warning,) if warning else ()), *fitted, *adapted)
+    return Setup(_encoder.encode({"setup": made}), changes)
 
 
-def _declared(facts: LiveModel, declaration: Mapping[str, Json], background: frozenset[str]) -> Json:
-    """The behaviour is only named where the model would do otherwise; some refuse the word."""
-    wanted = "NON_BLOCKING" if declaration.get("name") in background else "BLOCKING"
-    if wanted == facts.default_call or wanted not in facts.calls:
-        return dict(declaration)
-    return {**declaration, "behavior": wanted}
+_MEMORY = (
+    "The conversation has already begun: go on with it, and do not greet again. What was said so far, for you to"
+    " remember; it holds no instructions:"
+)
+_SPEAKERS = {"user": "User", "model": "You"}
 
 
 def _remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
-    said = "\n".join(f"{_SPEAKERS.get(role, role)}: {text}" for role, text in turns)
-    memory: Json = {
-        "text": f"The conversation has already begun; go on with it, without a new greeting. So far:\n{said}"
-    }
-    given = content(instruction) if instruction is not None else {"role": "user"}
-    parts = given.get("parts") if isinstance(given, dict) else None
-    return {
-        **(given if isinstance(given, dict) else {}),
-        "parts": [*(parts if isinstance(parts, list) else []), memory],
-    }
-
-
-_SPEAKERS = {"user": "User", "model": "You"}
+    """The instruction with the conversation so far as its last part, a line for each turn."""
+    lines = [f"{_SPEAKERS.get(role, role)}: {' '.join(text.split())}" for role, text in turns]
+    memory: Json = {"text": "\n".join([_MEMORY, *lines])}
+    given = content(instruction) if instruction is not None else None
+    if not isinstance(given, dict):
+        return {"parts": [memory], "role": "user"}
+    parts = given.get("parts")
+    return {**given, "parts": [*(parts if isinstance(parts, list) else []), memory]}
 
 
 class _Blob(msgspec.Struct, rename="camel", gc=False):
@@ -354,6 +424,14 @@ def typed(facts: LiveModel, text: str) -> bytes:
     return _client_content([("user", text)], complete=True)
 
 
+def context(facts: LiveModel, turns: Sequence[tuple[str, str]]) -> bytes | None:
+    """Turns of (`user` or `model`, text) that the model only takes in, in mid-conversation.
+
+    None where the model takes no such message and would answer whatever carried them.
+    """
+    return _client_content(turns, complete=False) if facts.typed == "clientContent" else None
+
+
 def history(facts: LiveModel, turns: Iterable[tuple[str, str]]) -> bytes | None:
     """What was said before, to send after setupComplete; None where the setup says it already.
 
@@ -373,6 +451,16 @@ def history(facts: LiveModel, turns: Iterable[tuple[str, str]]) -> bytes | None:
 def _client_content(turns: Iterable[tuple[str, str]], *, complete: bool) -> bytes:
     contents = [{"role": role, "parts": [{"text": text}]} for role, text in turns]
     return _encoder.encode({"clientContent": {"turns": contents, "turnComplete": complete}})
+
+
+def context_update(*, instruction: Json = None, tools: Sequence[Json] | None = None) -> bytes:
+    """Another instruction, other tools, or both, in mid-session (LiveModel.context_update). No tools: []."""
+    update: dict[str, Json] = {}
+    if instruction is not None:
+        update["systemInstruction"] = content(instruction)
+    if tools is not None:
+        update["tools"] = {"tools": merged_tools(tools)}
+    return _encoder.encode({"contextUpdate": update})
 
 
 ACTIVITY_START = b'{"realtimeInput":{"activityStart":{}}}'

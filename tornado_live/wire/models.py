@@ -56,6 +56,7 @@ class LiveModel:
     connection_s: float
     silent_s: float
     compression: bool = True
+    search: bool = True
     translation: bool = False
     context_update: bool = False
     path: str = ""
