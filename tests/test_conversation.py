@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 from modelling import MODELS
 
-from tornado_live.errors import BadMessage, Forbidden, SessionEnded, TimedOut, Unavailable, UpstreamRejected
+from tornado_live.errors import BadMessage, Forbidden, SessionEnded, TimedOut, Unavailable
 from tornado_live.jsonvalue import Json
+from tornado_live.live.causes import LINE_LOST, UNREACHABLE, of_close, of_status
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
@@ -43,15 +45,28 @@ from tornado_live.live.commands import (
     Transcribed,
     TurnComplete,
     Typed,
+    Upward,
     UsageTotals,
     WakeAfter,
     Warned,
 )
-from tornado_live.live.conversation import BAD_MESSAGES_A_MINUTE, HELD_SECONDS, Conversation, Phase
+from tornado_live.live.conversation import Conversation, Phase
+from tornado_live.live.input import BAD_MESSAGES_A_MINUTE, HELD_SECONDS
 from tornado_live.settings import Assistant, Limits
+from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
 from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire import gemini
 from tornado_live.wire.native import ConnectOptions
+
+REFUSED = of_close(
+    1007,
+    "API key not valid. Please pass a valid API key.",
+    facts=None,
+    last_sent="",
+    opened=False,
+    resuming=False,
+)
+OVERLOADED = of_status(429, 30)
 
 SPEECH = Speech(b"speech", 0.02)
 OK = ToolResult(True, {"status": "ok", "result": 21}, 12, summary="21 degrees")
@@ -62,20 +77,24 @@ def conversation(
     *,
     grace_s: float = 30,
     allowed: frozenset[str] = frozenset({"activity"}),
+    model: str = "gemini-3.8-live",
+    policies: Mapping[str, CallPolicy] = MappingProxyType({}),
 ) -> Conversation:
     def declarations(toolset: tuple[str, ...] | None) -> list[Mapping[str, Json]]:
         return [{"name": name} for name in toolset or ("everything",)]
 
     return Conversation(
         assistants={
-            "default": Assistant("default", "gemini-3.8-live", {}, None),
-            "support": Assistant("support", "gemini-3.8-live", {}, ("get_weather",)),
+            "default": Assistant("default", model, {}, None),
+            "support": Assistant("support", model, {}, ("get_weather",)),
         },
         assistant="default",
         allowed_options=allowed,
         declarations=declarations,
+        policy=lambda name: policies.get(name, DEFAULT_POLICY),
         upstream="simulator",
         limits=Limits(grace_s=grace_s),
+        jitter=lambda: 0.5,
         models=MODELS,
         history=history,
         turn=len([role for role, _ in history if role == "user"]),
@@ -174,21 +193,24 @@ def test_a_model_that_does_not_open_is_dialled_three_times() -> None:
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
     for _ in range(2):
-        (again,) = talk.model_closed(Unavailable("no"), 1.0)
+        (again,) = talk.model_closed(UNREACHABLE, 1.0)
         assert isinstance(again, OpenModel)
         assert again.delay > 0
-    commands = talk.model_closed(Unavailable("no"), 2.0)
-    assert [type(event) for event in told(commands)] == [Failure, Status]
+    commands = talk.model_closed(UNREACHABLE, 2.0)
+    assert told(commands) == [Status(Line.DISCONNECTED)]
+    (close,) = [command for command in commands if isinstance(command, CloseClient)]
+    assert isinstance(close.error, Unavailable)
     assert talk.phase is Phase.IDLE
 
 
 def test_a_refusal_for_good_is_not_tried_again() -> None:
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
-    failure, status = told(talk.model_closed(UpstreamRejected("bad key"), 1.0))
-    assert isinstance(failure, Failure)
-    assert failure.error.code == "upstream_rejected"
-    assert status == Status(Line.DISCONNECTED)
+    commands = talk.model_closed(REFUSED, 1.0)
+    assert told(commands) == [Status(Line.DISCONNECTED)]
+    (close,) = [command for command in commands if isinstance(command, CloseClient)]
+    assert close.error is not None
+    assert close.error.code == "upstream_rejected"
 
 
 def test_a_session_with_a_past_gives_it_to_the_new_model() -> None:
@@ -242,8 +264,10 @@ def test_connecting_in_a_loop_dials_once_a_second() -> None:
 def test_a_model_side_that_says_when_to_come_back_is_not_dialled_before() -> None:
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
-    commands = talk.model_closed(Unavailable("quota", retry_after_ms=30_000), 0.1)
-    assert [type(event) for event in told(commands)] == [Failure, Status]
+    commands = talk.model_closed(OVERLOADED, 0.1)
+    (close,) = [command for command in commands if isinstance(command, CloseClient)]
+    assert close.error is not None
+    assert close.error.retry_after_ms == 30_000
 
 
 # Audio and what a client may say when
@@ -296,7 +320,7 @@ def test_speech_that_was_held_for_a_conversation_that_did_not_open_is_told() -> 
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
     talk.from_client(SPEECH, 0.1)
-    commands = talk.model_closed(UpstreamRejected("no"), 0.5)
+    commands = talk.model_closed(REFUSED, 0.5)
     (warned,) = [event for event in told(commands) if isinstance(event, Warned)]
     assert (warned.code, warned.count) == ("audio_dropped", 1)
     assert Record("audio_dropped", {"seconds": 0.02}) in commands
@@ -326,18 +350,19 @@ def test_text_and_video_before_connect_say_what_to_do() -> None:
 
 def test_one_video_frame_a_second_is_taken_and_the_rest_is_told_once() -> None:
     talk = live()
-    assert talk.from_client(Frame(b"1"), 1.0) == (SendToModel(b"1"),)
+    assert talk.from_client(Frame(b"1"), 1.0) == (SendToModel(b"1", Upward.VIDEO),)
     (failure,) = told(talk.from_client(Frame(b"2"), 1.4))
     assert isinstance(failure, Failure)
     assert (failure.error.code, failure.error.retry_after_ms) == ("limited", 550)
     assert talk.from_client(Frame(b"3"), 1.8) == ()
-    assert talk.from_client(Frame(b"4"), 2.0) == (SendToModel(b"4"),)
+    assert talk.from_client(Frame(b"4"), 2.0) == (SendToModel(b"4", Upward.VIDEO),)
 
 
 def test_typed_text_goes_up_and_is_not_empty() -> None:
     talk = live()
-    (sent,) = talk.from_client(Typed("hello"), 1.0)
+    sent, watch = talk.from_client(Typed("hello"), 1.0)
     assert isinstance(sent, SendToModel)
+    assert isinstance(watch, WakeAfter)
     assert json.loads(sent.payload)["clientContent"]["turnComplete"] is True
     (failure,) = told(talk.from_client(Typed("  "), 1.0))
     assert isinstance(failure, Failure)
@@ -351,10 +376,12 @@ def test_push_to_talk_needs_manual_activity_and_pairs_its_marks() -> None:
 
     talk = live(options=ConnectOptions(activity="manual"))
     assert len(told(talk.from_client(SPEECH, 1.0))) == 1, "audio outside an activity would end the session"
-    assert talk.from_client(Gesture.ACTIVITY_START, 1.0) == (SendToModel(gemini.ACTIVITY_START),)
+    assert talk.from_client(Gesture.ACTIVITY_START, 1.0) == (
+        SendToModel(gemini.ACTIVITY_START, Upward.ACTIVITY),
+    )
     assert talk.from_client(SPEECH, 1.0) is FORWARD
     assert len(told(talk.from_client(Gesture.ACTIVITY_START, 1.0))) == 1
-    assert talk.from_client(Gesture.ACTIVITY_END, 1.0) == (SendToModel(gemini.ACTIVITY_END),)
+    assert talk.from_client(Gesture.ACTIVITY_END, 1.0) == (SendToModel(gemini.ACTIVITY_END, Upward.ACTIVITY),)
     assert len(told(talk.from_client(Gesture.ACTIVITY_END, 1.0))) == 1
 
 
@@ -362,23 +389,27 @@ def test_a_cut_line_ends_an_open_activity() -> None:
     talk = live(options=ConnectOptions(activity="manual"))
     talk.from_client(Gesture.ACTIVITY_START, 1.0)
     commands = talk.client_left(False, 2.0)
-    assert commands[0] == SendToModel(gemini.ACTIVITY_END)
+    assert commands[0] == SendToModel(gemini.ACTIVITY_END, Upward.ACTIVITY)
     assert WakeAfter(Timer.GRACE, 30) in commands
 
 
 def test_a_socket_that_takes_over_begins_with_a_new_activity() -> None:
     talk = live(options=ConnectOptions(activity="manual"))
     talk.from_client(Gesture.ACTIVITY_START, 1.0)
-    assert SendToModel(gemini.ACTIVITY_END) in talk.client_came(2.0)
-    assert talk.from_client(Gesture.ACTIVITY_START, 2.1) == (SendToModel(gemini.ACTIVITY_START),)
+    assert SendToModel(gemini.ACTIVITY_END, Upward.ACTIVITY) in talk.client_came(2.0)
+    assert talk.from_client(Gesture.ACTIVITY_START, 2.1) == (
+        SendToModel(gemini.ACTIVITY_START, Upward.ACTIVITY),
+    )
 
 
 def test_a_closed_microphone_is_told_to_the_model() -> None:
-    assert live().from_client(Gesture.AUDIO_END, 1.0) == (SendToModel(gemini.AUDIO_STREAM_END),)
+    assert live().from_client(Gesture.AUDIO_END, 1.0) == (
+        SendToModel(gemini.AUDIO_STREAM_END, Upward.ACTIVITY),
+    )
     talk = live(options=ConnectOptions(activity="manual"))
     assert talk.from_client(Gesture.AUDIO_END, 1.0) == ()
     talk.from_client(Gesture.ACTIVITY_START, 1.0)
-    assert talk.from_client(Gesture.AUDIO_END, 1.0) == (SendToModel(gemini.ACTIVITY_END),)
+    assert talk.from_client(Gesture.AUDIO_END, 1.0) == (SendToModel(gemini.ACTIVITY_END, Upward.ACTIVITY),)
 
 
 def test_many_wrong_messages_close_the_line_and_a_few_do_not() -> None:
@@ -489,9 +520,9 @@ def test_a_tool_call_is_started_shown_answered_and_remembered_between_user_and_m
         SendToClient(ToolStarted("1", "get_weather", {"location": "Rome"})),
         StartTool("1", "get_weather", {"location": "Rome"}),
     ]
-    finished = talk.tool_finished("1", "get_weather", {"location": "Rome"}, OK)
+    finished = talk.tool_finished("1", OK, 1.5)
     assert finished[:2] == [
-        SendToModel(gemini.tool_response("1", "get_weather", OK.response)),
+        SendToModel(gemini.tool_response("1", "get_weather", OK.response), Upward.TOOL_RESPONSE),
         SendToClient(ToolFinished("1", "get_weather", OK)),
     ]
     talk.from_model(spoken("21 degrees."), 2.0)
@@ -503,20 +534,20 @@ def test_parallel_calls_are_answered_each_by_its_id() -> None:
     talk = live()
     commands = talk.from_model(called(("1", "a"), ("2", "b")), 1.0)
     assert [command.id for command in commands if isinstance(command, StartTool)] == ["1", "2"]
-    assert len(talk.tool_finished("2", "b", {}, OK)) > 0
-    assert len(talk.tool_finished("1", "a", {}, OK)) > 0
-    assert talk.tool_finished("1", "a", {}, OK) == ()
+    assert len(talk.tool_finished("2", OK, 1.5)) > 0
+    assert len(talk.tool_finished("1", OK, 1.5)) > 0
+    assert talk.tool_finished("1", OK, 1.5) == ()
 
 
 def test_a_cancelled_call_is_stopped_and_its_late_result_dropped() -> None:
     talk = live()
     talk.from_model(called(("1", "a"), ("2", "b")), 1.0)
-    talk.tool_finished("2", "b", {}, OK)
+    talk.tool_finished("2", OK, 1.5)
     cancel = gemini.ServerMessage(tool_call_cancellation=gemini.ToolCallCancellation(["1", "2"]))
     commands = talk.from_model(cancel, 1.2)
     assert commands[:2] == [CancelTool("1"), SendToClient(ToolCancelled(("1",)))]
-    assert talk.tool_finished("1", "a", {}, OK) == ()
-    assert talk.tool_progress("1", "late") == ()
+    assert talk.tool_finished("1", OK, 1.5) == ()
+    assert talk.tool_progress("1", "late", 1.5) == ()
 
 
 def test_a_repeated_call_id_is_not_run_again() -> None:
@@ -527,39 +558,25 @@ def test_a_repeated_call_id_is_not_run_again() -> None:
 
 def test_calls_without_an_id_are_each_run() -> None:
     talk = live()
-    nameless = gemini.ServerMessage(tool_call=gemini.ToolCallMessage([gemini.FunctionCall("f")]))
-    started = [command for _ in range(2) for command in talk.from_model(nameless, 1.0)]
+    started: list[Command] = []
+    for place in ("Rome", "Oslo"):
+        call = gemini.FunctionCall("f", None, {"place": place})
+        started += talk.from_model(gemini.ServerMessage(tool_call=gemini.ToolCallMessage([call])), 1.0)
     assert len({command.id for command in started if isinstance(command, StartTool)}) == 2
 
 
 def test_a_failed_tool_is_answered_too() -> None:
     talk = live()
     talk.from_model(called(("1", "a")), 1.0)
-    assert told(talk.tool_progress("1", "asking"))[0] == ToolProgress("1", "asking")
+    assert told(talk.tool_progress("1", "asking", 1.5))[0] == ToolProgress("1", "asking")
     failed = ToolResult(False, {"status": "error"}, 5, error=ToolCode.TIMEOUT, summary="too slow")
-    commands = talk.tool_finished("1", "a", {}, failed)
+    commands = talk.tool_finished("1", failed, 1.5)
     assert isinstance(commands[0], SendToModel)
     (record,) = [command for command in commands if isinstance(command, Record)]
     assert record.data["error"] == "timeout"
 
 
 # Ends
-
-
-def test_a_lost_model_is_told_and_connect_works_again_with_its_memory() -> None:
-    talk = live()
-    talk.from_model(heard("Hello"), 1.0)
-    talk.from_model(called(("1", "a")), 1.0)
-    commands = talk.model_closed(Unavailable("lost"), 2.0)
-    assert CancelTool("1") in commands
-    assert Remember("user", "Hello", 1) in commands
-    assert [type(event) for event in told(commands)] == [ToolCancelled, Transcribed, Failure, Status]
-    opened = talk.from_client(Open(ConnectOptions()), 3.0)[-1]
-    assert isinstance(opened, OpenModel)
-    assert opened.history is not None
-    assert "Hello" in opened.history.decode()
-    talk.model_opened(3.5)
-    assert told(talk.from_model(heard("Again"), 4.0)) == [Transcribed("Again", True, False, 2)]
 
 
 def test_disconnect_closes_the_model_and_is_answered_even_when_idle() -> None:
@@ -574,7 +591,7 @@ def test_what_the_model_says_after_disconnect_is_not_heard() -> None:
     talk = live()
     talk.from_client(Gesture.DISCONNECT, 1.0)
     assert talk.from_model(sound(), 1.1) == ()
-    assert talk.model_closed(Unavailable("closed"), 1.2) == ()
+    assert talk.model_closed(LINE_LOST, 1.2) == ()
 
 
 def test_a_client_that_says_goodbye_ends_the_conversation() -> None:
@@ -604,10 +621,24 @@ def test_a_client_that_does_not_come_back_is_not_waited_for_longer() -> None:
     assert End() in talk.woke(Timer.GRACE, 31.0)
 
 
-def test_a_model_that_is_lost_while_nobody_listens_ends_the_conversation() -> None:
+def test_a_model_that_is_lost_while_nobody_listens_is_dialled_when_somebody_does() -> None:
     talk = live()
     talk.client_left(False, 1.0)
-    assert End() in talk.model_closed(Unavailable("lost"), 2.0)
+    assert not [command for command in talk.model_closed(LINE_LOST, 2.0) if isinstance(command, OpenModel)]
+    back = talk.client_came(5.0)
+    assert told(back) == [Status(Line.RECONNECTING)]
+    assert [type(command) for command in back][-1] is OpenModel
+    (status,) = told(talk.model_opened(5.4))
+    assert isinstance(status, Status)
+    assert status.facts is not None
+    assert status.facts["gapMs"] == 400
+
+
+def test_a_model_that_was_lost_is_forgotten_with_the_client_that_does_not_come_back() -> None:
+    talk = live()
+    talk.client_left(False, 1.0)
+    talk.model_closed(LINE_LOST, 2.0)
+    assert End() in talk.woke(Timer.GRACE, 31.0)
 
 
 def test_a_client_that_never_connects_is_closed_and_one_that_did_is_not() -> None:

@@ -195,7 +195,9 @@ async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) ->
             settings.api_version,
             ssl.create_default_context(),
         )
-        shared = Collaborators(store, runner, metrics, upstream, min(TOUCH_S, limits.session_ttl_s / 3))
+        shared = Collaborators(
+            store, runner, metrics, upstream, min(TOUCH_S, limits.session_ttl_s / 3), limits.setup_timeout_s
+        )
         registry = Registry(settings, shared, lambda: catalog)
         try:
             yield Parts(settings, store, registry, catalog, metrics, started_at)

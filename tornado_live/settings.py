@@ -195,6 +195,8 @@ class Limits(BaseModel):
     hello_timeout_s: _Seconds = 10
     idle_timeout_s: _Seconds = 1800
     grace_s: _Seconds = 30
+    setup_timeout_s: _Seconds = 10
+    connection_s: _Seconds | None = None
     memory_messages: _Count = 50
     memory_message_bytes: _Count = 8192
     memory_bytes: _Count = 262144

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -13,6 +14,7 @@ from typing import Final, TypeVarTuple, assert_never
 from tornado_live.caller import Caller
 from tornado_live.errors import InternalError, LiveError, SlowConsumer, UpstreamRejected, UpstreamTimeout
 from tornado_live.jsonvalue import Json
+from tornado_live.live.causes import NO_SETUP_ANSWER, Cause, of_close
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
@@ -33,6 +35,7 @@ from tornado_live.live.commands import (
     StartTool,
     Timer,
     ToClient,
+    Upward,
     UsageTotals,
     WakeAfter,
     Warned,
@@ -40,7 +43,7 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import NativeDialect, Reply
 from tornado_live.live.peer import WebSocketPeer
-from tornado_live.live.upstream import SETUP_TIMEOUT_S, Upstream, close_cause
+from tornado_live.live.upstream import DialFailed, Upstream
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DialOutcome, Metrics
@@ -55,6 +58,8 @@ MAX_QUEUED = 512 * 1024
 SLOW_SECONDS = 5.0
 GOODBYE_CODES = (1000, 1005)  # 1005: a browser's close() without a code
 OUTPUT_BYTES_A_SECOND = 48_000
+OLD_SOCKET_S = 0.5
+"""How long a new connection waits for the close of the old one to be answered."""
 
 _log = logging.getLogger("tornado_live.live")
 
@@ -69,6 +74,7 @@ class Collaborators:
     upstream: Upstream
     touch_s: float
     """How often an open conversation keeps its session alive."""
+    setup_timeout_s: float
 
 
 class _ClientSide:
@@ -101,6 +107,7 @@ class _ClientSide:
             return
         if commands is FORWARD and type(message) is Speech:
             bridge.seconds_in += message.seconds
+            bridge.last_sent = Upward.AUDIO
             if bridge.model is not None:
                 bridge.model.send_text(message.payload)
         else:
@@ -152,13 +159,14 @@ class _ClientSide:
 class _ModelSide:
     """Listens to one connection of the model side, from before its setup on."""
 
-    __slots__ = ("bridge", "history", "opened", "peer")
+    __slots__ = ("bridge", "closed", "history", "opened", "peer")
 
     def __init__(self, bridge: Bridge, peer: WebSocketPeer, history: bytes | None) -> None:
         self.bridge = bridge
         self.peer = peer
         self.history = history
         self.opened = False
+        self.closed = asyncio.Event()
 
     def on_message(self, data: bytes, binary: bool) -> None:
         bridge = self.bridge
@@ -170,6 +178,8 @@ class _ModelSide:
             reason = str(error)[:200]
             session = bridge.session_id
             log_event(_log, "model_message_unreadable", level=logging.WARNING, reason=reason, session=session)
+            bridge.unknown += 1
+            bridge.react(bridge.conversation.unreadable)
             return
         if not self.opened:
             if message.setup_complete is not None:
@@ -177,8 +187,11 @@ class _ModelSide:
                 if self.history is not None:
                     self.peer.send_text(self.history)
                     self.history = None
+                    bridge.last_sent = Upward.HISTORY
                 bridge.model_ready()
             return
+        if message.unknown:
+            bridge.unknown += 1
         try:
             commands = bridge.conversation.from_model(message, bridge.now())
         except Exception as error:  # noqa: BLE001 - a root of the conversation: its bugs end it, nothing else
@@ -194,11 +207,9 @@ class _ModelSide:
             self.bridge.steer()
 
     def on_closed(self, code: int, reason: str) -> None:
+        self.closed.set()
         if self.bridge.model is self.peer:
-            cause = close_cause(code, reason, opened=self.opened)
-            if not self.opened:
-                self.bridge.refused(cause)
-            self.bridge.model_gone(cause, code, reason)
+            self.bridge.model_gone(code, reason, opened=self.opened)
 
 
 class Bridge:
@@ -219,7 +230,8 @@ class Bridge:
         self.conversation = conversation
         self.client: _ClientSide | None = None
         self.model: WebSocketPeer | None = None
-        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.last_sent = Upward.NOTHING
+        self.messages_in = self.messages_out = self.bytes_out = self.unknown = 0
         self.seconds_in = 0.0
         self.session_id = session_id
         self._shared = shared
@@ -229,6 +241,9 @@ class Bridge:
         self._tasks: set[asyncio.Task[None]] = set()
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
+        self._model_side: _ModelSide | None = None
+        self._leaving: _ModelSide | None = None
+        self._noticed = False
         self._setup_timer: asyncio.TimerHandle | None = None
         self._missed = 0
         self._ended = False
@@ -301,7 +316,8 @@ class Bridge:
         match command:
             case SendToClient(event=event):
                 self._tell(event)
-            case SendToModel(payload=payload):
+            case SendToModel(payload=payload, kind=kind):
+                self.last_sent = kind
                 if self.model is not None:
                     self.model.send_text(payload)
             case Remember(role=role, text=text, turn=turn):
@@ -356,7 +372,7 @@ class Bridge:
 
     def _record(self, kind: str, data: Mapping[str, Json]) -> None:
         self._shared.store.record(self.session_id, Event(time.time(), kind, data))
-        level = logging.WARNING if kind == "model_lost" else logging.INFO
+        level = logging.WARNING if kind in _ALARMING else logging.INFO
         log_event(_log, kind, data, level=level, session=self.session_id)
         metrics = self._shared.metrics
         match kind:
@@ -368,6 +384,17 @@ class Bridge:
                 self._count_traffic()
             case "barge_in":
                 metrics.barged_in()
+            case "model_lost" | "model_given_up":
+                metrics.model_lost(str(data.get("cause")))
+            case "switched":
+                gap = data.get("gapMs")
+                metrics.switched(
+                    planned=data.get("planned") is True,
+                    resumed=data.get("resumed") is True,
+                    gap_s=gap / 1000 if isinstance(gap, int) else 0.0,
+                )
+            case "watchdog":
+                metrics.watchdog(str(data.get("step")))
             case "audio_dropped":
                 seconds = data.get("seconds")
                 metrics.audio_dropped(seconds if isinstance(seconds, float) else 0.0)
@@ -393,8 +420,9 @@ class Bridge:
             messages_out=self.messages_out,
             seconds_in=self.seconds_in,
             seconds_out=self.bytes_out / OUTPUT_BYTES_A_SECOND,
+            unknown=self.unknown,
         )
-        self.messages_in = self.messages_out = self.bytes_out = 0
+        self.messages_in = self.messages_out = self.bytes_out = self.unknown = 0
         self.seconds_in = 0.0
 
     def _set_timer(self, timer: Timer, seconds: float) -> None:
@@ -434,25 +462,30 @@ class Bridge:
     # --- the model side
 
     async def _open_model(self, command: OpenModel) -> None:
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(leaving.closed.wait(), OLD_SOCKET_S)
         if command.delay:
             await asyncio.sleep(command.delay)
         try:
             peer = await self._shared.upstream.dial()
-        except LiveError as cause:
-            self.refused(cause)
-            self.react(self.conversation.model_closed, cause)
+        except DialFailed as failed:
+            self._refused(failed.cause)
+            self.react(self.conversation.model_closed, failed.cause)
             return
         self.model = peer
-        peer.attach(_ModelSide(self, peer, command.history))
+        self._model_side = _ModelSide(self, peer, command.history)
+        peer.attach(self._model_side)
         self.steer()
         peer.send_text(command.setup)
-        self._setup_timer = self.loop.call_later(SETUP_TIMEOUT_S, self._setup_late)
+        self.last_sent = Upward.SETUP
+        self._setup_timer = self.loop.call_later(self._shared.setup_timeout_s, self._setup_late)
 
     def _setup_late(self) -> None:
-        self._shared.metrics.upstream_dialled("timeout")
+        self._refused(NO_SETUP_ANSWER)
         self._drop_model()
-        late = UpstreamTimeout("The model did not answer the setup in time; try again.")
-        self.react(self.conversation.model_closed, late)
+        self.react(self.conversation.model_closed, NO_SETUP_ANSWER)
 
     def model_ready(self) -> None:
         """The setup was accepted."""
@@ -461,24 +494,40 @@ class Bridge:
         self._shared.upstream.accepted()
         self.react(self.conversation.model_opened)
         notice = self._shared.upstream.address.notice()
-        if notice is not None:
+        if notice is not None and not self._noticed:
             self._tell(notice)
+        self._noticed = True
 
-    def refused(self, cause: LiveError) -> None:
-        """The model side closed instead of answering the setup: Google refuses a key that way."""
-        self._shared.metrics.upstream_dialled(_outcome(cause))
-
-    def model_gone(self, cause: LiveError, code: int, reason: str) -> None:
-        log_event(_log, "model_closed", code=code, reason=reason, session=self.session_id)
+    def model_gone(self, code: int, reason: str, *, opened: bool) -> None:
+        """The connection ended, after its setup was accepted (`opened`) or instead of it."""
+        talk = self.conversation
+        cause = of_close(
+            code,
+            reason,
+            facts=talk.plan.facts if talk.plan is not None else None,
+            last_sent=self.last_sent,
+            opened=opened,
+            resuming=talk.rotation.resuming,
+        )
+        session = self.session_id
+        log_event(_log, "model_closed", code=code, reason=reason, cause=cause.name, session=session)
+        if not opened:
+            self._refused(cause)
         self._stop_setup_timer()
         self.model = None
         self.steer()
-        self.react(self.conversation.model_closed, self._shared.upstream.refused(cause))
+        self.react(talk.model_closed, cause)
+
+    def _refused(self, cause: Cause) -> None:
+        """A dial that did not lead to a session; Google refuses a key only after the handshake."""
+        self._shared.upstream.refused(cause)
+        self._shared.metrics.upstream_dialled(_outcome(cause))
 
     def _drop_model(self) -> None:
         self._stop_setup_timer()
         peer, self.model = self.model, None
         if peer is not None:
+            self._leaving = self._model_side
             peer.close()
             self.steer()
         opening, self._opening = self._opening, None
@@ -494,7 +543,7 @@ class Bridge:
 
     async def _run_tool(self, command: StartTool) -> None:
         def progress(text: str) -> None:
-            self.perform(self.conversation.tool_progress(command.id, text))
+            self.react(self.conversation.tool_progress, command.id, text)
 
         plan = self.conversation.plan
         result = await self._shared.runner.run(
@@ -506,7 +555,7 @@ class Bridge:
             progress=progress,
         )
         self._tools.pop(command.id, None)
-        self.perform(self.conversation.tool_finished(command.id, command.name, command.args, result))
+        self.react(self.conversation.tool_finished, command.id, result)
 
     # --- tasks and the end
 
@@ -552,8 +601,11 @@ class Bridge:
         self._on_end()
 
 
-def _outcome(cause: LiveError) -> DialOutcome:
+_ALARMING = frozenset({"model_lost", "model_given_up", "watchdog"})
+
+
+def _outcome(cause: Cause) -> DialOutcome:
     """The label of a dial that did not succeed."""
-    if isinstance(cause, UpstreamTimeout):
+    if cause.error is UpstreamTimeout:
         return "timeout"
-    return "refused" if isinstance(cause, UpstreamRejected) else "failed"
+    return "refused" if cause.error is UpstreamRejected else "failed"

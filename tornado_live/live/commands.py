@@ -73,6 +73,7 @@ class Line(StrEnum):
 
     CONNECTING = "CONNECTING"
     CONNECTED = "CONNECTED"
+    RECONNECTING = "RECONNECTING"
     DISCONNECTED = "DISCONNECTED"
 
 
@@ -192,7 +193,11 @@ class Agree:
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """Dial after `delay` seconds and send `setup`, then `history` when it is complete."""
+    """Dial after `delay` seconds and send `setup`, then `history` when it is complete.
+
+    A connection that is still there is closed first: Google refuses to resume a session while its old socket is
+    open (aicc2025/sip-to-ai#14).
+    """
 
     setup: bytes
     history: bytes | None
@@ -204,9 +209,23 @@ class CloseModel:
     pass
 
 
+class Upward(StrEnum):
+    """Kinds of messages to the model side: what was sent last is part of why it closed (live/causes.py)."""
+
+    NOTHING = ""
+    SETUP = "setup"
+    HISTORY = "history"
+    AUDIO = "audio"
+    TEXT = "text"
+    VIDEO = "video"
+    ACTIVITY = "activity"
+    TOOL_RESPONSE = "tool_response"
+
+
 @dataclass(frozen=True, slots=True)
 class SendToModel:
     payload: bytes
+    kind: Upward
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +274,8 @@ class Timer(StrEnum):
     HELLO = "hello"
     IDLE = "idle"
     GRACE = "grace"
+    ROTATE = "rotate"
+    WATCH = "watch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,29 @@
 """One conversation between a client and the model side: everything that must be decided, nothing performed. Pure.
 
 Every event returns the commands that it causes, in their order. Time comes in as `now`, in seconds of a clock
-that never goes back. The phases:
+that never goes back. This module only composes: what goes up (input), what is said (dialogue), function calls
+(calls), when to change the connection (rotation), whether the model side still answers (watchdog). The phases:
 
-    IDLE -- Open --> CONNECTING -- model_opened --> LIVE
-      ^                  |                           |
-      +--- model_closed, DISCONNECT, grace over -----+
+    IDLE -- Open --> CONNECTING -- model_opened --> LIVE <-- model_opened -- SWITCHING
+      ^                  |                           |  --- lost or left -->    |
+      +--- given up, DISCONNECT, grace over ---------+--------------------------+
     CLOSED after End: nothing is decided any more.
 """
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from tornado_live.errors import BadMessage, Limited, LiveError, TimedOut
+from tornado_live.errors import BadMessage, LiveError, TimedOut
 from tornado_live.jsonvalue import Json
-from tornado_live.live.calls import Calls
+from tornado_live.live import recall
+from tornado_live.live.calls import Calls, Delivery
+from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Cause
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
-    CancelTool,
     CloseClient,
     CloseModel,
     Command,
@@ -32,74 +32,67 @@ from tornado_live.live.commands import (
     Frame,
     FromClient,
     Gesture,
-    Interrupted,
     Line,
-    ModelMessage,
     Open,
     OpenModel,
     Record,
-    Remember,
-    Said,
     SendToClient,
     SendToModel,
     Speech,
-    StartTool,
     Status,
     Timer,
-    ToolCancelled,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Transcribed,
-    TurnComplete,
     Typed,
+    Upward,
     UsageTotals,
     WakeAfter,
-    Warned,
 )
+from tornado_live.live.dialogue import Dialogue, Happened
+from tornado_live.live.input import Door, Input
 from tornado_live.live.options import Plan, plan
-from tornado_live.live.transcript import Transcript
-from tornado_live.live.turns import Speaking, Turns
+from tornado_live.live.quiet import is_loud
+from tornado_live.live.recall import NOTHING_OWED, Owed
+from tornado_live.live.rotation import Dial, Rotation
+from tornado_live.live.turns import Speaking
+from tornado_live.live.watchdog import Step, Watchdog
 from tornado_live.observe.usage import Usage
-from tornado_live.sessions.store import clip
 from tornado_live.settings import Assistant, Limits
+from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import gemini
-from tornado_live.wire.models import Models
+from tornado_live.wire.models import LiveModel, Models
 from tornado_live.wire.native import ConnectOptions
 
-HELD_SECONDS = 5.0
-"""Microphone audio kept while the model side is being opened; older audio is dropped and counted."""
+QUIET_S = 2.0
+"""After the last loud sound of the microphone, before the moment counts as a quiet one."""
 
-FRAME_SECONDS = 0.95
-"""Between two video frames: one a second, with room for a camera's own unevenness."""
+UNREADABLE_IN_A_ROW = 3
 
-BAD_MESSAGES_A_MINUTE = 20
-DIAL_DELAYS = (0.0, 0.3, 1.0)
-LEAST_HELD_SECONDS = 0.005
-"""What a held message of speech counts at least, so that crumbs of audio cannot pile up."""
+PLEASE_ANSWER = "(There was no answer; please answer now.)"
 
-HELD_BYTES = 512 * 1024
-"""Of what has no duration (typed text, gestures, frames) kept for the same time."""
-
-REDIAL_SECONDS = 1.0
-"""From one dial to the next: connect and disconnect in a loop must not hammer the operator's key."""
-
-SEED_CHARS = 24_000
-"""About 6,000 tokens of memory are given to a new model session: enough to go on, little to pay for."""
+_ZEROS = "AAAAAAAAAAAAAAAA"
 
 
 class Phase(StrEnum):
     IDLE = "idle"
     CONNECTING = "connecting"
     LIVE = "live"
+    SWITCHING = "switching"
     CLOSED = "closed"
 
 
+_DOORS: Mapping[Phase, Door] = {
+    Phase.IDLE: Door.SHUT,
+    Phase.CONNECTING: Door.HELD,
+    Phase.LIVE: Door.OPEN,
+    Phase.SWITCHING: Door.HELD,
+    Phase.CLOSED: Door.SHUT,
+}
+
+
 class Conversation:
-    """`declarations` gives the function declarations of a toolset (None: all). `history` is the memory of
-    the session as (role, text), oldest first; `turn` its latest turn. `upstream` is what CONNECTED says: gemini or
-    simulator.
+    """`declarations` gives the function declarations of a toolset (None: all), `policy` what the operator said of
+    one. `history` is the memory of the session as (role, text), oldest first; `turn` its latest turn. `upstream`
+    is what CONNECTED says. `jitter` gives chance, from 0 up to 1.
     """
 
     def __init__(
@@ -109,45 +102,44 @@ class Conversation:
         assistant: str,
         allowed_options: frozenset[str],
         declarations: Callable[[tuple[str, ...] | None], Sequence[Mapping[str, Json]]],
+        policy: Callable[[str], CallPolicy],
         upstream: str,
         limits: Limits,
         models: Models,
+        jitter: Callable[[], float],
         history: Sequence[tuple[str, str]] = (),
         turn: int = 0,
         usage: Usage | None = None,
     ) -> None:
         self._phase = Phase.IDLE
         self.plan: Plan | None = None
-        self.turns = Turns(turn)
-        self.transcript = Transcript()
-        self.calls = Calls()
+        self.dialogue = Dialogue(limits, history, turn)
+        self.calls = Calls(policy)
+        self.rotation = Rotation(jitter)
+        self.watchdog = Watchdog()
+        self.input = Input()
         self.usage = usage if usage is not None else Usage()
         self._assistants = assistants
         self._assistant = assistant
         self._allowed = allowed_options
         self._declarations = declarations
+        self._policy = policy
         self._upstream = upstream
         self._limits = limits
         self._models = models
-        self._history: deque[tuple[str, str]] = deque(history, maxlen=limits.memory_messages)
         self._options: ConnectOptions | None = None
-        self._attempt = 0
-        self._memory = "none"
-        self._held: deque[tuple[bytes, float]] = deque()
-        self._held_bytes = 0
-        self._dropped: list[float] = []
-        self._dialled_at: float | None = None
+        self._memory: recall.Recalled = "none"
         self._greeted = self._resumed = False
-        self._unnamed_calls = 0
-        self._told_unheard = False
-        self._activity_open = False
-        self._framed_at: float | None = None
-        self._told_frames = False
         self._client_here = True
         self._active = 0.0
-        self._asked_at: float | None = None
-        self._first_sound_ms: int | None = None
-        self._bad: deque[float] = deque()
+        self._parked = self._planned = False
+        self._gap_from: float | None = None
+        self._owed = NOTHING_OWED
+        self._notes: list[str] = []
+        self._seeking = self._watching = False
+        self._loud_at = 0.0
+        self._unreadable = 0
+        self._fitted: tuple[str, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -158,20 +150,28 @@ class Conversation:
         assert self._phase is not Phase.CLOSED, "nothing is decided after the end"
         self._phase = phase
 
+    @property
+    def _door(self) -> Door:
+        return _DOORS[self._phase]
+
+    @property
+    def _facts(self) -> LiveModel:
+        assert self.plan is not None, "there is a plan from the first connect on"
+        return self.plan.facts
+
     # --- the client's side
 
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
         self._client_here, self._active = True, now
-        self._told_unheard = False
+        self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
-        commands += self._end_activity()
-        if self.phase is Phase.LIVE and self._options is not None:
+        commands += self.input.end_activity(self._door)
+        if self._greeted and self._options is not None:
             self._resumed = True
-            commands += [Agree(self._options), SendToClient(self._connected())]
-        elif self.phase is Phase.CONNECTING and self._options is not None:
-            commands += [Agree(self._options), SendToClient(Status(Line.CONNECTING))]
+            commands += [Agree(self._options), SendToClient(self._line())]
+            commands += self._unpark(now)
         else:
             commands.append(WakeAfter(Timer.HELLO, self._limits.hello_timeout_s))
         return commands
@@ -183,31 +183,27 @@ class Conversation:
             return ()
         if clean or self.phase is Phase.IDLE:
             return self._end(now)
-        commands: list[Command] = [*self._end_activity()]
-        if self.phase is Phase.LIVE and not self._manual:
-            commands.append(SendToModel(gemini.AUDIO_STREAM_END))
+        commands = self.input.client_gone(self._door)
+        self.watchdog.stop()
         commands.append(Record("client_lost", {}))
         commands.append(WakeAfter(Timer.GRACE, self._limits.grace_s))
         return commands
 
-    def _end_activity(self) -> Sequence[Command]:
-        """A line that is cut, or taken over, ends what its client was saying."""
-        if not self._activity_open:
-            return ()
-        self._activity_open = False
-        return self._send_up(gemini.ACTIVITY_END, Gesture.ACTIVITY_END)
-
     def from_client(self, message: FromClient, now: float) -> Sequence[Command]:
         self._active = now
         if isinstance(message, Speech):
-            return self._speech(message)
+            if self._phase is Phase.LIVE and not self.input.manual and not self._seeking:
+                return FORWARD
+            if self._seeking and is_loud(message.payload):
+                self._loud_at = now
+            return self.input.speech(message, self._door)
         match message:
             case Open():
                 return self._connect(message.options, now)
             case Typed():
                 return self._typed(message.text, now)
             case Frame():
-                return self._frame(message, now)
+                return self.input.frame(message, self._door, now)
             case Gesture.DISCONNECT:
                 return self._disconnect(now)
             case Gesture.ACTIVITY_START | Gesture.ACTIVITY_END | Gesture.AUDIO_END:
@@ -217,13 +213,7 @@ class Conversation:
 
     def refused(self, error: LiveError, now: float) -> Sequence[Command]:
         """A message that could not be taken. Twenty a minute get a message each; then the line is closed."""
-        self._bad.append(now)
-        while self._bad and now - self._bad[0] > 60.0:
-            self._bad.popleft()
-        if len(self._bad) > BAD_MESSAGES_A_MINUTE:
-            many = f"More than {BAD_MESSAGES_A_MINUTE} wrong messages in a minute; the last: {error.message}"
-            return (CloseClient(BadMessage(many)),)
-        return (SendToClient(Failure(error)),)
+        return self.input.refused(error, now)
 
     def woke(self, timer: Timer, now: float) -> Sequence[Command]:
         if self.phase is Phase.CLOSED:
@@ -245,28 +235,36 @@ class Conversation:
                 return (CloseClient(TimedOut(f"Nothing was said for {minutes:g} minutes.")),)
             case Timer.GRACE:
                 return () if self._client_here else self._end(now)
+            case Timer.ROTATE:
+                return self._rotate(now)
+            case Timer.WATCH:
+                self._watching = False
+                step = self.watchdog.woke(now) if self.phase is Phase.LIVE else None
+                return self._help(step, now) if step is not None else self._watch(now)
             case _:
                 assert_never(timer)
 
     def _connect(self, options: ConnectOptions, now: float) -> Sequence[Command]:
         self._greeted = True
-        if self.phase is Phase.LIVE or self.phase is Phase.CONNECTING:
+        if self.phase is not Phase.IDLE:
             if options != self._options:
                 return self.refused(
                     BadMessage("Already connected with other options; send disconnect first."), now
                 )
-            live = self.phase is Phase.LIVE
-            return (SendToClient(self._connected() if live else Status(Line.CONNECTING)),)
+            return (SendToClient(self._line()),)
         try:
-            self.plan = plan(options, self._assistants, self._assistant, self._allowed, self._models)
+            chosen = plan(options, self._assistants, self._assistant, self._allowed, self._models)
         except LiveError as error:
             self._greeted = False
             return self.refused(error, now)
-        self._options = options
-        self._told_unheard = self._activity_open = self._resumed = False
-        self._attempt = 0
+        if chosen != self.plan:
+            self.rotation.forget()
+        self.plan, self._options = chosen, options
+        self.input.begin(manual=options.activity == "manual")
+        self._resumed = False
         self._enter(Phase.CONNECTING)
-        return (Agree(options), SendToClient(Status(Line.CONNECTING)), self._open_model(self.plan, now))
+        opening = self._open(self.rotation.first(now))
+        return (Agree(options), SendToClient(Status(Line.CONNECTING)), *opening)
 
     def _disconnect(self, now: float) -> Sequence[Command]:
         commands: list[Command] = []
@@ -276,365 +274,409 @@ class Conversation:
         commands.append(SendToClient(Status(Line.DISCONNECTED)))
         return commands
 
-    def _speech(self, speech: Speech) -> Sequence[Command]:
-        if self.phase is Phase.IDLE:
-            return self._unheard(
-                "Audio before connect, or after disconnect, is not heard; send connect first."
-            )
-        if self._manual and not self._activity_open:
-            return self._unheard("activity is manual: send activity_start before audio.")
-        if self.phase is Phase.LIVE:
-            return FORWARD
-        self._hold_speech(speech)
-        return ()
-
-    def _unheard(self, message: str) -> Sequence[Command]:
-        """One error per episode; it never counts towards a close."""
-        if self._told_unheard:
-            return ()
-        self._told_unheard = True
-        return (SendToClient(Failure(BadMessage(message))),)
-
     def _typed(self, text: str, now: float) -> Sequence[Command]:
         if not text.strip():
             return self.refused(BadMessage("text is empty; put the words into data.text."), now)
-        if self.phase is Phase.IDLE or self.plan is None:
+        if self.phase is Phase.IDLE:
             return self.refused(BadMessage("text before connect is not heard; send connect first."), now)
-        sent = self._send_up(gemini.typed(self.plan.facts, text), "text")
+        sent = self.input.send_up(gemini.typed(self._facts, text), Upward.TEXT, self._door)
         if self.phase is Phase.LIVE or not sent:
-            self.transcript.user_typed(self.turns.user_typed(), text)
-            self._asked_at = now
-        return sent
-
-    def _frame(self, frame: Frame, now: float) -> Sequence[Command]:
-        """A frame too many is dropped and told, once until one is taken again; the line stays open."""
-        if self._framed_at is not None and now - self._framed_at < FRAME_SECONDS:
-            if self._told_frames:
-                return ()
-            self._told_frames = True
-            wait = round((self._framed_at + FRAME_SECONDS - now) * 1000)
-            return (
-                SendToClient(Failure(Limited("video: at most one frame a second.", retry_after_ms=wait))),
-            )
-        self._framed_at, self._told_frames = now, False
-        return self._send_up(frame.payload, "video")
+            self.dialogue.typed(text, now)
+        if self.phase is not Phase.LIVE:
+            return sent
+        self._owed = NOTHING_OWED
+        return [*sent, *self._expect("text", now)]
 
     def _gesture(self, gesture: Gesture, now: float) -> Sequence[Command]:
-        if gesture is Gesture.AUDIO_END:
-            if self._manual and self._activity_open:
-                gesture = Gesture.ACTIVITY_END
-            elif self._manual:
-                return ()
-            else:
-                return self._send_up(gemini.AUDIO_STREAM_END, "audio_end", silent=True)
-        if not self._manual:
-            return self.refused(
-                BadMessage(f"{gesture} is for push-to-talk; connect with activity: manual first."), now
-            )
-        if (gesture is Gesture.ACTIVITY_START) is self._activity_open:
-            state = "already open; end it first" if self._activity_open else "not open; start it first"
-            return self.refused(BadMessage(f"{gesture}: the activity is {state}."), now)
-        self._activity_open = gesture is Gesture.ACTIVITY_START
-        self._told_unheard = False
-        if not self._activity_open:
-            self._asked_at = now
-        return self._send_up(gemini.ACTIVITY_START if self._activity_open else gemini.ACTIVITY_END, gesture)
-
-    def _send_up(self, payload: bytes, what: str, *, silent: bool = False) -> Sequence[Command]:
-        if self.phase is Phase.LIVE:
-            return (SendToModel(payload),)
-        if self.phase is Phase.CONNECTING:
-            if self._held_bytes + len(payload) > HELD_BYTES:
-                wait = "Too much was sent before CONNECTED; wait for it, then send this again."
-                return (SendToClient(Failure(Limited(wait, retry_after_ms=1000))),)
-            self._held_bytes += len(payload)
-            self._held.append((payload, 0.0))
-            return ()
-        return () if silent else self._unheard(f"{what} before connect is not heard; send connect first.")
-
-    @property
-    def _manual(self) -> bool:
-        return self._options is not None and self._options.activity == "manual"
-
-    def _hold_speech(self, speech: Speech) -> None:
-        """The oldest speech goes first; what has no duration stays in its place."""
-        self._held.append((speech.payload, max(speech.seconds, LEAST_HELD_SECONDS)))
-        while sum(seconds for _, seconds in self._held) > HELD_SECONDS:
-            index = next(i for i, (_, seconds) in enumerate(self._held) if seconds)
-            self._dropped.append(self._held[index][1])
-            del self._held[index]
-
-    def _dropped_speech(self, why: str) -> list[Command]:
-        """Tells of speech that was held and is not heard."""
-        if not self._dropped:
-            return []
-        seconds = round(sum(self._dropped), 3)
-        count, self._dropped = len(self._dropped), []
-        return [
-            SendToClient(Warned("audio_dropped", why, count)),
-            Record("audio_dropped", {"seconds": seconds}),
-        ]
+        was_open = self.input.activity_open
+        commands = self.input.gesture(gesture, self._door, now)
+        if not was_open or self.input.activity_open:
+            return commands
+        self.dialogue.asked(now)
+        if self.phase is Phase.LIVE and not self._may_stay_silent:
+            return [*commands, *self._expect("activity", now)]
+        return commands
 
     # --- the model's side
 
     def model_opened(self, now: float) -> Sequence[Command]:
         """The model side has answered the setup."""
-        if self.phase is not Phase.CONNECTING:
-            return (CloseModel(),)
-        self._enter(Phase.LIVE)
-        commands: list[Command] = [SendToClient(self._connected())]
-        commands += [SendToModel(payload) for payload, _ in self._held]
-        self._held.clear()
-        self._held_bytes = 0
-        commands += self._dropped_speech(
-            "The connection took long; the oldest seconds of speech were not heard."
-        )
-        commands.append(Record("connected", {"model": self.plan.model if self.plan else ""}))
-        return commands
+        if self.phase is Phase.CONNECTING:
+            return self._opened("connected", now)
+        if self.phase is Phase.SWITCHING and not self._parked:
+            return self._opened("switched", now)
+        return (CloseModel(),)
 
-    def model_closed(self, cause: LiveError, now: float) -> Sequence[Command]:
+    def model_closed(self, cause: Cause, now: float) -> Sequence[Command]:
         """The model side could not be opened, or has gone."""
-        if self.phase is Phase.CONNECTING and self.plan is not None:
-            self._attempt += 1
-            if cause.retryable and cause.retry_after_ms is None and self._attempt < len(DIAL_DELAYS):
-                return (self._open_model(self.plan, now),)
-        elif self.phase is not Phase.LIVE:
+        match self.phase:
+            case Phase.LIVE:
+                return self._lost(cause, now)
+            case Phase.CONNECTING | Phase.SWITCHING if not self._parked:
+                dial = self.rotation.lost(cause, now)
+                return self._open(dial) if dial is not None else self._given_up(cause, now)
+            case _:
+                return ()
+
+    def unreadable(self, now: float) -> Sequence[Command]:
+        """A frame of the model side that is no message. One is passed over; a row of them is a broken line."""
+        self._unreadable += 1
+        if self._unreadable < UNREADABLE_IN_A_ROW or self.phase is not Phase.LIVE:
             return ()
-        commands: list[Command] = list(self._hang_up(now))
-        commands.append(SendToClient(Failure(cause)))
-        commands.append(SendToClient(Status(Line.DISCONNECTED)))
-        commands.append(Record("model_lost", {"code": cause.code, "cause": cause.message}))
-        if not self._client_here:
-            commands += self._end(now)
-        return commands
+        return [CloseModel(), *self._lost(UNREADABLE, now)]
 
     def from_model(self, message: gemini.ServerMessage, now: float) -> Sequence[Command]:
-        if self.phase is not Phase.LIVE:
+        if self._phase is not Phase.LIVE:
             return ()
+        self._unreadable = 0
         content = message.server_content
+        commands: list[Command] = []
         if content is not None:
-            if self.turns.speaking is Speaking.MODEL and _only_audio(message, content):
-                return () if self.turns.muted(now) else FORWARD
-            commands = self._content(message, content, now)
-        else:
-            commands = []
+            if self.dialogue.plain_speech(message, content) and not _may_be_silence(content):
+                if self.dialogue.turns.muted(now):
+                    return ()
+                self.watchdog.sounded(0.0, now)
+                return FORWARD
+            commands += self._content(message, content, now)
+        elif message.interaction_status is not None:
+            commands += self._content(message, gemini.ServerContent(), now)
         if message.voice_activity is not None and message.voice_activity.type == "ACTIVITY_END":
-            self._asked_at = now
+            self.dialogue.asked(now)
         if message.tool_call is not None:
-            commands += self._tool_calls(message.tool_call)
+            commands += self._tool_calls(message.tool_call, now)
         if message.tool_call_cancellation is not None:
-            commands += self._cancelled(message.tool_call_cancellation.ids or [])
+            commands += self.calls.cancelled(message.tool_call_cancellation.ids or [])
         if message.usage_metadata is not None:
-            self.usage.add(message.usage_metadata)
+            self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
             commands.append(SendToClient(UsageTotals(self.usage.as_json())))
+        update = message.session_resumption_update
+        if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
+            self.dialogue.unsaved.clear()
         if message.go_away is not None:
+            left_s = gemini.seconds(message.go_away.time_left)
+            self.rotation.go_away(left_s, now)
             commands.append(Record("go_away", {"timeLeft": message.go_away.time_left}))
+            commands += self._rotate(now)
+        elif self._seeking and self.phase is Phase.LIVE:
+            commands += self._rotate(now)
         return commands
 
     def _content(
         self, message: gemini.ServerMessage, content: gemini.ServerContent, now: float
     ) -> list[Command]:
+        waiting = self.calls.holding(self.dialogue.turns.number)
+        commands, happened = self.dialogue.content(message, content, self._facts, waiting=waiting, now=now)
+        return commands + self._after(happened, now)
+
+    def _after(self, happened: Happened, now: float) -> list[Command]:
+        """What a message of content means for the watchdog, for what is owed, and for the notes that wait."""
         commands: list[Command] = []
-        if content.interrupted:
-            commands += self._interrupted(now)
-        if content.input_transcription is not None:
-            commands += self._heard(content.input_transcription, now)
-        if content.model_turn is not None and content.model_turn.parts and not self.turns.muted(now):
-            commands += self._model_turn(message, content.model_turn.parts, now)
-        if content.output_transcription is not None and not self.turns.muted(now):
-            commands += self._spoken(content.output_transcription)
-        if content.turn_complete:
-            commands += self._turn_complete(message.usage_metadata)
+        step: Step | None = None
+        if happened.interrupted:
+            self.watchdog.stop()
+            self._owed = NOTHING_OWED
+        if happened.heard and self.dialogue.turns.speaking is Speaking.USER:
+            self._owed = NOTHING_OWED
+            if not self._may_stay_silent:
+                commands += self._expect("speech", now)
+        if happened.content:
+            self.watchdog.sounded(happened.zeros_s, now)
+            step = self.watchdog.mute(now)
+        if self.dialogue.generated:
+            self.watchdog.generated()
+            self._owed = NOTHING_OWED
+        if happened.completed is not None:
+            step = self.watchdog.over(empty=happened.empty) or step
+            if not happened.empty:
+                self._owed = NOTHING_OWED
+                self.rotation.well()
+            if step is None:
+                self.calls.turn_over()
+                commands += self._tell_notes(now)
+        if step is not None:
+            return commands + self._help(step, now)
+        return commands + self._watch(now)
+
+    @property
+    def _may_stay_silent(self) -> bool:
+        """Whether the model may take speech for not being meant for it."""
+        assert self.plan is not None
+        proactivity = self.plan.config.get("proactivity")
+        chosen = isinstance(proactivity, dict) and proactivity.get("proactiveAudio") is True
+        return chosen or self._facts.proactive_audio == "always"
+
+    # --- function calls
+
+    def _tool_calls(self, asked: gemini.ToolCallMessage, now: float) -> list[Command]:
+        turn = self.dialogue.call_begins()
+        commands = self.calls.asked(asked.function_calls or [], turn, self._facts, now)
+        if self.calls.holding(turn):
+            self.watchdog.calling()
+        else:
+            commands += self._expect("tool_answer", now)
         return commands
 
-    def _heard(self, heard: gemini.Transcription, now: float) -> list[Command]:
-        commands: list[Command] = []
-        turn = self.turns.user_spoke()
-        if heard.text:
-            if self.turns.speaking is Speaking.USER:
-                self._asked_at = now
-            self.transcript.user_piece(turn, heard.text)
-            commands.append(SendToClient(Transcribed(heard.text, True, False, turn)))
-        if heard.finished and (text := self.transcript.user_ended(turn)):
-            commands.append(SendToClient(Transcribed(text, True, True, turn)))
-        return commands
+    def tool_progress(self, call_id: str, text: str, now: float) -> Sequence[Command]:
+        return self.calls.progress(call_id, text)
 
-    def _model_turn(
-        self, message: gemini.ServerMessage, parts: Sequence[gemini.Part], now: float
-    ) -> list[Command]:
-        commands: list[Command] = []
-        sounds = any(part.inline_data is not None for part in parts)
-        texts = [part.text for part in parts if part.text and not part.thought]
-        if not sounds and not texts:
-            return commands
-        if self.turns.model_spoke() and self._asked_at is not None:
-            self._first_sound_ms = round((now - self._asked_at) * 1000)
-            self._asked_at = None
-        if sounds:
-            commands.append(SendToClient(ModelMessage(message)))
-        for text in texts:
-            self.transcript.model_said(self.turns.number, text)
-            commands.append(SendToClient(Said(text, self.turns.number)))
-        return commands
-
-    def _spoken(self, spoken: gemini.Transcription) -> list[Command]:
-        commands: list[Command] = []
-        if spoken.text:
-            self.turns.model_spoke()
-            turn = self.turns.number
-            self.transcript.model_piece(turn, spoken.text)
-            commands.append(SendToClient(Transcribed(spoken.text, False, False, turn)))
-        if spoken.finished and (text := self.transcript.model_ended(self.turns.number)):
-            commands.append(SendToClient(Transcribed(text, False, True, self.turns.number)))
-        return commands
-
-    def _interrupted(self, now: float) -> list[Command]:
-        turn = self.turns.interrupted(now)
-        if turn is None:
-            return []
-        commands: list[Command] = [SendToClient(Interrupted(turn))]
-        commands += self._finish(turn)
-        commands.append(Record("barge_in", {"turn": turn}))
-        return commands
-
-    def _turn_complete(self, usage: Mapping[str, Json] | None) -> list[Command]:
-        turn = self.turns.completed()
-        if turn is None:
-            return []
-        commands = self._finish(turn)
-        commands.append(SendToClient(TurnComplete(turn, _counted(usage))))
-        facts: dict[str, Json] = {"turn": turn}
-        if self._first_sound_ms is not None:
-            facts["firstSoundMs"] = self._first_sound_ms
-            self._first_sound_ms = None
-        commands.append(Record("turn", facts))
-        return commands
-
-    def _finish(self, turn: int) -> list[Command]:
-        """The finals that the client has not had, and everything up to this turn into memory."""
-        commands: list[Command] = []
-        for done in self.transcript.close(turn):
-            if done.untold:
-                told = Transcribed(done.text, done.role == "user", True, done.turn)
-                commands.append(SendToClient(told))
-            commands.append(Remember(done.role, done.text, done.turn))
-            self._history.append((done.role, clip(done.text, self._limits.memory_message_bytes)))
-        return commands
-
-    # --- tools
-
-    def _tool_calls(self, asked: gemini.ToolCallMessage) -> list[Command]:
-        commands: list[Command] = []
-        if self.turns.speaking is Speaking.NOBODY:
-            self.turns.model_spoke()
-        for call in asked.function_calls or []:
-            call_id = call.id
-            if not call_id:
-                self._unnamed_calls += 1
-                call_id = f"{call.name}-{self._unnamed_calls}"
-            if not self.calls.begin(call_id, self.turns.number):
-                continue
-            args = call.args or {}
-            commands.append(SendToClient(ToolStarted(call_id, call.name, args)))
-            commands.append(StartTool(call_id, call.name, args))
-        return commands
-
-    def tool_progress(self, call_id: str, text: str) -> Sequence[Command]:
-        return (SendToClient(ToolProgress(call_id, text)),) if self.calls.is_running(call_id) else ()
-
-    def tool_finished(
-        self, call_id: str, name: str, args: Mapping[str, Json], result: ToolResult
-    ) -> Sequence[Command]:
-        """Nothing, when the call was cancelled or its connection is gone."""
-        turn = self.calls.answer(call_id)
-        if turn is None or self.phase is not Phase.LIVE:
+    def tool_finished(self, call_id: str, result: ToolResult, now: float) -> Sequence[Command]:
+        """Nothing, when the call was cancelled."""
+        if self.phase is Phase.CLOSED or self.plan is None:
             return ()
-        commands: list[Command] = [
-            SendToModel(gemini.tool_response(call_id, name, result.response)),
-            SendToClient(ToolFinished(call_id, name, result)),
-        ]
-        line = f"{name}({json.dumps(args, ensure_ascii=False)}): {result.summary}"
-        if not self.transcript.tool(turn, line):
-            commands.append(Remember("tool", line, turn))
-        facts: dict[str, Json] = {
-            "id": call_id,
-            "name": name,
-            "turn": turn,
-            "ok": result.ok,
-            "durationMs": result.duration_ms,
-        }
-        if result.error is not None:
-            facts["error"] = result.error.value
-        if result.sample:
-            facts["sample"] = True
-        commands.append(Record("tool_call", facts))
+        live = self.phase is Phase.LIVE
+        done = self.calls.finished(call_id, result, self._facts, live=live)
+        if done is None:
+            return ()
+        turn, line, delivery = done
+        commands = [*delivery.commands, *self.dialogue.tool_line(turn, line)]
+        if live:
+            commands += self._deliver(delivery, now)
+        if self._seeking:
+            commands += self._rotate(now)
         return commands
 
-    def _cancelled(self, ids: Sequence[str]) -> list[Command]:
-        return self._stopped(self.calls.cancel(ids))
+    def _deliver(self, delivery: Delivery, now: float) -> list[Command]:
+        if delivery.reply and not self.calls.holding(self.dialogue.turns.number):
+            return self._expect("tool_answer", now)
+        if not delivery.note:
+            return self._ask_again(now)
+        if delivery.when == "silent":
+            context = gemini.context(self._facts, [("user", delivery.note)])
+            if context is not None:
+                return [SendToModel(context, Upward.TEXT)]
+        self._notes.append(delivery.note)
+        if delivery.when == "interrupt" or self._owed is not NOTHING_OWED:
+            return self._ask_again(now)
+        return self._tell_notes(now)
 
-    def _stopped(self, running: tuple[str, ...]) -> list[Command]:
-        if not running:
+    def _tell_notes(self, now: float) -> list[Command]:
+        """Results that had to wait until nobody speaks."""
+        if not self._notes or not self.dialogue.turns.quiet:
             return []
-        commands: list[Command] = [CancelTool(call_id) for call_id in running]
-        commands.append(SendToClient(ToolCancelled(running)))
-        commands.append(Record("tool_cancelled", {"ids": list(running)}))
+        return self._ask_again(now)
+
+    def _ask_again(self, now: float) -> list[Command]:
+        """The model is told the notes and asked what is still owed, once no call is waited for any more."""
+        if self.calls.outstanding:
+            return []
+        text = recall.ask_again(self._owed, self._notes)
+        if not text:
+            return []
+        self._notes.clear()
+        self.calls.asked_again()
+        return [SendToModel(gemini.typed(self._facts, text), Upward.TEXT), *self._expect("text", now)]
+
+    # --- changing the connection
+
+    def _rotate(self, now: float) -> list[Command]:
+        """Leaves the connection at a quiet point, or when it is time; else says when to look again."""
+        if self.phase is not Phase.LIVE:
+            return []
+        if self.rotation.seeking(now) and not self._seeking:
+            self._seeking, self._loud_at = True, now
+        if self.rotation.due(self._quiet(now), now):
+            self._planned = True
+            commands: list[Command] = [Record("switch_planned", {"quiet": self._quiet(now)})]
+            return commands + self._leave(self.rotation.planned, now)
+        after = self.rotation.wake_after(now)
+        return [] if after is None else [WakeAfter(Timer.ROTATE, after)]
+
+    def _quiet(self, now: float) -> bool:
+        return (
+            self.dialogue.turns.quiet
+            and not self.calls.running
+            and not self.input.activity_open
+            and now - self._loud_at >= QUIET_S
+        )
+
+    def _lost(self, cause: Cause, now: float) -> list[Command]:
+        self._planned = False
+        commands: list[Command] = [Record("model_lost", {"cause": cause.name, "code": cause.error.code})]
+        if not self._client_here:
+            self.rotation.closed()
+            return commands + self._park()
+        dial = self.rotation.lost(cause, now)
+        if dial is None:
+            return commands + self._given_up(cause, now)
+        return commands + self._leave(lambda _: dial, now)
+
+    def _leave(self, dial: Callable[[float], Dial], now: float) -> list[Command]:
+        """From LIVE to SWITCHING: what was open is finished, or kept to be asked again; the next is dialled."""
+        if not self._client_here:
+            return self._park()
+        return [*self._break_off(now), *self._open(dial(now))]
+
+    def _park(self) -> list[Command]:
+        """Nobody is there to talk to: the model side is dialled when the client is back."""
+        self._parked = True
+        return [*self._break_off(None), CloseModel()]
+
+    def _unpark(self, now: float) -> list[Command]:
+        if not self._parked:
+            return []
+        self._parked = False
+        self._gap_from = now
+        return self._open(self.rotation.planned(now))
+
+    def _break_off(self, now: float | None) -> list[Command]:
+        self._enter(Phase.SWITCHING)
+        self._gap_from = now
+        self._owed = self._still_owed()
+        self._seeking = False
+        self.watchdog.stop()
+        self.rotation.closed()
+        self.calls.asked_again()
+        self.usage.connection_ended()
+        self.input.switched()
+        return [SendToClient(Status(Line.RECONNECTING)), *self.dialogue.broken_off()]
+
+    def _still_owed(self) -> Owed:
+        """What is owed now. A question that was asked again is no turn of its own: it is kept until answered."""
+        owed = self.dialogue.owed()
+        if self.dialogue.generated:
+            return NOTHING_OWED
+        return Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+
+    def _open(self, dial: Dial) -> list[Command]:
+        assert self.plan is not None
+        facts = self.plan.facts
+        seed: Sequence[tuple[str, str]] = ()
+        self._memory = "restored"
+        if dial.handle is None:
+            seed, self._memory = recall.seed(self.dialogue.history)
+        declared = self._declarations(self.plan.toolset)
+        names = [str(one.get("name")) for one in declared]
+        background = frozenset(name for name in names if self._policy(name).background)
+        setup = gemini.conversation_setup(
+            facts, self.plan.config, declared, background=background, history=seed, handle=dial.handle
+        )
+        history = gemini.history(facts, seed) if seed else None
+        commands: list[Command] = [OpenModel(setup.payload, history, dial.delay)]
+        if setup.changes and setup.changes != self._fitted:
+            self._fitted = setup.changes
+            commands.append(Record("setup_fitted", {"model": facts.name, "changes": list(setup.changes)}))
         return commands
+
+    def _opened(self, how: str, now: float) -> list[Command]:
+        """From CONNECTING or SWITCHING to LIVE: what was owed is asked, what was held is sent."""
+        self._enter(Phase.LIVE)
+        facts, resuming = self._facts, self.rotation.resuming
+        self._resumed = resuming
+        self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
+        told: dict[str, Json] = {"model": facts.name, "resumed": resuming, "memory": self._memory}
+        if self._gap_from is not None:
+            told["gapMs"] = round((now - self._gap_from) * 1000)
+        if how == "switched":
+            told |= {"planned": self._planned, "attempts": self.rotation.attempts}
+        commands: list[Command] = [SendToClient(self._connected(told.get("gapMs")))]
+        self._gap_from = None
+        lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"]
+        if resuming and lacking and (context := gemini.context(facts, lacking)) is not None:
+            commands.append(SendToModel(context, Upward.HISTORY))
+        for delivery in self.calls.reconnected(self.rotation.handle_at if resuming else None, facts):
+            commands += delivery.commands
+            if delivery.note:
+                self._notes.append(delivery.note)
+        commands += self._ask_again(now)
+        commands += self.input.release()
+        if self.dialogue.turns.speaking is Speaking.USER:
+            commands += self._expect("text", now)
+        commands.append(Record(how, told))
+        return [*commands, *self._rotate(now)]
+
+    def _given_up(self, cause: Cause, now: float) -> list[Command]:
+        """The model side is not to be had: the client is told why, and closed with the code of it."""
+        failure = cause.failure()
+        commands = self._hang_up(now)
+        commands.append(Record("model_given_up", {"cause": cause.name, "code": failure.code}))
+        if not self._client_here:
+            return commands + self._end(now)
+        return [*commands, SendToClient(Status(Line.DISCONNECTED)), CloseClient(failure)]
+
+    # --- silence
+
+    def _expect(self, after: str, now: float) -> list[Command]:
+        self.watchdog.asked(after, self._facts.silent_s, now)
+        return self._watch(now)
+
+    def _watch(self, now: float) -> list[Command]:
+        """One timer at most; where it wakes too early it is set again."""
+        after = None if self._watching else self.watchdog.wake_after(now)
+        if after is None or self.phase is not Phase.LIVE or not self._client_here:
+            return []
+        self._watching = True
+        return [WakeAfter(Timer.WATCH, after)]
+
+    def _help(self, step: Step, now: float) -> list[Command]:
+        """The model side is connected and does not answer."""
+        facts: dict[str, Json] = {"step": step.value, "after": self.watchdog.after}
+        commands: list[Command] = [Record("watchdog", facts)]
+        self._planned = False
+        match step:
+            case Step.NUDGE:
+                self._owed = self._still_owed()
+                return commands + (self._ask_again(now) or self._prompt(now))
+            case Step.RESUME:
+                return commands + self._leave(self.rotation.planned, now)
+            case Step.RESEED:
+                return commands + self._leave(self.rotation.fresh, now)
+            case Step.GIVE_UP:
+                self._owed = NOTHING_OWED
+                return [*commands, *self.dialogue.broken_off(), SendToClient(Failure(WENT_SILENT.failure()))]
+            case _:
+                assert_never(step)
+
+    def _prompt(self, now: float) -> list[Command]:
+        """The words that were not answered are not known."""
+        return [
+            SendToModel(gemini.typed(self._facts, PLEASE_ANSWER), Upward.TEXT),
+            *self._expect("text", now),
+        ]
 
     # --- both
 
-    def _open_model(self, chosen: Plan, now: float) -> OpenModel:
-        delay = DIAL_DELAYS[self._attempt]
-        if self._dialled_at is not None:
-            delay = max(delay, self._dialled_at + REDIAL_SECONDS - now)
-        self._dialled_at = now + delay
-        seed, self._memory = self._seed()
-        declared = self._declarations(chosen.toolset)
-        setup = gemini.conversation_setup(chosen.facts, chosen.config, declared, history=seed)
-        return OpenModel(setup.payload, gemini.history(chosen.facts, seed) if seed else None, delay)
+    def _line(self) -> Status:
+        """The state of the model side, for a client that is new or asks."""
+        match self.phase:
+            case Phase.LIVE:
+                return self._connected()
+            case Phase.CONNECTING:
+                return Status(Line.CONNECTING)
+            case Phase.SWITCHING:
+                return Status(Line.RECONNECTING)
+            case Phase.IDLE | Phase.CLOSED:
+                return Status(Line.DISCONNECTED)
+            case _:
+                assert_never(self.phase)
 
-    def _seed(self) -> tuple[list[tuple[str, str]], str]:
-        """What a new model session is told of the past, newest kept, and what CONNECTED says of it."""
-        spoken = [(role, text) for role, text in self._history if role != "tool"]
-        chosen: list[tuple[str, str]] = []
-        room = SEED_CHARS
-        for role, text in reversed(spoken):
-            if not room:
-                break
-            chosen.append((role, text[:room]))
-            room -= len(chosen[-1][1])
-        chosen.reverse()
-        if not chosen:
-            return [], "none"
-        return chosen, "restored" if chosen == spoken else "partial"
-
-    def _connected(self) -> Status:
+    def _connected(self, gap_ms: Json = None) -> Status:
         assert self.plan is not None
-        return Status(
-            Line.CONNECTED,
-            {
-                "model": self.plan.model,
-                "assistant": self.plan.assistant,
-                "upstream": self._upstream,
-                "resumed": self._resumed,
-                "memory": self._memory,
-            },
-        )
+        facts: dict[str, Json] = {
+            "model": self.plan.model,
+            "assistant": self.plan.assistant,
+            "upstream": self._upstream,
+            "resumed": self._resumed,
+            "memory": self._memory,
+        }
+        if gap_ms is not None:
+            facts["gapMs"] = gap_ms
+        return Status(Line.CONNECTED, facts)
 
     def _hang_up(self, now: float) -> list[Command]:
-        """The model side goes, or has gone: open turns are finished as far as they came."""
-        commands = self._stopped(self.calls.lost())
-        self.turns.lost()
-        commands += self._finish(self.turns.number)
-        self._dropped += [seconds for _, seconds in self._held if seconds]
-        commands += self._dropped_speech(
+        """The model side goes, or has gone, for good: open turns are finished as far as they came."""
+        commands = self.calls.end()
+        commands += self.dialogue.ended()
+        commands += self.input.forget(
             "The conversation was not opened; what you said meanwhile was not heard."
         )
         self._enter(Phase.IDLE)
-        self._held.clear()
-        self._held_bytes = 0
-        self._activity_open = self._told_unheard = False
-        self._asked_at = self._first_sound_ms = None
+        self.watchdog.stop()
+        self.rotation.closed()
+        self.usage.connection_ended()
+        self._owed = NOTHING_OWED
+        self._notes.clear()
+        self._seeking = self._parked = False
+        self._gap_from = None
         return commands
 
     def close(self, error: LiveError | None, now: float) -> Sequence[Command]:
@@ -650,27 +692,8 @@ class Conversation:
         return [*commands, CloseModel(), End()]
 
 
-def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
-    if metadata is None:
-        return None
-    spent = Usage()
-    spent.add(metadata)
-    return spent.as_json()
-
-
-def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
-    """Whether there is nothing to decide: one inline part, and no other field that is looked at."""
+def _may_be_silence(content: gemini.ServerContent) -> bool:
+    """Whether sound begins with zeros, so that it is worth a closer look."""
     turn = content.model_turn
-    if turn is None or turn.parts is None or len(turn.parts) != 1 or turn.parts[0].inline_data is None:
-        return False
-    return (
-        content.output_transcription is None
-        and content.input_transcription is None
-        and not content.interrupted
-        and not content.turn_complete
-        and message.usage_metadata is None
-        and message.tool_call is None
-        and message.tool_call_cancellation is None
-        and message.voice_activity is None
-        and message.go_away is None
-    )
+    data = turn.parts[0].inline_data if turn is not None and turn.parts else None
+    return data is not None and (data.data or "").startswith(_ZEROS)

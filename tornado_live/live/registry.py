@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 from tornado_live.caller import Caller
@@ -16,6 +17,8 @@ from tornado_live.settings import Settings
 from tornado_live.tools.catalog import ToolCatalog
 
 FULL_RETRY_MS = 5_000
+
+_chance = random.SystemRandom()
 
 
 class Registry:
@@ -88,9 +91,11 @@ class Registry:
             assistant=session.assistant,
             allowed_options=settings.allow_client_options,
             declarations=catalog.declarations,
+            policy=catalog.policy,
             upstream=self._shared.upstream.address.name,
             limits=settings.limits,
             models=settings.models,
+            jitter=_chance.random,
             history=[(item.role, item.text) for item in memory],
             turn=session.last_turn,
             usage=Usage(session.usage),

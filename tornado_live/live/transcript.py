@@ -21,6 +21,20 @@ class _Side:
             self.pieces.append(text)
             self.chars += len(text)
 
+    def take(self, text: str, *, accumulated: bool) -> str:
+        """Keeps `text`; what of it was not there before. An accumulated text that corrects what was told
+        replaces it, and nothing is new: the whole will follow at the end."""
+        if not accumulated:
+            self.append(text)
+            return text
+        so_far = "".join(self.pieces)
+        if text.startswith(so_far):
+            self.append(text[len(so_far) :])
+            return text[len(so_far) :]
+        self.pieces, self.chars = [], 0
+        self.append(text)
+        return ""
+
     def text(self) -> str:
         return "".join(self.pieces).strip()
 
@@ -50,11 +64,17 @@ class Transcript:
     def __init__(self) -> None:
         self._turns: dict[int, _Turn] = {}
 
-    def user_piece(self, turn: int, text: str) -> None:
-        self._turn(turn).user.append(text)
+    def user_piece(self, turn: int, text: str, *, accumulated: bool = False) -> str:
+        """What is new of the user's words. `accumulated`: `text` is all of them so far, not a piece."""
+        return self._turn(turn).user.take(text, accumulated=accumulated)
 
-    def model_piece(self, turn: int, text: str) -> None:
-        self._turn(turn).model.append(text)
+    def model_piece(self, turn: int, text: str, *, accumulated: bool = False) -> str:
+        return self._turn(turn).model.take(text, accumulated=accumulated)
+
+    def so_far(self, turn: int) -> tuple[str, str]:
+        """What user and model have said in an open turn."""
+        entry = self._turns.get(turn)
+        return (entry.user.text(), entry.model.text()) if entry is not None else ("", "")
 
     def user_typed(self, turn: int, text: str) -> None:
         """A typed message: the client knows it, so it is never sent back."""

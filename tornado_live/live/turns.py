@@ -83,11 +83,30 @@ class Turns:
         self._cut = None
         return False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no turn is open and none is being cut short."""
+        return self.speaking is Speaking.NOBODY and self._cut is None
+
     def lost(self) -> None:
         """The model side is gone: open turns stay unfinished, and their numbers are used."""
         if self._queued:
             self.number += 1
         self.speaking, self._queued, self._cut = Speaking.NOBODY, False, None
+
+    def broken_off(self) -> int | None:
+        """The model side is gone, and another follows: the turn that ends with it, or None.
+
+        A question that the model has not begun to answer stays open, since it will be asked again.
+        """
+        cut, self._cut = self._cut, None
+        if cut is not None:
+            return self._end(cut)
+        if self.speaking is not Speaking.MODEL:
+            return None
+        done = self.number
+        self._close()
+        return self._end(done)
 
     def _open(self, speaking: Speaking) -> None:
         self.number += 1

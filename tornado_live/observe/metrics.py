@@ -91,6 +91,42 @@ class Metrics:
         )
         outcomes: tuple[DialOutcome, ...] = ("opened", "refused", "timeout", "failed")
         self._dials = {outcome: dials.labels(outcome) for outcome in outcomes}
+        self._lost = Counter(
+            "tornado_live_upstream_losses_total",
+            "Connections to the model side that were lost or given up, by cause (docs/troubleshooting.md)",
+            ["cause"],
+            registry=registry,
+        )
+        switches = Counter(
+            "tornado_live_switches_total",
+            "Changes to a new connection in mid-conversation: planned or after a loss, resumed or seeded anew",
+            ["why", "how"],
+            registry=registry,
+        )
+        self._switches = {
+            (planned, resumed): switches.labels(
+                "planned" if planned else "lost", "resumed" if resumed else "reseeded"
+            )
+            for planned in (True, False)
+            for resumed in (True, False)
+        }
+        self._switch_gap = Histogram(
+            "tornado_live_switch_gap_seconds",
+            "How long a change of connection left the model side deaf",
+            buckets=_SOUND_SECONDS,
+            registry=registry,
+        )
+        self._watchdog = Counter(
+            "tornado_live_watchdog_steps_total",
+            "What was tried when a connected model side did not answer",
+            ["step"],
+            registry=registry,
+        )
+        self._unknown = Counter(
+            "tornado_live_upstream_unknown_messages_total",
+            "Messages of the model side that were passed over: unknown, or unreadable",
+            registry=registry,
+        )
         self._sessions = Counter(
             "tornado_live_sessions_created_total", "Sessions that were created", registry=registry
         )
@@ -126,8 +162,11 @@ class Metrics:
     def audio_dropped(self, seconds: float) -> None:
         self._audio_dropped.inc(seconds)
 
-    def traffic(self, *, messages_in: int, messages_out: int, seconds_in: float, seconds_out: float) -> None:
-        """Client messages, and audio passed on, since the last report."""
+    def traffic(
+        self, *, messages_in: int, messages_out: int, seconds_in: float, seconds_out: float, unknown: int = 0
+    ) -> None:
+        """Client messages, audio passed on, and messages of the model side passed over, since the last report."""
+        self._unknown.inc(unknown)
         self._messages_in.inc(messages_in)
         self._messages_out.inc(messages_out)
         self._audio_in.inc(seconds_in)
@@ -150,6 +189,17 @@ class Metrics:
 
     def upstream_dialled(self, outcome: DialOutcome) -> None:
         self._dials[outcome].inc()
+
+    def model_lost(self, cause: str) -> None:
+        """`cause` is a name of live/causes.py."""
+        self._lost.labels(cause).inc()
+
+    def switched(self, *, planned: bool, resumed: bool, gap_s: float) -> None:
+        self._switches[planned, resumed].inc()
+        self._switch_gap.observe(gap_s)
+
+    def watchdog(self, step: str) -> None:
+        self._watchdog.labels(step).inc()
 
     def session_created(self) -> None:
         self._sessions.inc()

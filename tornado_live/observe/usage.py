@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from tornado_live.jsonvalue import Json
 
@@ -16,9 +16,10 @@ _OUTPUT_DETAILS = ("responseTokensDetails", "candidatesTokensDetails")
 class Usage:
     """Running totals of one session.
 
-    Each `usageMetadata` counts one turn, its whole context included again, so totals are plain sums. Thought
-    tokens are not part of Google's `totalTokenCount` and not counted here either. Fields that are missing or
-    of another type count nothing: usage never breaks a conversation.
+    A `usageMetadata` counts one turn, its whole context included again, so totals are plain sums; or, on models of
+    the cumulative kind, everything since the connection was opened, so that only its growth counts. Thought tokens
+    are not part of Google's `totalTokenCount` and not counted here either. Fields that are missing or of another
+    type count nothing: usage never breaks a conversation.
     """
 
     def __init__(self, totals: Mapping[str, Json] | None = None) -> None:
@@ -27,6 +28,7 @@ class Usage:
         self._input = _count(totals.get("inputTokens"))
         self._output = _count(totals.get("outputTokens"))
         self._total = _count(totals.get("totalTokens"))
+        self._seen: dict[tuple[str, str], int] = {}
         self._by_modality: dict[str, dict[str, int]] = {}
         modalities = totals.get("byModality")
         if isinstance(modalities, Mapping):
@@ -43,16 +45,29 @@ class Usage:
     def output_tokens(self) -> int:
         return self._output
 
-    def add(self, metadata: Mapping[str, Json]) -> None:
+    def add(self, metadata: Mapping[str, Json], *, cumulative: bool = False) -> None:
         """Adds one `usageMetadata` object as it came over the wire (camelCase)."""
         spent_in = sum(_count(metadata.get(name)) for name in _INPUT)
         spent_out = max(_count(metadata.get(name)) for name in _OUTPUT)
-        self._input += spent_in
-        self._output += spent_out
-        self._total += _count(metadata.get("totalTokenCount")) or spent_in + spent_out
+        total = _count(metadata.get("totalTokenCount")) or spent_in + spent_out
+        counts = {("", "input"): spent_in, ("", "output"): spent_out, ("", "total"): total}
         for side, names in (("input", _INPUT_DETAILS), ("output", _OUTPUT_DETAILS)):
             for name in names:
-                self._add_details(metadata.get(name), side)
+                for modality, count in _details(metadata.get(name)):
+                    counts[modality, side] = counts.get((modality, side), 0) + count
+        if cumulative:
+            grown = {key: max(0, count - self._seen.get(key, 0)) for key, count in counts.items()}
+            self._seen.update({key: max(count, self._seen.get(key, 0)) for key, count in counts.items()})
+            counts = grown
+        self._input += counts.pop(("", "input"))
+        self._output += counts.pop(("", "output"))
+        self._total += counts.pop(("", "total"))
+        for (modality, side), count in counts.items():
+            self._add_modality(modality, side, count)
+
+    def connection_ended(self) -> None:
+        """Cumulative counts begin anew with the next connection."""
+        self._seen.clear()
 
     def as_json(self) -> dict[str, Json]:
         """`{inputTokens, outputTokens, totalTokens, byModality: {AUDIO: {input, output}, …}}`"""
@@ -63,16 +78,17 @@ class Usage:
             "byModality": {modality: dict(sides) for modality, sides in self._by_modality.items()},
         }
 
-    def _add_details(self, details: Json, side: str) -> None:
-        if not isinstance(details, list):
-            return
-        for detail in details:
-            if isinstance(detail, Mapping) and isinstance(modality := detail.get("modality"), str):
-                self._add_modality(modality, side, _count(detail.get("tokenCount")))
-
     def _add_modality(self, modality: str, side: str, count: int) -> None:
         sides = self._by_modality.setdefault(modality, {"input": 0, "output": 0})
         sides[side] += count
+
+
+def _details(details: Json) -> Iterator[tuple[str, int]]:
+    if not isinstance(details, list):
+        return
+    for detail in details:
+        if isinstance(detail, Mapping) and isinstance(modality := detail.get("modality"), str):
+            yield modality, _count(detail.get("tokenCount"))
 
 
 def _count(value: Json) -> int:

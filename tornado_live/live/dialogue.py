@@ -1,0 +1,286 @@
+"""What is said between the user and the model: server content into events for the client and into memory. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tornado_live.jsonvalue import Json
+from tornado_live.live.commands import (
+    Command,
+    Interrupted,
+    ModelMessage,
+    Record,
+    Remember,
+    Said,
+    SendToClient,
+    Transcribed,
+    TurnComplete,
+)
+from tornado_live.live.recall import NOTHING_OWED, Owed
+from tornado_live.live.transcript import Transcript
+from tornado_live.live.turns import Speaking, Turns
+from tornado_live.observe.usage import Usage
+from tornado_live.sessions.store import clip
+from tornado_live.settings import Limits
+from tornado_live.wire import gemini
+from tornado_live.wire.models import LiveModel
+
+IN_PROGRESS = "IN_PROGRESS"
+IDLE = "IDLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What a message meant for the turn; `zeros_s` of its sound is digital silence."""
+
+    content: bool = False
+    zeros_s: float = 0.0
+    heard: bool = False
+    interrupted: bool = False
+    completed: int | None = None
+    empty: bool = False
+
+
+class Dialogue:
+    """`history` is the memory of the session as (role, text), oldest first; `turn` its latest turn."""
+
+    def __init__(self, limits: Limits, history: Sequence[tuple[str, str]], turn: int) -> None:
+        self.turns = Turns(turn)
+        self.transcript = Transcript()
+        self.history: deque[tuple[str, str]] = deque(history, maxlen=limits.memory_messages)
+        self.unsaved: deque[tuple[str, str]] = deque(maxlen=limits.memory_messages)
+        """Messages that were finished after the newest resumption handle: the session it resumes lacks them."""
+        self._item_bytes = limits.memory_message_bytes
+        self._asked_at: float | None = None
+        self._first_sound_ms: int | None = None
+        self._generated = False
+        self._answered = False
+
+    def asked(self, now: float) -> None:
+        """The user has ended what is to be answered: the time to the first sound runs from here."""
+        self._asked_at = now
+
+    def typed(self, text: str, now: float) -> None:
+        self.transcript.user_typed(self.turns.user_typed(), text)
+        self._asked_at = now
+
+    def plain_speech(self, message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
+        """Whether it is sound in the middle of an answer and nothing else, so that nothing is to be decided."""
+        return self.turns.speaking is Speaking.MODEL and _only_audio(message, content)
+
+    def content(
+        self,
+        message: gemini.ServerMessage,
+        content: gemini.ServerContent,
+        facts: LiveModel,
+        *,
+        waiting: bool,
+        now: float,
+    ) -> tuple[list[Command], Happened]:
+        """`waiting`: a call of this turn is still open for which the model waits."""
+        commands: list[Command] = []
+        zeros_s = 0.0
+        accumulated = facts.transcripts == "accumulated"
+        spoke = heard = interrupted = False
+        if content.interrupted:
+            interrupted = True
+            commands += self._interrupted(now)
+        if content.input_transcription is not None:
+            heard = bool(content.input_transcription.text)
+            commands += self._heard(content.input_transcription, now, accumulated=accumulated)
+        if content.model_turn is not None and content.model_turn.parts and not self.turns.muted(now):
+            told = self._model_turn(message, content.model_turn.parts, now)
+            spoke, zeros_s = bool(told), zeros(content.model_turn.parts)
+            commands += told
+        if content.output_transcription is not None and not self.turns.muted(now):
+            spoke = spoke or bool(content.output_transcription.text)
+            commands += self._spoken(content.output_transcription, accumulated=accumulated)
+        self._answered = self._answered or spoke
+        if content.generation_complete:
+            self._generated = True
+        completed, empty = None, not self._answered
+        if self._is_over(message, content, facts, waiting=waiting):
+            completed = self.turns.number
+            commands += self._turn_complete(message.usage_metadata)
+            self._generated = self._answered = False
+        happened = Happened(spoke, zeros_s if spoke else 0.0, heard, interrupted, completed, empty)
+        return commands, happened
+
+    @property
+    def generated(self) -> bool:
+        """Whether all of the answer has come, and only its end in time is waited for."""
+        return self._generated
+
+    def call_begins(self) -> int:
+        """The turn that a function call belongs to."""
+        if self.turns.speaking is Speaking.NOBODY:
+            self.turns.model_spoke()
+        self._answered = True
+        return self.turns.number
+
+    def owed(self) -> Owed:
+        """What the open turn still needs of the model."""
+        question, heard = self.transcript.so_far(self.turns.number)
+        if self.turns.speaking is Speaking.USER:
+            return Owed(question)
+        if self.turns.speaking is Speaking.MODEL and not self._generated:
+            return Owed(question, heard)
+        return NOTHING_OWED
+
+    def broken_off(self) -> list[Command]:
+        """The connection is gone in the middle of whatever was said; a question without an answer stays open."""
+        turn = self.turns.broken_off()
+        self._generated = self._answered = False
+        if turn is None:
+            return []
+        return [
+            *self.finish(turn),
+            SendToClient(TurnComplete(turn)),
+            Record("turn", {"turn": turn, "brokenOff": True}),
+        ]
+
+    def ended(self) -> list[Command]:
+        """The model side is gone for good: open turns are finished as far as they came."""
+        self.turns.lost()
+        self._asked_at = self._first_sound_ms = None
+        self._generated = self._answered = False
+        return self.finish(self.turns.number)
+
+    def finish(self, turn: int) -> list[Command]:
+        """The finals that the client has not had, and everything up to this turn into memory."""
+        commands: list[Command] = []
+        for done in self.transcript.close(turn):
+            if done.untold:
+                told = Transcribed(done.text, done.role == "user", True, done.turn)
+                commands.append(SendToClient(told))
+            commands.append(Remember(done.role, done.text, done.turn))
+            item = (done.role, clip(done.text, self._item_bytes))
+            self.history.append(item)
+            self.unsaved.append(item)
+        return commands
+
+    def tool_line(self, turn: int, line: str) -> list[Command]:
+        """A tool's line in its place between user and model, or at once when its turn is over."""
+        return [] if self.transcript.tool(turn, line) else [Remember("tool", line, turn)]
+
+    # --- one message
+
+    def _is_over(
+        self,
+        message: gemini.ServerMessage,
+        content: gemini.ServerContent,
+        facts: LiveModel,
+        *,
+        waiting: bool,
+    ) -> bool:
+        status = content.interaction_status or message.interaction_status
+        if facts.idle == "interaction_status" and status is not None:
+            return status == IDLE and not waiting
+        if not content.turn_complete or status == IN_PROGRESS:
+            return False
+        return not (waiting and facts.turn_after_call == "new")
+
+    def _heard(self, heard: gemini.Transcription, now: float, *, accumulated: bool) -> list[Command]:
+        commands: list[Command] = []
+        turn = self.turns.user_spoke()
+        if heard.text:
+            if self.turns.speaking is Speaking.USER:
+                self._asked_at = now
+            if piece := self.transcript.user_piece(turn, heard.text, accumulated=accumulated):
+                commands.append(SendToClient(Transcribed(piece, True, False, turn)))
+        if heard.finished and (text := self.transcript.user_ended(turn)):
+            commands.append(SendToClient(Transcribed(text, True, True, turn)))
+        return commands
+
+    def _model_turn(
+        self, message: gemini.ServerMessage, parts: Sequence[gemini.Part], now: float
+    ) -> list[Command]:
+        commands: list[Command] = []
+        sounds = any(part.inline_data is not None for part in parts)
+        texts = [part.text for part in parts if part.text and not part.thought]
+        if not sounds and not texts:
+            return commands
+        if self.turns.model_spoke() and self._asked_at is not None:
+            self._first_sound_ms = round((now - self._asked_at) * 1000)
+            self._asked_at = None
+        if sounds:
+            commands.append(SendToClient(ModelMessage(message)))
+        for text in texts:
+            self.transcript.model_said(self.turns.number, text)
+            commands.append(SendToClient(Said(text, self.turns.number)))
+        return commands
+
+    def _spoken(self, spoken: gemini.Transcription, *, accumulated: bool) -> list[Command]:
+        commands: list[Command] = []
+        if spoken.text:
+            self.turns.model_spoke()
+            turn = self.turns.number
+            if piece := self.transcript.model_piece(turn, spoken.text, accumulated=accumulated):
+                commands.append(SendToClient(Transcribed(piece, False, False, turn)))
+        if spoken.finished and (text := self.transcript.model_ended(self.turns.number)):
+            commands.append(SendToClient(Transcribed(text, False, True, self.turns.number)))
+        return commands
+
+    def _interrupted(self, now: float) -> list[Command]:
+        turn = self.turns.interrupted(now)
+        if turn is None:
+            return []
+        self._generated = self._answered = False
+        return [SendToClient(Interrupted(turn)), *self.finish(turn), Record("barge_in", {"turn": turn})]
+
+    def _turn_complete(self, usage: Mapping[str, Json] | None) -> list[Command]:
+        turn = self.turns.completed()
+        if turn is None:
+            return []
+        commands = self.finish(turn)
+        commands.append(SendToClient(TurnComplete(turn, _counted(usage))))
+        facts: dict[str, Json] = {"turn": turn}
+        if self._first_sound_ms is not None:
+            facts["firstSoundMs"] = self._first_sound_ms
+            self._first_sound_ms = None
+        commands.append(Record("turn", facts))
+        return commands
+
+
+def zeros(parts: Sequence[gemini.Part]) -> float:
+    """Seconds of sound (24 kHz) when all of it is digital silence, else 0."""
+    seconds = 0.0
+    for part in parts:
+        data = part.inline_data.data if part.inline_data is not None else None
+        if not data:
+            continue
+        if data.lstrip("A").rstrip("="):
+            return 0.0
+        seconds += len(data) * 0.75 / 48_000
+    return seconds
+
+
+def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
+    if metadata is None:
+        return None
+    spent = Usage()
+    spent.add(metadata)
+    return spent.as_json()
+
+
+def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
+    """Whether there is nothing to decide: one inline part, and no other field that is looked at."""
+    turn = content.model_turn
+    if turn is None or turn.parts is None or len(turn.parts) != 1 or turn.parts[0].inline_data is None:
+        return False
+    return (
+        content.output_transcription is None
+        and content.input_transcription is None
+        and not content.interrupted
+        and not content.turn_complete
+        and not content.generation_complete
+        and content.interaction_status is None
+        and message.usage_metadata is None
+        and message.tool_call is None
+        and message.tool_call_cancellation is None
+        and message.voice_activity is None
+        and message.go_away is None
+        and message.session_resumption_update is None
+    )

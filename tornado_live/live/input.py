@@ -1,0 +1,214 @@
+"""What a client says, on its way up: sent, held while the model side is being opened, or refused. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+
+from tornado_live.errors import BadMessage, Limited, LiveError
+from tornado_live.live.commands import (
+    FORWARD,
+    CloseClient,
+    Command,
+    Failure,
+    Frame,
+    Gesture,
+    Record,
+    SendToClient,
+    SendToModel,
+    Speech,
+    Upward,
+    Warned,
+)
+from tornado_live.wire import gemini
+
+HELD_SECONDS = 5.0
+"""Microphone audio kept while the model side is being opened; older audio is dropped and counted."""
+
+LEAST_HELD_SECONDS = 0.005
+"""What a held message of speech counts at least, so that crumbs of audio cannot pile up."""
+
+HELD_BYTES = 512 * 1024
+"""Of what has no duration (typed text, gestures, frames) kept for the same time."""
+
+FRAME_SECONDS = 0.95
+"""Between two video frames: one a second, with room for a camera's own unevenness."""
+
+BAD_MESSAGES_A_MINUTE = 20
+
+
+class Door(StrEnum):
+    """Whether the model side can be spoken to."""
+
+    SHUT = "shut"
+    HELD = "held"
+    OPEN = "open"
+
+
+class Input:
+    """One client's side of a conversation; it lives as long as the conversation."""
+
+    def __init__(self) -> None:
+        self.manual = False
+        self.activity_open = False
+        self._held: deque[tuple[bytes, float, Upward]] = deque()
+        self._held_bytes = 0
+        self._dropped: list[float] = []
+        self._told_unheard = False
+        self._framed_at: float | None = None
+        self._told_frames = False
+        self._bad: deque[float] = deque()
+
+    # --- episodes
+
+    def begin(self, *, manual: bool) -> None:
+        """A conversation is opened; `manual`: the client marks its activity itself."""
+        self.manual = manual
+        self._told_unheard = self.activity_open = False
+
+    def client_came(self) -> None:
+        self._told_unheard = False
+
+    def end_activity(self, door: Door) -> Sequence[Command]:
+        """A line that is cut, or taken over, ends what its client was saying."""
+        if not self.activity_open:
+            return ()
+        self.activity_open = False
+        return self.send_up(gemini.ACTIVITY_END, Upward.ACTIVITY, door)
+
+    def client_gone(self, door: Door) -> list[Command]:
+        """Nobody speaks until a client is back."""
+        commands = list(self.end_activity(door))
+        if door is Door.OPEN and not self.manual:
+            commands.append(SendToModel(gemini.AUDIO_STREAM_END, Upward.ACTIVITY))
+        return commands
+
+    def release(self) -> list[Command]:
+        """The model side is open: what was held, in its order, and how much of it was lost.
+
+        An activity that was begun on a connection that is gone is begun again, before what was held.
+        """
+        commands: list[Command] = [SendToModel(payload, kind) for payload, _, kind in self._held]
+        self._held.clear()
+        self._held_bytes = 0
+        return commands + self._tell_dropped(
+            "The connection took long; the oldest seconds of speech were not heard."
+        )
+
+    def switched(self) -> None:
+        """A new connection follows one that was lost or left; it does not know of an activity that is open."""
+        if self.activity_open:
+            self._held.appendleft((gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY))
+
+    def forget(self, why: str) -> list[Command]:
+        """What was held is not heard any more."""
+        self._dropped += [seconds for _, seconds, _ in self._held if seconds]
+        self._held.clear()
+        self._held_bytes = 0
+        self.activity_open = self._told_unheard = False
+        return self._tell_dropped(why)
+
+    # --- messages
+
+    def speech(self, speech: Speech, door: Door) -> Sequence[Command]:
+        if door is Door.SHUT:
+            return self._unheard(
+                "Audio before connect, or after disconnect, is not heard; send connect first."
+            )
+        if self.manual and not self.activity_open:
+            return self._unheard("activity is manual: send activity_start before audio.")
+        if door is Door.OPEN:
+            return FORWARD
+        self._hold_speech(speech)
+        return ()
+
+    def frame(self, frame: Frame, door: Door, now: float) -> Sequence[Command]:
+        """A frame too many is dropped and told, once until one is taken again; the line stays open."""
+        if self._framed_at is not None and now - self._framed_at < FRAME_SECONDS:
+            if self._told_frames:
+                return ()
+            self._told_frames = True
+            wait = round((self._framed_at + FRAME_SECONDS - now) * 1000)
+            return (
+                SendToClient(Failure(Limited("video: at most one frame a second.", retry_after_ms=wait))),
+            )
+        self._framed_at, self._told_frames = now, False
+        return self.send_up(frame.payload, Upward.VIDEO, door)
+
+    def gesture(self, gesture: Gesture, door: Door, now: float) -> Sequence[Command]:
+        if gesture is Gesture.AUDIO_END:
+            if self.manual and self.activity_open:
+                gesture = Gesture.ACTIVITY_END
+            elif self.manual:
+                return ()
+            else:
+                return self.send_up(gemini.AUDIO_STREAM_END, Upward.ACTIVITY, door, silent=True)
+        if not self.manual:
+            return self.refused(
+                BadMessage(f"{gesture} is for push-to-talk; connect with activity: manual first."), now
+            )
+        if (gesture is Gesture.ACTIVITY_START) is self.activity_open:
+            state = "already open; end it first" if self.activity_open else "not open; start it first"
+            return self.refused(BadMessage(f"{gesture}: the activity is {state}."), now)
+        self.activity_open = gesture is Gesture.ACTIVITY_START
+        self._told_unheard = False
+        mark = gemini.ACTIVITY_START if self.activity_open else gemini.ACTIVITY_END
+        return self.send_up(mark, Upward.ACTIVITY, door)
+
+    def send_up(self, payload: bytes, kind: Upward, door: Door, *, silent: bool = False) -> Sequence[Command]:
+        """Anything but speech. `silent`: not worth an error where nobody hears it."""
+        match door:
+            case Door.OPEN:
+                return (SendToModel(payload, kind),)
+            case Door.SHUT:
+                return (
+                    ()
+                    if silent
+                    else self._unheard(f"{kind} before connect is not heard; send connect first.")
+                )
+            case Door.HELD:
+                if self._held_bytes + len(payload) > HELD_BYTES:
+                    wait = "Too much was sent before CONNECTED; wait for it, then send this again."
+                    return (SendToClient(Failure(Limited(wait, retry_after_ms=1000))),)
+                self._held_bytes += len(payload)
+                self._held.append((payload, 0.0, kind))
+                return ()
+
+    def refused(self, error: LiveError, now: float) -> Sequence[Command]:
+        """A message that could not be taken. Twenty a minute get a message each; then the line is closed."""
+        self._bad.append(now)
+        while self._bad and now - self._bad[0] > 60.0:
+            self._bad.popleft()
+        if len(self._bad) > BAD_MESSAGES_A_MINUTE:
+            many = f"More than {BAD_MESSAGES_A_MINUTE} wrong messages in a minute; the last: {error.message}"
+            return (CloseClient(BadMessage(many)),)
+        return (SendToClient(Failure(error)),)
+
+    # --- its own
+
+    def _unheard(self, message: str) -> Sequence[Command]:
+        """One error per episode; it never counts towards a close."""
+        if self._told_unheard:
+            return ()
+        self._told_unheard = True
+        return (SendToClient(Failure(BadMessage(message))),)
+
+    def _hold_speech(self, speech: Speech) -> None:
+        """The oldest speech goes first; what has no duration stays in its place."""
+        self._held.append((speech.payload, max(speech.seconds, LEAST_HELD_SECONDS), Upward.AUDIO))
+        while sum(seconds for _, seconds, _ in self._held) > HELD_SECONDS:
+            index = next(i for i, (_, seconds, _) in enumerate(self._held) if seconds)
+            self._dropped.append(self._held[index][1])
+            del self._held[index]
+
+    def _tell_dropped(self, why: str) -> list[Command]:
+        """Tells of speech that was held and is not heard."""
+        if not self._dropped:
+            return []
+        seconds = round(sum(self._dropped), 3)
+        count, self._dropped = len(self._dropped), []
+        return [
+            SendToClient(Warned("audio_dropped", why, count)),
+            Record("audio_dropped", {"seconds": seconds}),
+        ]

@@ -1,0 +1,119 @@
+"""Notices a model side that is connected and does nothing, and says what to try next. Pure.
+
+A model may be silent by right: nobody asked, or it thinks that nobody spoke to it. So only what must be answered
+is watched: typed text, the end of push-to-talk, speech that a model without proactive audio has written down, an
+answered call; and an answer that has begun. One clock runs at most: `wake_after` says when to call `woke`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+STALLED_S = 10.0
+"""An answer that has begun and neither goes on nor ends. Models send faster than they speak, so a pause of so long
+is none that a listener would take for one."""
+
+ZEROS_S = 3.0
+"""So much digital silence in one answer: no voice pauses in exact zeros for so long
+(google-gemini/gemini-live-api-examples#40)."""
+
+_LEAST_WAIT_S = 0.05
+
+
+class Step(StrEnum):
+    """What is tried, one after the other, until the model answers."""
+
+    NUDGE = "nudge"
+    RESUME = "resume"
+    RESEED = "reseed"
+    GIVE_UP = "give_up"
+
+
+_LADDER = (Step.NUDGE, Step.RESUME, Step.RESEED, Step.GIVE_UP)
+
+
+class _State(StrEnum):
+    IDLE = "idle"
+    ASKED = "asked"
+    ANSWERING = "answering"
+    SPOKEN = "spoken"  # all of the answer was sent; its turnComplete comes when a listener has heard it
+
+
+class Watchdog:
+    def __init__(self) -> None:
+        self._state = _State.IDLE
+        self._after = ""
+        self._since = 0.0
+        self._allowed = 0.0
+        self._step = 0
+        self._zeros = 0.0
+
+    @property
+    def after(self) -> str:
+        """What was not answered: text, activity, speech, tool_answer; or answer, silence, empty_turn."""
+        return self._after
+
+    def asked(self, after: str, allowed_s: float, now: float) -> None:
+        """The model side must now say something within `allowed_s`."""
+        self._state, self._after, self._since, self._allowed = _State.ASKED, after, now, allowed_s
+
+    def still(self, now: float) -> None:
+        """Something was heard of the turn that is no content yet: the time starts again."""
+        self._since = now
+
+    def sounded(self, zeros_s: float, now: float) -> None:
+        """Content came; `zeros_s` of it is digital silence (0: none, so all is well again)."""
+        self._since = now
+        if zeros_s:
+            self._zeros += zeros_s
+            if self._state is _State.ASKED:
+                self._state, self._allowed = _State.ANSWERING, STALLED_S
+            return
+        self._zeros, self._step = 0.0, 0
+        if self._state is not _State.SPOKEN:
+            self._state, self._allowed = _State.ANSWERING, STALLED_S
+
+    def calling(self) -> None:
+        """The model waits for a call; its own deadline is the tool's."""
+        self._state = _State.IDLE
+
+    def generated(self) -> None:
+        self._state = _State.SPOKEN
+
+    def over(self, *, empty: bool) -> Step | None:
+        """The turn was completed. An `empty` one that was asked for is no answer."""
+        asked, self._state, self._zeros = self._state is _State.ASKED, _State.IDLE, 0.0
+        if empty and asked:
+            self._after = "empty_turn"
+            return self._next()
+        return None
+
+    def stop(self) -> None:
+        """Nobody waits for an answer any more: the user spoke again, or the connection is gone."""
+        self._state, self._zeros = _State.IDLE, 0.0
+
+    def mute(self, now: float) -> Step | None:
+        """Asked with each digital silence: it has lasted too long."""
+        if self._zeros < ZEROS_S:
+            return None
+        self._after, self._state, self._zeros = "silence", _State.IDLE, 0.0
+        return self._next()
+
+    def wake_after(self, now: float) -> float | None:
+        """When to call `woke`, or None while nothing is waited for."""
+        if self._state not in (_State.ASKED, _State.ANSWERING):
+            return None
+        return max(_LEAST_WAIT_S, self._since + self._allowed - now)
+
+    def woke(self, now: float) -> Step | None:
+        if self._state not in (_State.ASKED, _State.ANSWERING) or now < self._since + self._allowed - 0.001:
+            return None
+        if self._state is _State.ANSWERING:
+            self._after = "answer"
+        self._state = _State.IDLE
+        return self._next()
+
+    def _next(self) -> Step:
+        step = _LADDER[self._step]
+        self._step = (self._step + 1) % len(_LADDER)
+        return step
