@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help run dev test style types unit packages-for-tests requirements clean
+.PHONY: help run dev test style types unit proofs packages-for-tests requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ types: $(VENV)/installed-dev ## mypy, strict, on the package
 unit: $(VENV)/installed-dev
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
+
+proofs: $(VENV)/installed-dev ## which test proves which fault of docs/faults.md
+	@$(BIN)/python tests/proofs.py
 
 # One file that is newer than what it was made from says that the environment is complete, so that a second
 # start costs nothing.

@@ -374,6 +374,8 @@ class Proxy:
             await line.run((reader, writer), far)
         except OSError as error:
             self.note(line, "both", 0, f"no target: {error.strerror}")
+        except asyncio.CancelledError:
+            pass  # the proxy ends; asyncio's streams would report a task that is left cancelled
         finally:
             writer.transport.close()
             line.ended.set()

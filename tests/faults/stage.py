@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ async def events(server: Server, session: str) -> list[dict[str, Any]]:
     """What happened in the session, oldest first."""
     listed: list[dict[str, Any]] = (await get(server, f"/api/sessions/{session}/events")).json()["events"]
     return listed
+
+
+async def settled(condition: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+    """Waits until it holds: for what a server is to come back to, and tells nobody of."""
+    async with asyncio.timeout(within):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def idle(server: Server) -> bool:
+    """Whether no conversation is left."""
+    return "tornado_live_conversations 0.0" in (await get(server, "/metrics")).text
 
 
 def kinds(happened: list[dict[str, Any]], *wanted: str) -> list[dict[str, Any]]:
