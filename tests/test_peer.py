@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import struct
+import time
 import weakref
 from typing import Any
 
@@ -18,6 +19,7 @@ from websockets.protocol import Protocol, Side
 from tornado_live.live.peer import PeerOptions, WebSocketPeer
 
 QUICK = PeerOptions(ping_interval=None, close_timeout=0.2)
+PATIENT = PeerOptions(ping_interval=None, close_timeout=DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +318,7 @@ async def test_a_listener_that_raises_loses_its_connection_and_the_loop_is_told(
 async def test_an_oversized_message_closes_with_1009_that_the_sender_can_read(
     place: Place, certificates: Certificates
 ) -> None:
-    options = PeerOptions(max_size=1000, close_timeout=1.0)
+    options = PeerOptions(max_size=1000, close_timeout=DEADLINE_S)
     async with connected(place, certificates, options) as (_, seen, far):
         far.writer.write(far.frame(Opcode.BINARY, b"x" * 3_000_000))
         assert (await far.receive_close())[0] == 1009
@@ -330,22 +332,24 @@ async def test_an_oversized_message_closes_with_1009_that_the_sender_can_read(
 async def test_a_size_that_is_only_announced_closes_with_1009(
     place: Place, certificates: Certificates
 ) -> None:
-    async with connected(place, certificates, QUICK) as (_, seen, far):
+    async with connected(place, certificates, PATIENT) as (_, seen, far):
         mask = 0x80 if far.masks else 0
         await far.send(struct.pack("!BBQ", 0x82, mask | 127, 1 << 62))
         assert (await far.receive_close())[0] == 1009
+        far.writer.close()
         assert (await seen.until_closed())[0] == 1009
 
 
 async def test_fragments_whose_sum_is_too_large_close_with_1009(
     place: Place, certificates: Certificates
 ) -> None:
-    options = PeerOptions(max_size=1000, close_timeout=0.2)
+    options = PeerOptions(max_size=1000, close_timeout=DEADLINE_S)
     async with connected(place, certificates, options) as (_, seen, far):
         await far.send(
             far.frame(Opcode.BINARY, b"x" * 600, fin=False), far.frame(Opcode.CONT, b"x" * 600, fin=False)
         )
         assert (await far.receive_close())[0] == 1009
+        far.writer.close()
         assert (await seen.until_closed())[0] == 1009
 
 
@@ -366,7 +370,7 @@ async def test_fragments_whose_sum_is_too_large_close_with_1009(
 async def test_a_violation_closes_with_the_code_of_the_rfc(
     place: Place, certificates: Certificates, code: int, what: str
 ) -> None:
-    async with connected(place, certificates, QUICK) as (_, seen, far):
+    async with connected(place, certificates, PATIENT) as (_, seen, far):
         offence = {
             "an unknown opcode": b"\x83" + far.text("x")[1:],
             "an extension bit": b"\xc1" + far.text("x")[1:],
@@ -381,6 +385,7 @@ async def test_a_violation_closes_with_the_code_of_the_rfc(
         }[what]
         await far.send(far.text("before"), offence, far.text("after"))
         assert (await far.receive_close())[0] == code
+        far.writer.close()
         assert (await seen.until_closed())[0] == code
         assert seen.texts == ["before"]
 
@@ -390,7 +395,7 @@ async def test_a_violation_closes_with_the_code_of_the_rfc(
 async def test_a_flood_of_frames_without_content_is_closed_with_1008(
     place: Place, certificates: Certificates, what: str
 ) -> None:
-    async with connected(place, certificates, QUICK) as (_, seen, far):
+    async with connected(place, certificates, PATIENT) as (_, seen, far):
         frame = {
             "pings": far.frame(Opcode.PING),
             "pongs": far.frame(Opcode.PONG, b"unasked"),
@@ -400,6 +405,7 @@ async def test_a_flood_of_frames_without_content_is_closed_with_1008(
         start = far.frame(Opcode.TEXT, fin=False) if what == "empty continuations" else b""
         await far.send(start, frame * 10_000)
         assert (await far.receive_close())[0] == 1008
+        far.writer.close()
         assert (await seen.until_closed())[0] == 1008
 
 
@@ -444,7 +450,7 @@ async def test_a_ping_is_answered_with_its_own_payload(place: Place, certificate
 async def test_pings_go_out_again_and_again_while_they_are_answered(
     place: Place, certificates: Certificates
 ) -> None:
-    options = PeerOptions(ping_interval=0.02, ping_timeout=5.0)
+    options = PeerOptions(ping_interval=0.02, ping_timeout=DEADLINE_S)
     async with connected(place, certificates, options) as (peer, _, far):
         payloads = []
         for _ in range(4):
@@ -472,17 +478,31 @@ async def test_a_ping_without_its_answer_ends_the_connection(
 async def test_a_paused_connection_is_not_ended_for_a_pong_it_did_not_read(
     place: Place, certificates: Certificates
 ) -> None:
-    options = PeerOptions(ping_interval=0.01, ping_timeout=0.05)
+    options = PeerOptions(ping_interval=0.1, ping_timeout=0.1)
     async with connected(place, certificates, options) as (peer, seen, far):
         peer.pause_reading()
         opcode, payload = await far.receive()
         assert opcode is Opcode.PING
         await far.send(far.frame(Opcode.PONG, payload), far.text("after the pause"))
-        await asyncio.sleep(0.2)  # several times the timeout: the absence of an end cannot be waited for
+        await asyncio.sleep(0.25)  # twice the timeout: the absence of an end cannot be waited for
         assert peer.is_open
         peer.resume_reading()
         await seen.until(lambda seen: bool(seen.messages) or bool(seen.closed))
         assert seen.texts == ["after the pause"]
+
+
+async def test_a_pong_that_came_while_the_process_stood_still_counts(
+    place: Place, certificates: Certificates
+) -> None:
+    options = PeerOptions(ping_interval=0.01, ping_timeout=0.1)
+    async with connected(place, certificates, options) as (peer, _, far):
+        for _ in range(3):
+            opcode, payload = await far.receive()
+            assert opcode is Opcode.PING
+            await far.send(far.frame(Opcode.PONG, payload))
+            time.sleep(0.15)  # noqa: ASYNC251 - the standstill
+        assert (await far.receive())[0] is Opcode.PING
+        assert peer.is_open
 
 
 # -- backpressure
@@ -570,7 +590,7 @@ async def test_an_ended_connection_is_freed_without_the_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        async with connected(place, certificates, QUICK) as (peer, seen, far):
+        async with connected(place, certificates, PATIENT) as (peer, seen, far):
             await far.send(far.text("hello"))
             await seen.until(lambda seen: bool(seen.messages))
             if end == "close":
@@ -579,6 +599,8 @@ async def test_an_ended_connection_is_freed_without_the_garbage_collector(
                 far.reset()
             else:
                 await far.send(far.frame(Opcode.CONT, b"x"))
+                await far.receive_close()
+                far.writer.close()
             await seen.until_closed()
             freed = [asyncio.Event(), asyncio.Event()]
             weakref.finalize(peer, freed[0].set)

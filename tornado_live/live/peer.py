@@ -57,6 +57,8 @@ _SMALL_FRAME = 256
 _MAX_EARLY = 1024 * 1024
 # How long bytes are still read and dropped after a failure under TLS, so that the other side can read why.
 _LINGER_S = 1.0
+# After a standstill of the process timers fire before the sockets are read: a late pong may be there already.
+_UNREAD_S = 0.1
 _MAX_REASON = 123  # bytes; RFC 6455, 5.5: a control frame has at most 125
 
 
@@ -605,6 +607,12 @@ class WebSocketPeer(asyncio.Protocol):
         if not self._reading:
             # The pong may be among the bytes that we do not read.
             self._wait(self._options.ping_timeout, self._pong_is_late)
+            return
+        self._wait(_UNREAD_S, self._pong_is_missing)
+
+    def _pong_is_missing(self) -> None:
+        if not self._reading:
+            self._pong_is_late()
             return
         self._cut_line(f"no answer to a ping within {self._options.ping_timeout:g} s")
 
