@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 _LISTENING = re.compile(r"tornado-live is listening on (http://\S+:(\d+))")
 _WEBSOCKET = re.compile(r"WebSocket of the original protocol on (ws://\S+:(\d+))")
-_START_S = 20.0
-_STOP_S = 15.0
+_START_S = 60.0
+_STOP_S = 30.0
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -116,7 +116,7 @@ class Server:
             return
         assert self._process.returncode == 0, f"exit code {self._process.returncode}:\n{self.log}"
 
-    async def printed(self, pattern: str | re.Pattern[str], *, within: float = 10.0) -> re.Match[str]:
+    async def printed(self, pattern: str | re.Pattern[str], *, within: float = 30.0) -> re.Match[str]:
         """Waits until a line matches; the process ending, or `within` seconds, is a failure."""
         pattern = re.compile(pattern)
         seen = 0

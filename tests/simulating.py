@@ -29,7 +29,7 @@ from google.genai import types
 
 MODEL = "gemini-3.8-live"
 LIVE_PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
-_DEADLINE_S = 15
+_DEADLINE_S = 30
 
 
 @functools.cache
@@ -110,7 +110,9 @@ class Simulator:
             handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
             if self._tls:
                 handlers.append(urllib.request.HTTPSHandler(context=self.ssl))
-            with urllib.request.build_opener(*handlers).open(self.url + "/status", timeout=5) as answer:
+            with urllib.request.build_opener(*handlers).open(
+                self.url + "/status", timeout=_DEADLINE_S
+            ) as answer:
                 status: dict[str, Any] = json.load(answer)
             return status
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-_DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 class Talker:
@@ -62,7 +62,7 @@ class Talker:
         data = {"data": base64.b64encode(pcm).decode(), "mimeType": f"audio/pcm;rate={rate}"}
         await self.send("audio", data)
 
-    async def next(self, within: float = _DEADLINE_S) -> dict[str, Any]:
+    async def next(self, within: float = DEADLINE_S) -> dict[str, Any]:
         """The next text message; audio on the way is kept in `audio`. A closed line raises ConnectionClosed."""
         async with asyncio.timeout(within):
             while True:
@@ -81,7 +81,7 @@ class Talker:
         self,
         type_: str,
         where: Callable[[dict[str, Any]], bool] = lambda data: True,
-        within: float = _DEADLINE_S,
+        within: float = DEADLINE_S,
     ) -> dict[str, Any]:
         """The data of the next message of that type for which `where` holds."""
         async with asyncio.timeout(within):
@@ -96,7 +96,7 @@ class Talker:
         await self.send("connect", options or None)
         return await self.until("status", lambda data: data["status"] == "CONNECTED")
 
-    async def closed(self, within: float = _DEADLINE_S) -> tuple[int, str]:
+    async def closed(self, within: float = DEADLINE_S) -> tuple[int, str]:
         """Waits for the end of the line: its code and reason."""
         try:
             async with asyncio.timeout(within):

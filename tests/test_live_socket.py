@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -13,9 +14,9 @@ import httpx
 import pytest
 from serving import Server
 from simulating import Simulator
-from talking import Talker
+from talking import DEADLINE_S, Talker
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 HELLO = {"turns": [{"repeat": True, "do": [{"say": "Hello.", "seconds": 0.2}]}]}
 
@@ -135,7 +136,7 @@ async def test_an_unknown_session_is_told_and_closed() -> None:
 
 
 async def test_a_plain_request_for_the_socket_is_told_what_it_is() -> None:
-    async with Server() as server, httpx.AsyncClient(trust_env=False) as http:
+    async with Server() as server, httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http:
         answer = await http.get(f"{server.url}/ws")
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "bad_message"
@@ -179,8 +180,9 @@ async def test_a_client_that_does_not_read_is_closed_and_may_come_back_to_its_co
             await client.connected()
             session = client.seen[-1]["sessionId"]
             ping = json.dumps({"type": "ping", "data": "x" * 250_000})
-            for _ in range(60):
-                await client.raw(ping)
+            with contextlib.suppress(ConnectionClosed):
+                for _ in range(60):
+                    await client.raw(ping)
             await server.printed('"slow_consumer"')
             client.connection.transport.abort()
         async with Talker(f"{server.ws_url}/?sessionId={session}") as client:
@@ -200,7 +202,7 @@ async def test_memory_survives_disconnect_a_new_socket_and_a_restart(tmp_path: P
         assert again["memory"] == "restored"
     async with (
         Served(home=tmp_path) as server,
-        httpx.AsyncClient(base_url=server.url, trust_env=False) as http,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=DEADLINE_S) as http,
     ):
         shown = (await http.get(f"/api/sessions/{session}?include=memory")).json()
         assert [(item["role"], item["text"], item["turn"]) for item in shown["memory"]] == [
@@ -219,7 +221,7 @@ async def test_a_simulator_without_a_voice_says_so_before_and_after_connect() ->
     async with (
         Server() as server,
         Talker(f"{server.ws_url}/") as client,
-        httpx.AsyncClient(trust_env=False) as http,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
     ):
         await client.connected()
         warning = await client.until("warning")
@@ -241,7 +243,7 @@ async def test_a_deleted_session_closes_its_socket() -> None:
     async with (
         Served() as server,
         Talker(f"{server.ws_url}/") as client,
-        httpx.AsyncClient(trust_env=False) as http,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
     ):
         await client.connected()
         session = client.seen[-1]["sessionId"]
@@ -275,7 +277,7 @@ async def test_a_model_that_refuses_the_key_is_told_with_the_remedy_and_seen_by_
     async with (
         Served(script) as server,
         Talker(f"{server.ws_url}/") as client,
-        httpx.AsyncClient(trust_env=False) as http,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
     ):
         await client.send("connect")
         error = await client.until("error")
@@ -394,7 +396,7 @@ async def test_tools_that_raise_hang_or_answer_nonsense_are_answered_and_the_con
         ]
         assert "secret-password" not in json.dumps(client.seen)
         assert "secret-password" in server.log
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http:
             metrics = (await http.get(f"{server.url}/metrics")).text
         assert 'tornado_live_tool_calls_total{outcome="timeout",tool="hang"} 1.0' in metrics
         assert "tornado_live_turns_total 1.0" in metrics
@@ -448,6 +450,9 @@ async def test_a_stopping_server_closes_its_clients_and_keeps_their_words(tmp_pa
         await talk_once(client)
         closed = asyncio.get_running_loop().create_task(client.closed())
     assert (await closed)[0] == 1001
-    async with Server(home=tmp_path) as server, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        Server(home=tmp_path) as server,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
+    ):
         shown = (await http.get(f"{server.url}/api/sessions/{session}?include=memory")).json()
         assert len(shown["memory"]) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from serving import Server
 from simulating import Simulator
-from talking import Talker
+from talking import DEADLINE_S, Talker
 from websockets.asyncio.client import connect
 
 from tornado_live.settings import load_settings
@@ -44,7 +44,7 @@ def home_with_env(directory: Path, text: str = ENV) -> Path:
 async def test_the_env_file_of_the_document_works_as_it_stands(tmp_path: Path) -> None:
     async with (
         Server(home=home_with_env(tmp_path), ports=()) as server,
-        httpx.AsyncClient(trust_env=False) as http,
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_S) as http,
     ):
         health = (await http.get(f"{server.url}/health")).json()
         assert health["status"] == "ok"
@@ -63,7 +63,10 @@ def test_the_ports_of_the_document_are_the_defaults(tmp_path: Path) -> None:
 
 
 async def test_the_rest_routes_of_the_document() -> None:
-    async with Server() as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+    async with (
+        Server() as server,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=DEADLINE_S) as http,
+    ):
         created = await http.post("/api/sessions", headers={"Content-Type": "application/json"})
         assert created.status_code == 201
         session = created.json()["sessionId"]
@@ -83,7 +86,7 @@ async def test_the_messages_of_the_document_on_the_root_of_ws_port() -> None:
     async with (
         Simulator(SCRIPT, latency=0) as simulator,
         Server(environ={"GEMINI_BASE_URL": simulator.url}) as server,
-        httpx.AsyncClient(base_url=server.url, trust_env=False) as http,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=DEADLINE_S) as http,
     ):
         session = (await http.post("/api/sessions")).json()["sessionId"]
         async with Talker(f"{server.ws_url}?sessionId={session}") as client:
@@ -124,7 +127,7 @@ async def test_a_client_without_a_session_gets_one() -> None:
     async with Server() as server, connect(f"{server.ws_url}/", proxy=None) as socket:
         await socket.send('{"type": "ping"}')
         session = json.loads(await socket.recv())["sessionId"]
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=DEADLINE_S) as http:
             assert (await http.get(f"/api/sessions/{session}")).json()["connected"] is True
 
 
@@ -138,15 +141,16 @@ async def test_the_four_questions_run_the_tools_they_should() -> None:
             assert words.lower() in str(call["args"].get(argument, "")).lower(), call
             result = await client.until("tool_result")
             assert result["ok"] is True, result
-            answer = await client.until(
-                "transcription", lambda data: not data["isUser"] and data["isFinal"], within=30
-            )
+            answer = await client.until("transcription", lambda data: not data["isUser"] and data["isFinal"])
             assert answer["text"]
-            await client.until("turn_complete", within=30)
+            await client.until("turn_complete")
 
 
 async def test_memory_keeps_the_last_fifty_messages_for_thirty_minutes() -> None:
-    async with Server() as server, httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+    async with (
+        Server() as server,
+        httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=DEADLINE_S) as http,
+    ):
         session = (await http.post("/api/sessions", json={"userId": "ada"})).json()
         assert session["userId"] == "ada"
         shown = (await http.get(f"/api/sessions/{session['sessionId']}?include=memory")).json()

@@ -8,7 +8,7 @@ import socket
 import ssl
 
 import pytest
-from peering import Certificates, Far, Recorder, raw_server, switching
+from peering import DEADLINE_S, Certificates, Far, Recorder, raw_server, switching
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Opcode
 
@@ -29,7 +29,9 @@ async def answered(
         async def attempt() -> BaseException | None:
             try:
                 peer = await dial(
-                    server.url, ssl_context=certificates.client if certificates else None, open_timeout=5.0
+                    server.url,
+                    ssl_context=certificates.client if certificates else None,
+                    open_timeout=DEADLINE_S,
                 )
             except DialError as error:
                 return error

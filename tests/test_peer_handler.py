@@ -26,7 +26,7 @@ from websockets.frames import Opcode
 
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer, dial
 
-OPTIONS = PeerOptions(max_size=100_000, ping_interval=None, close_timeout=0.2)
+OPTIONS = PeerOptions(max_size=100_000, ping_interval=None, close_timeout=DEADLINE_S)
 
 
 @pytest.fixture(scope="module")

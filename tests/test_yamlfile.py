@@ -104,9 +104,9 @@ def test_alias_and_merge_bombs_are_refused_quickly() -> None:
         f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 9)}]" for n in range(8)
     )
     merges = "a: &a {x: 1}\n" + "\n".join(f"k{n}: {{<<: [{', '.join(['*a'] * 9)}]}}" for n in range(9))
-    started = time.monotonic()
+    started = time.process_time()  # what else the machine does meanwhile does not count
     assert all("not allowed" in line for line in refusals(aliases) + refusals(merges))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_all_mistakes_are_told_at_once() -> None:

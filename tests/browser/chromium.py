@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Playwright, expect
 
 EXECUTABLE = Path("/usr/bin/chromium")
 FAKE_MICROPHONE = "--use-fake-device-for-media-stream"
+DEADLINE_S = 30
+
+expect.set_options(timeout=DEADLINE_S * 1000)
 
 # Listens at the very ends of the browser's own audio graph, so that a test measures sound and not our events.
 # 10 ms steps of {at, heard (microphone), played (loudspeaker)}, as RMS from 0 to 1.
@@ -82,7 +85,7 @@ async def opened(
         **{"viewport": {"width": 1280, "height": 800}} | context_options,
     )
     try:
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(DEADLINE_S * 1000)
         page = await context.new_page()
         page.on("console", on_console)
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -94,7 +97,7 @@ async def opened(
     assert not problems, problems
 
 
-async def until(page: Page, condition: str, *, within: float = 10) -> None:
+async def until(page: Page, condition: str, *, within: float = DEADLINE_S) -> None:
     """Waits until a JavaScript expression is true, looking every 10 ms.
 
     Playwright's own wait_for_function evaluates in the page, which the Content-Security-Policy forbids.

@@ -30,7 +30,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 TOOLS: tuple[dict[str, Any], ...] = tuple(
     {"name": name, "description": description, "parameters": {"type": "object"}, "behaviour": {}}
@@ -98,8 +98,9 @@ class Line:
             connection.stream.close()
 
     async def stay(self) -> None:
-        """Keeps the line open until the page closes it."""
-        await self.message("closed")
+        """Keeps the line open until the page closes it, or the test is over."""
+        while (await self.received.get())["type"] != "closed":
+            pass
 
 
 Script = Callable[[Line], Awaitable[None]]

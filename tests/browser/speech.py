@@ -23,7 +23,7 @@ def spoken(sentences: Sequence[str], folder: Path) -> dict[str, bytes]:
         input=json.dumps(sentences),
         text=True,
         check=True,
-        timeout=60,
+        timeout=180,
     )
     return {sentence: (folder / f"{n}.pcm").read_bytes() for n, sentence in enumerate(sentences)}
 
