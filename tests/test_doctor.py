@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from modelling import MODELS
 from serving import ROOT, clean_environment
 from simulating import Simulator, certificate_authority
 
-from tornado_live.doctor import examine
+from tornado_live.doctor.checks import examine
+from tornado_live.doctor.compare import NotComparable, compared, differences, googles_setup
+from tornado_live.jsonvalue import Json
 from tornado_live.settings import load_settings
+from tornado_live.wire.gemini import conversation_setup
 
 KEY = "AIza-not-a-real-key-0123456789"
 
@@ -64,7 +69,7 @@ async def test_without_a_key_all_is_well_with_the_simulator(tmp_path: Path) -> N
     assert lines[-1] == "All is well."
 
 
-async def test_googles_client_and_ours_both_open_a_setup_over_tls(tmp_path: Path) -> None:
+async def test_a_setup_is_opened_over_tls_with_the_key(tmp_path: Path) -> None:
     authority = tmp_path / "authority.pem"
     certificate_authority().cert_pem.write_to_path(str(authority))
     async with Simulator(tls=True, require_key=True) as simulator:
@@ -73,8 +78,8 @@ async def test_googles_client_and_ours_both_open_a_setup_over_tls(tmp_path: Path
         )
     assert code == 0, lines
     assert one(lines, "ok key") == "ok key from environment GEMINI_API_KEY"
-    assert one(lines, "ok setup default by google-genai") == "ok setup default by google-genai was accepted"
     one(lines, "ok setup default (gemini-3.8-live) was accepted")
+    one(lines, "ok compare default means the same as google-genai's")
 
 
 async def test_a_key_that_is_asked_for_and_missing_is_named(tmp_path: Path) -> None:
@@ -92,7 +97,10 @@ async def test_a_model_that_is_not_there_is_named_with_the_nearest_one(tmp_path:
     assert code == 1
     wrong = 'gemini-3.8-liv is not among them - did you mean "gemini-3.8-live"?; set GEMINI_LIVE_MODEL'
     assert one(lines, "WRONG models").endswith(wrong)
-    assert "set GEMINI_LIVE_MODEL to gemini-3.8-live" in one(lines, "WRONG setup")
+    told = one(
+        lines, "WRONG setup default (gemini-3.8-liv): There is no such model; set GEMINI_LIVE_MODEL to "
+    )
+    assert " gemini-3.8-live or " in told
 
 
 async def test_the_simulators_models_are_named_where_it_does_not_know_one(tmp_path: Path) -> None:
@@ -113,12 +121,79 @@ async def test_a_configuration_that_the_model_refuses_is_named_by_assistant(tmp_
     async with Simulator() as simulator:
         code, lines = await doctor(
             tmp_path,
-            {"assistants.poet.response_modalities": "[TEXT]"},
+            {"assistants.poet.speech_config.voice_config.prebuilt_voice_config.voice_name": "Polly"},
             GEMINI_BASE_URL=simulator.url,
         )
     assert code == 1
-    assert one(lines, "WRONG setup").startswith("WRONG setup poet (gemini-3.8-live): The model")
+    wrong = one(lines, "WRONG setup")
+    assert wrong.startswith("WRONG setup poet (gemini-3.8-live): The model has no voice of that name;")
+    assert wrong.endswith("(voice_unknown)")
     one(lines, "ok setup default")
+
+
+async def test_what_is_changed_to_fit_the_model_is_told(tmp_path: Path) -> None:
+    async with Simulator() as simulator:
+        code, lines = await doctor(
+            tmp_path, {"assistants.poet.response_modalities": "[TEXT]"}, GEMINI_BASE_URL=simulator.url
+        )
+    assert code == 0, lines
+    assert "AUDIO" in one(lines, "note setup poet is fitted to the model: responseModalities")
+    one(lines, "ok compare poet means the same as google-genai's")
+
+
+async def test_every_option_reaches_the_model_as_google_genai_would_send_it(tmp_path: Path) -> None:
+    options = {
+        "gemini.temperature": "0.5",
+        "gemini.media_resolution": "MEDIA_RESOLUTION_LOW",
+        "gemini.speech_config.language_code": "en-US",
+        "gemini.input_audio_transcription.language_codes": "[en-US]",
+        "gemini.realtime_input_config.automatic_activity_detection.silence_duration_ms": "500",
+        "gemini.safety_settings": "[{category: HARM_CATEGORY_HARASSMENT, threshold: BLOCK_NONE}]",
+        "gemini.tools": "[{google_search: {}}]",
+        "assistants.old.model": "gemini-2.5-flash-native-audio-latest",
+        "assistants.old.thinking_config.thinking_budget": "0",
+        "assistants.new.model": "gemini-99",
+    }
+    settings = load_settings(home=tmp_path, config=None, environ={}, overrides=options)
+    for assistant in settings.assistants.values():
+        facts = settings.models.of(assistant.model)
+        declaration = {"name": "f", "parametersJsonSchema": {"type": "object", "properties": {}}}
+        for handle in (None, "h"):
+            setup = conversation_setup(
+                facts, assistant.config, [declaration], history=[("user", "hi")], handle=handle
+            )
+            assert await compared(facts, assistant.config, setup.payload) == []
+
+
+async def test_a_setup_that_google_genai_would_send_otherwise_is_seen() -> None:
+    facts = MODELS.of("gemini-3.8-live")
+    config: dict[str, Json] = {"temperature": 0.5}
+    ours = conversation_setup(facts, config, []).payload
+    theirs = await googles_setup(facts, config)
+    assert theirs == {"model": "models/gemini-3.8-live", "generationConfig": {"temperature": 0.5}}
+    assert list(differences(json.loads(ours)["setup"], theirs)) == [
+        'generationConfig.responseModalities: ["AUDIO"] is only in ours',
+        "inputAudioTranscription: {} is only in ours",
+        "outputAudioTranscription: {} is only in ours",
+        "sessionResumption: {} is only in ours",
+    ]
+    odd = ours.replace(b'"sessionResumption":{}', b'"sessionResumption":{"handle":7}')
+    with pytest.raises(NotComparable):
+        await compared(facts, config, odd)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "found"),
+    [
+        ({"a_b": 1}, {"aB": 1.0}, []),
+        ({"a": None}, {}, []),
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, ["a[1].b: 2, google-genai's 3"]),
+        ({"a": [1]}, {"a": [1, 2]}, ["a: [1], google-genai's [1, 2]"]),
+        ({}, {"a": "x" * 99}, [f"a: \"{'x' * 58}… is only in google-genai's"]),
+    ],
+)
+def test_setups_are_compared_by_what_they_mean(ours: Json, theirs: Json, found: list[str]) -> None:
+    assert list(differences(ours, theirs)) == found
 
 
 async def test_a_certificate_that_is_not_trusted_is_said_to_be_it(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ LIBRARIES: dict[str, list[str]] = {
     "tornado": ["handlers", "app", "live.peer", "live.carriers", "__main__", APART],
     "google.genai": ["assistants", "wire.gemini", "live.upstream", "tools.builtin", "doctor", APART],
     "httpx": ["tools", "access"],
-    "websockets": ["live", APART],
+    "websockets": ["live", "doctor", APART],
     "typer": ["__main__"],
     "pydantic_settings": ["settings"],
 }

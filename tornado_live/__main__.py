@@ -201,7 +201,7 @@ def call_tool(
 @cli.command()
 def doctor(home: Home = Path(), config: Config = None, upstream: Upstream = None, set_: Set = None) -> None:
     """Open one conversation step by step, and say what to mend."""
-    from tornado_live.doctor import examine
+    from tornado_live.doctor.checks import examine
 
     settings = _settings(home, config, set_, {"upstream": upstream})
     _print_warnings(settings)

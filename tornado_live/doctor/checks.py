@@ -1,4 +1,4 @@
-"""`tornado-live doctor`: goes the way of a conversation step by step, and says at which step it ends and why.
+"""The way of a conversation step by step: at which step it ends, and why.
 
 A step that is wrong names its remedy; the steps after it still run where they can. The key is never printed.
 """
@@ -11,36 +11,24 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from tornado_live.app import toolset_problems
 from tornado_live.assistants import Assistant
-from tornado_live.errors import (
-    ConfigError,
-    LiveError,
-    Unavailable,
-    UpstreamRejected,
-    UpstreamTimeout,
-    nearest,
-)
-from tornado_live.jsonvalue import Json
+from tornado_live.doctor.compare import NotComparable, compared
+from tornado_live.doctor.report import Report, explained
+from tornado_live.errors import ConfigError, nearest
+from tornado_live.live.causes import NO_SETUP_ANSWER, UNREADABLE, Cause, Retry, of_close, of_status
 from tornado_live.live.peer import WebSocketPeer
-from tornado_live.live.upstream import (
-    GOOGLE,
-    SETUP_TIMEOUT_S,
-    GeminiAddress,
-    Upstream,
-    close_cause,
-    http_cause,
-)
+from tornado_live.live.upstream import GOOGLE, SETUP_TIMEOUT_S, DialFailed, GeminiAddress, Upstream
 from tornado_live.observe.logs import Masker
 from tornado_live.settings import Settings
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
-from tornado_live.wire.gemini import conversation_setup, decode
-from tornado_live.wire.models import LiveModel, Models
+from tornado_live.wire import gemini
+from tornado_live.wire.models import LiveModel
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -60,34 +48,12 @@ class _ModelSide:
     version: str
 
 
-class _Report:
-    """One line a step. `failures` counts what has to be mended."""
-
-    def __init__(self, say: Callable[[str], None], masker: Masker) -> None:
-        self._say = say
-        self._masker = masker
-        self.failures = 0
-
-    def fine(self, step: str, text: str) -> None:
-        self._line("ok", step, text)
-
-    def note(self, step: str, text: str) -> None:
-        self._line("note", step, text)
-
-    def wrong(self, step: str, text: str) -> None:
-        self.failures += 1
-        self._line("WRONG", step, text)
-
-    def _line(self, verdict: str, step: str, text: str) -> None:
-        self._say(f"{verdict:<6}{step:<10}{self._masker.text(text)}")
-
-
 async def examine(settings: Settings, say: Callable[[str], None]) -> int:
     """The exit code: 0 when a conversation would work, 1 when something has to be mended."""
     masker = Masker()
     if settings.gemini_api_key is not None:
         masker.mask(settings.gemini_api_key.get_secret_value())
-    report = _Report(say, masker)
+    report = Report(say, masker)
     report.fine("settings", f"{settings.config_file or 'no file'}; home is {settings.home}")
     catalog = _check_tools(settings, report)
     if settings.upstream == "simulator":
@@ -103,7 +69,7 @@ async def examine(settings: Settings, say: Callable[[str], None]) -> int:
     return 1 if report.failures else 0
 
 
-def _check_tools(settings: Settings, report: _Report) -> ToolCatalog:
+def _check_tools(settings: Settings, report: Report) -> ToolCatalog:
     if settings.tools_file is None:
         report.note("tools", f"there is no tools.yaml in {settings.home}, so the model has no tools")
         return ToolCatalog.EMPTY
@@ -127,7 +93,7 @@ def _check_tools(settings: Settings, report: _Report) -> ToolCatalog:
     return catalog
 
 
-def _check_key(settings: Settings, report: _Report) -> str:
+def _check_key(settings: Settings, report: Report) -> str:
     if settings.gemini_api_key is None:
         report.note("key", "none; this works only where GEMINI_BASE_URL asks for none")
         return ""
@@ -136,7 +102,7 @@ def _check_key(settings: Settings, report: _Report) -> str:
     return settings.gemini_api_key.get_secret_value()
 
 
-async def _check_simulator(settings: Settings, catalog: ToolCatalog, report: _Report) -> None:
+async def _check_simulator(settings: Settings, catalog: ToolCatalog, report: Report) -> None:
     report.note("key", "none, so the simulator answers; with GEMINI_API_KEY in .env it is Gemini")
     async with _simulator(settings) as (line, address):
         if address is None:
@@ -189,7 +155,7 @@ def _address(line: str) -> str | None:
 
 
 async def _check_model_side(
-    settings: Settings, side: _ModelSide, catalog: ToolCatalog, report: _Report
+    settings: Settings, side: _ModelSide, catalog: ToolCatalog, report: Report
 ) -> None:
     from google.genai import Client, types
 
@@ -207,15 +173,18 @@ async def _check_model_side(
     try:
         known = await _check_models(settings, client, report)
         for assistant in settings.assistants.values():
-            await _check_setup(side, assistant, settings.models, catalog, known, report)
-            if scheme == "https":  # google-genai speaks to nothing else
-                await _check_setup_of_the_sdk(client, assistant, catalog, report)
+            facts = settings.models.of(assistant.model)
+            setup = _setup(facts, assistant, catalog)
+            for change in setup.changes:
+                report.note("setup", f"{assistant.name} is fitted to the model: {change}")
+            await _check_setup(side, assistant, facts, setup.payload, known, report)
+            await _compare(facts, assistant, setup.payload, report)
     finally:
         await client.aio.aclose()
         client.close()
 
 
-async def _check_models(settings: Settings, client: Client, report: _Report) -> Sequence[str]:
+async def _check_models(settings: Settings, client: Client, report: Report) -> Sequence[str]:
     """The Live models that the model side names, none if it does not say."""
     from google.genai.errors import APIError
 
@@ -251,7 +220,7 @@ async def _check_models(settings: Settings, client: Client, report: _Report) -> 
 def _listing_refused(code: int, message: str) -> str:
     if "API key not valid" in message or "API key expired" in message:
         return "the key is not valid; copy it anew from aistudio.google.com/apikey into GEMINI_API_KEY"
-    return f"{http_cause(code).message} ({message or 'no reason given'})"
+    return f"{of_status(code, None).message} ({message or 'no reason given'})"
 
 
 def _unreachable(error: Exception) -> str:
@@ -282,15 +251,44 @@ class _FirstMessage:
         pass
 
 
+def _setup(facts: LiveModel, assistant: Assistant, catalog: ToolCatalog) -> gemini.Setup:
+    """The first message of a conversation with this assistant."""
+    declarations = catalog.declarations(assistant.toolset)
+    names = [str(declaration["name"]) for declaration in declarations]
+    background = frozenset(name for name in names if catalog.policy(name).wait == "background")
+    return gemini.conversation_setup(facts, assistant.config, declarations, background=background)
+
+
 async def _check_setup(
     side: _ModelSide,
     assistant: Assistant,
-    models: Models,
-    catalog: ToolCatalog,
+    facts: LiveModel,
+    setup: bytes,
     known: Sequence[str],
-    report: _Report,
+    report: Report,
 ) -> None:
     """As the server does it: the same dial, the same first message. `known` are the models, if they are known."""
+    began = time.monotonic()
+    cause = await _refusal(side, facts, setup)
+    label = f"{assistant.name} ({assistant.model})"
+    if cause is None:
+        report.fine("setup", f"{label} was accepted in {round((time.monotonic() - began) * 1000)} ms")
+        return
+    text = explained(cause)
+    if cause.retry is Retry.NEVER:
+        if known and assistant.model.rsplit("/", 1)[-1] not in known:
+            text = f"There is no such model; set {_model_setting(assistant)} to {' or '.join(known)}."
+        elif not side.key and not known:
+            text += " There is no key; it may need one in GEMINI_API_KEY."
+    report.wrong("setup", f"{label}: {text}")
+
+
+def _model_setting(assistant: Assistant) -> str:
+    return "GEMINI_LIVE_MODEL" if assistant.name == "default" else f"assistants.{assistant.name}.model"
+
+
+async def _refusal(side: _ModelSide, facts: LiveModel, setup: bytes) -> Cause | None:
+    """Why the model side does not take `setup`; None when it does."""
     from pydantic import SecretStr
 
     upstream = Upstream(
@@ -299,79 +297,41 @@ async def _check_setup(
         side.version,
         ssl.create_default_context(),
     )
-    began = time.monotonic()
     peer: WebSocketPeer | None = None
     try:
         peer = await upstream.dial()
-        await _set_up(peer, assistant, models.of(assistant.model), catalog.declarations(assistant.toolset))
-    except LiveError as error:
-        text = error.message
-        if isinstance(error, UpstreamRejected):
-            if known and assistant.model.removeprefix("models/") not in known:
-                text = f"There is no such model; set {_model_setting(assistant)} to {' or '.join(known)}."
-            elif not side.key and not known:
-                text += " There is no key; it may need one in GEMINI_API_KEY."
-        report.wrong("setup", f"{assistant.name} ({assistant.model}): {text}")
-    else:
-        took = round((time.monotonic() - began) * 1000)
-        report.fine("setup", f"{assistant.name} ({assistant.model}) was accepted in {took} ms")
+        listener = _FirstMessage()
+        peer.attach(listener)
+        peer.send_text(setup)
+        async with asyncio.timeout(SETUP_TIMEOUT_S):
+            answer = await listener.answer
+    except DialFailed as failed:
+        return failed.cause
+    except TimeoutError:
+        return NO_SETUP_ANSWER
     finally:
         if peer is not None:
             peer.close()
-
-
-def _model_setting(assistant: Assistant) -> str:
-    return "GEMINI_LIVE_MODEL" if assistant.name == "default" else f"assistants.{assistant.name}.model"
-
-
-async def _set_up(
-    peer: WebSocketPeer, assistant: Assistant, facts: LiveModel, declarations: Sequence[Mapping[str, Json]]
-) -> None:
-    listener = _FirstMessage()
-    peer.attach(listener)
-    peer.send_text(conversation_setup(facts, assistant.config, declarations).payload)
-    try:
-        async with asyncio.timeout(SETUP_TIMEOUT_S):
-            answer = await listener.answer
-    except TimeoutError:
-        raise UpstreamTimeout("The model did not answer the setup; check the network, try again.") from None
     if isinstance(answer, tuple):
-        raise close_cause(*answer, opened=False)
+        code, reason = answer
+        return of_close(code, reason, facts=facts, last_sent="setup", opened=False, resuming=False)
     try:
-        accepted = decode(answer).setup_complete is not None
+        accepted = gemini.decode(answer).setup_complete is not None
     except ValueError:
         accepted = False
-    if not accepted:
-        raise Unavailable("The answer to the setup is not that of Gemini Live; check GEMINI_BASE_URL.")
+    return None if accepted else UNREADABLE
 
 
-async def _check_setup_of_the_sdk(
-    client: Client, assistant: Assistant, catalog: ToolCatalog, report: _Report
-) -> None:
-    """The same through Google's own client: where the two differ, the protocol has moved."""
-    from google.genai import types
-    from google.genai.errors import APIError
-
-    declared = catalog.declarations(assistant.toolset)
-    config: dict[str, Json] = dict(assistant.config)
-    config.setdefault("responseModalities", ["AUDIO"])
-    own = config.get("tools")
-    tools: list[Json] = list(own) if isinstance(own, list) else []
-    if declared:
-        tools.append({"functionDeclarations": list(declared)})
-    if tools:
-        config["tools"] = tools
-    label = f"{assistant.name} by google-genai"
+async def _compare(facts: LiveModel, assistant: Assistant, setup: bytes, report: Report) -> None:
+    """With what Google's own client would send; where the two differ, the protocol has moved."""
     try:
-        async with asyncio.timeout(SETUP_TIMEOUT_S):
-            async with client.aio.live.connect(
-                model=assistant.model, config=types.LiveConnectConfig.model_validate(config)
-            ):
-                report.fine("setup", f"{label} was accepted")
-    except APIError as refused:
-        cause = close_cause(refused.code, refused.message or "", opened=False)
-        report.wrong("setup", f"{label}: {cause.message}")
-    except TimeoutError:
-        report.wrong("setup", f"{label}: no answer in time")
-    except Exception as failed:  # noqa: BLE001 - the SDK lets its transport's own exceptions through
-        report.wrong("setup", f"{label}: {_unreachable(failed)}")
+        found = await compared(facts, assistant.config, setup)
+    except NotComparable as reason:
+        report.note("compare", f"{assistant.name}: google-genai does not send this setup ({reason})")
+        return
+    if not found:
+        report.fine("compare", f"{assistant.name} means the same as google-genai's")
+    for difference in found:
+        report.wrong(
+            "compare", f"{assistant.name} differs from google-genai's, please report it: {difference}"
+        )
