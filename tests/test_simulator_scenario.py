@@ -143,7 +143,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
         "setup.hang must be true or false",
         'turns[0] has "heard" (for speech) and "typed" (for text): make two turns of it',
         "turns[0].do is missing: it must be a list",
-        'turns[1].do[0] must be one of call, close, drop, hang, say, send, wait - did you mean "say"?',
+        'turns[1].do[0] must be one of call, close, drop, fault, hang, say, send, wait - did you mean "say"?',
         "turns[1].do[1] has say and wait: make two steps of it",
         "turns[1].do[2].say must be text",
         "turns[1].do[2].audio must be tone, voice or none; a file is given as wav",
@@ -151,7 +151,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
         "turns[1].do[3].call[0].name is missing: it must be text",
         "turns[1].do[4].close.code must be a WebSocket close code that can be sent, such as 1011",
         "turns[1].do[4].close.reason must not be longer than the 123 bytes of a close frame",
-        "turns[1].do[5] must be one of call, close, drop, hang, say, send, wait with its value, "
+        "turns[1].do[5] must be one of call, close, drop, fault, hang, say, send, wait with its value, "
         "such as `- say: Hello.`",
         'end needs either "close" or "drop"',
         "end.after must be a number of seconds, 0 or more",
@@ -160,7 +160,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     assert problems(tmp_path, "- say: Hello.") == [
-        "the file must be a mapping of connections, end, setup, start, turns"
+        "the file must be a mapping of age, connections, end, faults, recording, setup, start, switches, turns"
     ]
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
+import copy
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import yaml
 
-from .brain import Answer, FunctionCall, Prompt, Turn, Utterance, VoiceBox, spoken
+from . import values
+from .age import Close, read_age
+from .brain import Answer, FunctionCall, Prompt, Said, Turn, Utterance, VoiceBox, spoken
+from .faults import Fault, Place, Planned, read_faults, read_planned
 from .messages import Json
 from .pcm import read_wav, tone
+from .recording import Recording, RecordingError, load_recording
+from .switches import Switches, read_switches
+from .values import Mistake, names, nearest
 from .voice import OUTPUT_RATE, SpeechEnded
 
+_Read = TypeVar("_Read")
+_Otherwise = TypeVar("_Otherwise")
 _SECONDS_PER_CHARACTER = 1 / 15
-_CLOSE_CODES = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}
-_LONGEST_REASON = 123
+_SCRIPT = frozenset({"setup", "start", "turns", "end", "age", "faults", "switches", "recording"})
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w:-]*)((?:\.[\w-]+)*)\}")
 
 
@@ -53,12 +60,6 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Drop:
     pass
 
@@ -68,7 +69,14 @@ class Hang:
     """The turn never goes on."""
 
 
-Step: TypeAlias = Say | Calls | Wait | Send | Close | Drop | Hang
+@dataclass(frozen=True, slots=True)
+class Spoil:
+    """A fault begins here, or ends."""
+
+    faults: tuple[Fault, ...]
+
+
+Step: TypeAlias = Say | Calls | Wait | Send | Close | Drop | Hang | Spoil
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +118,23 @@ class Connection:
     start: tuple[Step, ...] = ()
     turns: tuple[ScriptedTurn, ...] = ()
     end: End | None = None
+    age: Mapping[str, object] = field(default_factory=dict)
+    """Fields of an Age that differ from the model's."""
+    faults: tuple[Planned, ...] = ()
+    switches: Switches = field(default_factory=Switches)
+    recording: Recording | None = None
+    """Played in place of everything else that the model side does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The n-th connection plays the n-th script, all further ones the last."""
+    """The n-th connection plays the n-th script, all further ones the last.
+
+    single: there is one script for every connection, and a session that is resumed goes on in it.
+    """
 
     connections: tuple[Connection, ...]
+    single: bool = False
 
     def connection(self, number: int) -> Connection:
         """number counts from 0."""
@@ -124,19 +142,38 @@ class Scenario:
 
 
 class ScenarioBrain:
-    """Plays one connection's script."""
+    """Plays one connection's script. spoil: what begins a fault on the connection that plays it."""
 
     def __init__(self, script: Connection, voices: VoiceBox) -> None:
+        self.spoil: Callable[[Fault], None] = lambda fault: None
         self._script = script
         self._voices = voices
         self._left = list(script.turns)
+        self._begun = False
         self._answers: dict[str, dict[str, Json]] = {}
 
     def declare(self, declarations: Sequence[dict[str, Json]]) -> None:
         """A script does not look at the declarations."""
 
+    def note(self, answers: Sequence[Answer]) -> None:
+        self._keep(answers)
+
+    def remember(self, said: Sequence[Said]) -> None:
+        """A script does not look back."""
+
+    def instruct(self, instruction: str) -> None:
+        """A script has its own instructions."""
+
+    def snapshot(self) -> ScenarioBrain:
+        same = copy.copy(self)
+        same._left = list(self._left)
+        same._answers = dict(self._answers)
+        return same
+
     async def begin(self, turn: Turn) -> None:
-        await self._play(self._script.start, turn)
+        if not self._begun:  # a session that goes on in its script has begun before
+            self._begun = True
+            await self._play(self._script.start, turn)
 
     async def hear(self, speech: SpeechEnded) -> str | None:
         spoken_turn = self._next(Prompt("", spoken=True))
@@ -173,6 +210,9 @@ class ScenarioBrain:
                     await _forever()
                 case Hang():
                     await _forever()
+                case Spoil(faults):
+                    for fault in faults:
+                        self.spoil(fault)
 
     def _keep(self, answers: Sequence[Answer]) -> None:
         self._answers.update(answers)
@@ -231,18 +271,17 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def scenario(self, data: object) -> Scenario:
-        top = self._mapping(data, "", {"connections", "setup", "start", "turns", "end"})
+        top = self._mapping(data, "", _SCRIPT | {"connections"})
         if "connections" not in top:
-            return Scenario((self._connection(top, ""),))
+            return Scenario((self._connection(top, ""),), single=True)
         for key in top.keys() - {"connections"}:
             self._wrong(key, 'belongs into an entry of "connections", when there is that key')
         connections = self._list(top["connections"], "connections")
         if not connections:
             self._wrong("connections", "must hold at least one connection")
-        keys = {"setup", "start", "turns", "end"}
         return Scenario(
             tuple(
-                self._connection(self._mapping(each, f"connections[{at}]", keys), f"connections[{at}].")
+                self._connection(self._mapping(each, f"connections[{at}]", _SCRIPT), f"connections[{at}].")
                 for at, each in enumerate(connections)
             )
         )
@@ -254,7 +293,33 @@ class _Reader:
             start=self._steps(data.get("start", []), f"{path}start"),
             turns=tuple(self._turn(each, f"{path}turns[{at}]") for at, each in enumerate(turns)),
             end=self._end(data["end"], f"{path}end") if "end" in data else None,
+            age=self._read(read_age, data["age"], f"{path}age", {}) if "age" in data else {},
+            faults=self._faults(data.get("faults", []), f"{path}faults"),
+            switches=self._read(read_switches, data.get("switches", {}), f"{path}switches", Switches()),
+            recording=self._recording(data["recording"], f"{path}recording") if "recording" in data else None,
         )
+
+    def _faults(self, data: object, path: str) -> tuple[Planned, ...]:
+        planned = (
+            self._read(read_planned, each, f"{path}[{at}]", None)
+            for at, each in enumerate(self._list(data, path))
+        )
+        return tuple(each for each in planned if each is not None)
+
+    def _recording(self, data: object, path: str) -> Recording | None:
+        name = self._text(data, path)
+        try:
+            return load_recording(self.directory / name)
+        except RecordingError as error:
+            self._wrong(path, f"cannot be played: {error}")
+            return None
+
+    def _spoil(self, data: object, path: str) -> Spoil:
+        faults = self._read(read_faults, data, path, [])
+        for fault in faults:
+            if fault.definition.place is not Place.CONVERSATION:
+                self._wrong(f"{path}.{fault.name}", "acts before a conversation: put it into faults")
+        return Spoil(tuple(faults))
 
     def _opening(self, data: object, path: str) -> Opening:
         opening = self._mapping(data, path, {"delay", "hang", "close", "drop"})
@@ -299,15 +364,16 @@ class _Reader:
             "close": {"close"},
             "drop": {"drop"},
             "hang": {"hang"},
+            "fault": {"fault"},
         }
         if not isinstance(data, dict):
-            self._wrong(path, f"must be one of {_names(kinds)} with its value, such as `- say: Hello.`")
+            self._wrong(path, f"must be one of {names(kinds)} with its value, such as `- say: Hello.`")
             return None
         found = [kind for kind in kinds if kind in data]
         if len(found) != 1:
             problem = f"has {' and '.join(found)}: make two steps of it" if found else None
             unknown = next(iter(data), "")
-            self._wrong(path, problem or f"must be one of {_names(kinds)}{_nearest(str(unknown), kinds)}")
+            self._wrong(path, problem or f"must be one of {names(kinds)}{nearest(str(unknown), kinds)}")
             return None
         kind = found[0]
         step = self._mapping(data, path, kinds[kind])
@@ -325,6 +391,8 @@ class _Reader:
                 return Send(cast("dict[str, Json]", dict(self._mapping(step["send"], where, None))))
             case "close":
                 return self._close(step["close"], where)
+            case "fault":
+                return self._spoil(step["fault"], where)
         self._flag(step, kind, path)
         return Drop() if kind == "drop" else Hang()
 
@@ -360,23 +428,17 @@ class _Reader:
 
     def _close(self, data: object, path: str) -> Close:
         close = self._mapping(data, path, {"code", "reason"})
-        code = close.get("code")
-        if not isinstance(code, int) or code not in _CLOSE_CODES:
-            self._wrong(f"{path}.code", "must be a WebSocket close code that can be sent, such as 1011")
-            code = 1011
-        reason = self._text(close.get("reason", ""), f"{path}.reason")
-        if len(reason.encode()) > _LONGEST_REASON:
-            self._wrong(
-                f"{path}.reason", f"must not be longer than the {_LONGEST_REASON} bytes of a close frame"
-            )
-        return Close(code, reason)
+        return Close(
+            self._read(values.close_code, close.get("code"), f"{path}.code", 1011),
+            self._read(values.close_reason, close.get("reason", ""), f"{path}.reason", ""),
+        )
 
     def _mapping(self, data: object, path: str, keys: Collection[str] | None) -> Mapping[str, object]:
         if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-            self._wrong(path, f"must be a mapping{f' of {_names(keys)}' if keys else ''}")
+            self._wrong(path, f"must be a mapping{f' of {names(keys)}' if keys else ''}")
             return {}
         for key in data.keys() - (data.keys() if keys is None else keys):
-            self._wrong(f"{path}.{key}" if path else key, f"is not known here{_nearest(key, keys or ())}")
+            self._wrong(f"{path}.{key}" if path else key, f"is not known here{nearest(key, keys or ())}")
         return data
 
     def _list(self, data: object, path: str) -> list[object]:
@@ -386,31 +448,22 @@ class _Reader:
         return []
 
     def _text(self, data: object, path: str) -> str:
-        if isinstance(data, str):
-            return data
-        self._wrong(path, "must be text" if data is not None else "is missing: it must be text")
-        return ""
+        return self._read(values.text, data, path, "")
 
     def _seconds(self, data: object, path: str) -> float:
-        if isinstance(data, int | float) and not isinstance(data, bool) and 0 <= data < float("inf"):
-            return float(data)
-        self._wrong(path, "must be a number of seconds, 0 or more")
-        return 0.0
+        return self._read(values.seconds, data, path, 0.0)
 
     def _flag(self, data: Mapping[str, object], key: str, path: str) -> bool:
-        value = data.get(key, False)
-        if not isinstance(value, bool):
-            self._wrong(f"{path}.{key}", "must be true or false")
-        return value is True
+        return self._read(values.flag, data.get(key, False), f"{path}.{key}", False)
+
+    def _read(
+        self, read: Callable[[Any], _Read], data: object, path: str, otherwise: _Otherwise
+    ) -> _Read | _Otherwise:
+        try:
+            return read(data)
+        except Mistake as mistake:
+            self._wrong(f"{path}.{mistake.where}" if mistake.where else path, mistake.problem)
+            return otherwise
 
     def _wrong(self, path: str, problem: str) -> None:
         self.problems.append(f"{path or 'the file'} {problem}")
-
-
-def _names(names: Collection[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-def _nearest(name: str, names: Collection[str]) -> str:
-    found = difflib.get_close_matches(name, names, n=1)
-    return f' - did you mean "{found[0]}"?' if found else ""

@@ -1,39 +1,42 @@
-"""The simulator as a server: Google's WebSocket, the list of models, and a status page for people and tests."""
+"""The simulator as a server: Google's WebSocket, models and tokens, and a status page for people and tests."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import enum
-import itertools
 import json
-import logging
 import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
-import tornado.websocket
 
+from .age import Age, age_of, changed
 from .brain import Brain, VoiceBox
+from .connection import LiveSocket, key_of
+from .control import Control
 from .conversation import ConversationBrain
-from .messages import Json, Message, Refused, encode, read
-from .profiles import PROFILES, Profile
-from .scenario import Connection, End, Scenario, ScenarioBrain
-from .session import Pace, Session
-from .setup import accept
-
-logger = logging.getLogger(__name__)
+from .faults import Fault, HttpError, Place, Planned
+from .messages import Json, Refused
+from .profiles import PROFILES, VERTEX_PROFILES, Profile
+from .resumption import HANDLE_LIFE_S, Handles, Resumed, Rules
+from .scenario import Connection, Scenario, ScenarioBrain
+from .session import Pace, SessionMemory
+from .setup import Setup
+from .switches import Switches
+from .tokens import Tokens
+from .values import Mistake
 
 VERSIONS = "v1|v1beta|v1alpha|v1beta1"
 LIVE_PATH = rf"/+ws/google\.ai\.generativelanguage\.({VERSIONS})\.GenerativeService\.BidiGenerateContent"
+VERTEX_PATH = rf"/+ws/google\.cloud\.aiplatform\.({VERSIONS})\.LlmBidiService/BidiGenerateContent"
 MODELS_PATH = rf"/+({VERSIONS})/models"
+TOKENS_PATH = rf"/+({VERSIONS})/auth_tokens"
 _LOOPBACK = r"localhost|127\.0\.0\.1|\[?::1\]?"
 INVALID_KEY = "API key not valid. Please pass a valid API key."
 NO_KEY = (
@@ -44,7 +47,10 @@ NO_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one simulator runs. tls: certificate chain and key (PEM files). port 0: any free one."""
+    """How one simulator runs. tls: certificate chain and key (PEM files). port 0: any free one.
+
+    age: fields of an Age that differ from the model's. handle_life: seconds at speed 1.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -53,6 +59,10 @@ class Options:
     voice: Literal["auto", "on", "off"] = "auto"
     pace: Pace = field(default_factory=Pace)
     require_key: bool = False
+    age: Mapping[str, Any] = field(default_factory=dict)
+    handle_life: float = HANDLE_LIFE_S
+    faults: tuple[Planned, ...] = ()
+    switches: Switches = field(default_factory=Switches)
 
 
 class VoiceMissing(Exception):
@@ -102,39 +112,110 @@ async def _load_voice(
         raise VoiceMissing(f"The simulator has no voice: {voices.state.removeprefix('unavailable: ')}.")
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A fault of the whole simulator, with the occasions it still has: of this connection, if one is named."""
+
+    fault: Fault
+    left: int
+    connection: int | None
+
+
 class Simulator:
-    """What the handlers share: options, voice, and the conversations that run."""
+    """What the handlers share: options, voice, the sessions behind handles, and the conversations that run."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.voices = VoiceBox()
         self.sockets: dict[int, LiveSocket] = {}
+        self.handles: Handles[SessionMemory] = Handles(life_s=options.pace.seconds(options.handle_life))
+        self.tokens = Tokens()
+        self.switches = options.switches
         self.started = time.time()
-        self._numbers = itertools.count()
+        self._connections = 0
+        self._next: list[Fault] = []
+        self._waiting: list[_Waiting] = []
+        for planned in options.faults:
+            if planned.fault.definition.place is Place.SIMULATOR:
+                self._wait_for(planned.fault, planned.connection)
+        for number, script in enumerate(() if options.scenario is None else options.scenario.connections):
+            for planned in script.faults:
+                if planned.fault.definition.place is Place.SIMULATOR:
+                    single = options.scenario is not None and options.scenario.single
+                    self._wait_for(planned.fault, None if single else number)
 
     def application(self) -> tornado.web.Application:
         application = tornado.web.Application(
             websocket_max_message_size=16 * 1024 * 1024, log_function=lambda handler: None
         )
         shared = {"simulator": self}
+        live = {**shared, "vertex": False, "constrained": False}
         # On loopback no other name leads here, unless a web page made its own name point to this machine.
         application.add_handlers(
             _LOOPBACK if re.fullmatch(_LOOPBACK, self.options.host) else ".*",
-            [(LIVE_PATH, LiveSocket, shared), (MODELS_PATH, Models, shared), ("/status", Status, shared)],
+            [
+                (LIVE_PATH, LiveSocket, live),
+                (LIVE_PATH + "Constrained", LiveSocket, {**live, "constrained": True}),
+                (VERTEX_PATH, LiveSocket, {**live, "vertex": True}),
+                (MODELS_PATH, Models, shared),
+                (TOKENS_PATH, AuthTokens, shared),
+                ("/status", Status, shared),
+                ("/control", Control, shared),
+            ],
         )
         return application
 
+    # For a connection
+
     def next_number(self) -> int:
-        return next(self._numbers)
+        self._connections += 1
+        return self._connections - 1
 
     def script(self, number: int) -> Connection:
         scenario = self.options.scenario
         return Connection() if scenario is None else scenario.connection(number)
 
-    def brain(self, number: int, declarations: tuple[dict[str, Json], ...]) -> Brain:
-        if self.options.scenario is not None:
-            return ScenarioBrain(self.script(number), self.voices)
-        return ConversationBrain(self.voices, declarations)
+    def planned(self, number: int) -> list[Planned]:
+        """The faults that this connection begins with or is to meet; those of `next` are used up by it."""
+        planned = [each for each in self.options.faults if each.concerns(number)]
+        planned += self.script(number).faults
+        planned += map(Planned, self._next)
+        self._next.clear()
+        return [each for each in planned if each.fault.definition.place is not Place.SIMULATOR]
+
+    def brain(self, number: int, setup: Setup, resumed: SessionMemory | None) -> Brain:
+        """A session that is resumed keeps its own, unless its connections have a script each."""
+        scenario = self.options.scenario
+        if resumed is not None and (scenario is None or scenario.single):
+            brain = resumed.brain.snapshot()
+            if resumed.setup.declarations != setup.declarations:
+                brain.declare(setup.declarations)
+            return brain
+        if scenario is not None:
+            return ScenarioBrain(scenario.connection(number), self.voices)
+        return ConversationBrain(self.voices, setup.declarations)
+
+    def age(self, number: int, profile: Profile) -> Age:
+        age = changed(age_of(profile.name, vertex=profile.vertex), self.options.age)
+        return changed(age, self.script(number).age)
+
+    def leaving(self, profile: Profile | None, told: Mapping[str, Any]) -> Age:
+        """The age of a connection that is told now to go away."""
+        age = age_of("", vertex=False) if profile is None else age_of(profile.name, vertex=profile.vertex)
+        age = changed(age, told)
+        return replace(age, limit=age.go_away or 0.0)
+
+    def resume(self, handle: str, model: str, rules: Rules) -> Resumed[SessionMemory]:
+        """Raises Refused."""
+        refused = self._take("refuse_resume", self._connections - 1)
+        if refused is not None:
+            raise Refused(refused.value.close.reason, refused.value.close.code)
+        return self.handles.resume(handle, model=model, rules=rules, now=asyncio.get_running_loop().time())
+
+    def http_error(self) -> HttpError | None:
+        """How the next upgrade is refused."""
+        refused = self._take("http", self._connections)
+        return None if refused is None else refused.value
 
     def key_problem(self, key: str | None) -> Refused | None:
         """Why this key is refused: one that starts with "invalid", or none where one is required."""
@@ -144,167 +225,75 @@ class Simulator:
             return Refused(NO_KEY, 1008)
         return None
 
+    # From outside
+
+    def cause(self, fault: Fault, connection: int | Literal["all", "next"] | None) -> list[int | str]:
+        """Begins a fault, or ends it; where. Raises Mistake when it cannot come there.
+
+        connection None: the usual place, which is every open connection for what happens in a conversation.
+        """
+        place = fault.definition.place
+        if place is Place.SIMULATOR:
+            if isinstance(connection, int):
+                raise Mistake("concerns all connections: leave the connection out", fault.name)
+            self._waiting = [waiting for waiting in self._waiting if waiting.fault.name != fault.name]
+            if fault.value is not None:
+                self._wait_for(fault, None)
+            return ["next"]
+        if connection == "next" or (connection is None and place is Place.OPENING):
+            self._next = [each for each in self._next if each.name != fault.name]
+            if fault.value is not None:
+                self._next.append(fault)
+            return ["next"]
+        if place is Place.OPENING:
+            raise Mistake('acts at the setup, which is over here: use the connection "next"', fault.name)
+        numbers = [number for number, socket in self.sockets.items() if socket.is_live]
+        if isinstance(connection, int):
+            if connection not in numbers:
+                raise Mistake(f"there is no open connection {connection}", "connection")
+            numbers = [connection]
+        if not numbers:
+            raise Mistake("there is no open connection", "connection")
+        for number in numbers:
+            self.sockets[number].apply(fault)
+        return list(numbers)
+
     def status(self) -> dict[str, Json]:
         return {
             "simulator": True,
             "voice": self.voices.state,
             "models": [f"models/{name}" for name in PROFILES],
+            "vertex_models": [f"publishers/google/models/{name}" for name in VERTEX_PROFILES],
             "uptime_s": round(time.time() - self.started, 3),
+            "connections": self._connections,
+            "handles": len(self.handles),
+            "tokens": len(self.tokens),
+            "faults": self.waiting_faults(),
             "conversations": [socket.status() for socket in self.sockets.values()],
+        }
+
+    def waiting_faults(self) -> dict[str, Json]:
+        """What the next connections will meet."""
+        return {
+            **{each.fault.name: each.left for each in self._waiting},
+            **{each.name: 1 for each in self._next},
         }
 
     async def close(self) -> None:
         for socket in list(self.sockets.values()):
             await socket.end()
 
+    def _wait_for(self, fault: Fault, connection: int | None) -> None:
+        self._waiting.append(_Waiting(fault, fault.value.times, connection))
 
-class _State(enum.Enum):
-    """OPENING is also the state of a connection whose setup is never answered; what it sends is ignored."""
-
-    UNOPENED = enum.auto()
-    OPENING = enum.auto()
-    LIVE = enum.auto()
-    ENDED = enum.auto()
-
-
-class LiveSocket(tornado.websocket.WebSocketHandler):
-    """One connection: setup, then a Session; every refusal is a close, as on the service."""
-
-    def initialize(self, simulator: Simulator) -> None:
-        self._simulator = simulator
-        self._session: Session | None = None
-        self._setup: Message = {}
-        self._opened_at = time.time()
-        self._ending: asyncio.TimerHandle | None = None
-        self._state = _State.UNOPENED
-
-    def open(self, version: str) -> None:
-        self._version = version
-        self._number = self._simulator.next_number()
-        self._simulator.sockets[self._number] = self
-        self.set_nodelay(True)
-
-    def on_message(self, frame: str | bytes) -> Awaitable[None] | None:
-        if self._state is _State.UNOPENED:
-            return self._first_message(frame)
-        # Not a coroutine: there are fifty of these a second in every conversation, and a task for each costs more.
-        if self._state is _State.LIVE and self._session is not None:
-            with self._refusing():
-                self._session.receive(*read(frame))
+    def _take(self, name: str, connection: int) -> Fault | None:
+        for waiting in self._waiting:
+            if waiting.fault.name == name and waiting.connection in (None, connection):
+                waiting.left -= 1
+                if not waiting.left:
+                    self._waiting.remove(waiting)
+                return waiting.fault
         return None
-
-    async def _first_message(self, frame: str | bytes) -> None:
-        """Tornado reads no further message before this is done."""
-        with self._refusing():
-            name, message = read(frame)
-            if name != "setup":
-                raise Refused
-            await self._open_session(message)
-
-    @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
-        try:
-            yield
-        except Refused as refusal:
-            self.refuse(refusal)
-        except Exception:  # the edge: Tornado would drop the connection without a close frame
-            logger.exception("a message could not be handled")
-            self.refuse(Refused("Internal error encountered.", 1011))
-
-    async def _open_session(self, message: Message) -> None:
-        self._state = _State.OPENING
-        self._setup = message
-        problem = self._simulator.key_problem(_key_of(self))
-        if problem is not None:
-            raise problem
-        profile = self._profile(message)
-        setup = accept(message, profile)
-        pace = self._simulator.options.pace
-        script = self._simulator.script(self._number)
-        opening = script.opening
-        await asyncio.sleep(pace.seconds(profile.setup_s if opening.delay is None else opening.delay))
-        if opening.close is not None:
-            raise Refused(opening.close.reason, opening.close.code)
-        if opening.drop:
-            self.drop()
-        if opening.hang or opening.drop or self._state is not _State.OPENING:
-            return
-        brain = self._simulator.brain(self._number, setup.declarations)
-        voices = self._simulator.voices
-        self.send({"setupComplete": {}})
-        self._session = Session(
-            setup=setup, profile=profile, pace=pace, wire=self, brain=brain, voices=voices
-        )
-        self._state = _State.LIVE
-        self._session.begin()
-        if script.end is not None:
-            loop = asyncio.get_running_loop()
-            self._ending = loop.call_later(pace.seconds(script.end.after), self._end, script.end)
-
-    def _profile(self, message: Message) -> Profile:
-        name = message.get("model")
-        if not isinstance(name, str) or not name:
-            raise Refused
-        profile = PROFILES.get(name.removeprefix("models/"))
-        if profile is None or not name.startswith("models/"):
-            raise Refused(
-                f"{name} is not found for API version {self._version}, or is not supported for"
-                " bidiGenerateContent. Call ListModels to see the list of available models.",
-                1008,
-            )
-        return profile
-
-    def _end(self, end: End) -> None:
-        if end.close is None:
-            self.drop()
-        else:
-            self.close(end.close.code, end.close.reason)
-
-    # session.Wire
-
-    def send(self, message: Mapping[str, Json]) -> Awaitable[None]:
-        try:
-            written = self.write_message(encode(message), binary=True)
-        except tornado.websocket.WebSocketClosedError:
-            closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            closed.set_result(None)
-            return closed
-        written.add_done_callback(_seen)
-        return written
-
-    def refuse(self, refusal: Refused) -> None:
-        self._state = _State.ENDED
-        self.close(refusal.code, refusal.reason)
-
-    def drop(self) -> None:
-        stream = None if self.ws_connection is None else self.ws_connection.stream
-        if stream is not None:
-            stream.close()
-
-    def on_close(self) -> None:
-        self._simulator.sockets.pop(self._number, None)
-        if self._ending is not None:
-            self._ending.cancel()
-        self._state = _State.ENDED
-        if self._session is not None:
-            self._session.cancel()
-
-    async def end(self) -> None:
-        """Ends the conversation and everything that runs for it."""
-        self.close(1001, "The simulator is shutting down.")
-        if self._session is not None:
-            await self._session.close()
-
-    def status(self) -> dict[str, Json]:
-        """For GET /status; `setup` is the message as it was understood, in camelCase."""
-        counts = {} if self._session is None else dict(self._session.counts)
-        return {
-            "connection": self._number,
-            "since": self._opened_at,
-            "live": self._state is _State.LIVE,
-            "setup": cast("dict[str, Json]", self._setup),
-            "counts": cast("dict[str, Json]", counts),
-        }
 
 
 class Models(tornado.web.RequestHandler):
@@ -314,13 +303,35 @@ class Models(tornado.web.RequestHandler):
         self._simulator = simulator
 
     def get(self, version: str) -> None:
-        problem = self._simulator.key_problem(_key_of(self))
+        problem = self._simulator.key_problem(key_of(self))
         if problem is not None:
             code, name = (400, "INVALID_ARGUMENT") if problem.code == 1007 else (403, "PERMISSION_DENIED")
             self.set_status(code)
             self.write({"error": {"code": code, "message": problem.reason, "status": name}})
             return
         self.write({"models": [_listed(profile) for profile in PROFILES.values()]})
+
+
+class AuthTokens(tornado.web.RequestHandler):
+    """CreateAuthToken of the Gemini API."""
+
+    def initialize(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def post(self, version: str) -> None:
+        if not key_of(self) or self._simulator.key_problem(key_of(self)) is not None:
+            self._refuse(403, "PERMISSION_DENIED", NO_KEY)
+            return
+        try:
+            token = self._simulator.tokens.create(json.loads(self.request.body or b"{}"), now=time.time())
+        except ValueError as mistake:  # a Mistake, or not JSON at all
+            self._refuse(400, "INVALID_ARGUMENT", str(mistake))
+            return
+        self.write({"name": token.name})
+
+    def _refuse(self, code: int, name: str, message: str) -> None:
+        self.set_status(code)
+        self.write({"error": {"code": code, "message": message, "status": name}})
 
 
 class Status(tornado.web.RequestHandler):
@@ -342,13 +353,3 @@ def _listed(profile: Profile) -> dict[str, Json]:
         "outputTokenLimit": profile.output_tokens,
         "supportedGenerationMethods": ["bidiGenerateContent"],
     }
-
-
-def _key_of(handler: tornado.web.RequestHandler) -> str | None:
-    return handler.request.headers.get("x-goog-api-key") or handler.get_query_argument("key", None)
-
-
-def _seen(written: asyncio.Future[None]) -> None:
-    """A client that went away is noticed in on_close; its unsent messages need no mention."""
-    if not written.cancelled():
-        written.exception()
