@@ -798,6 +798,7 @@ async def test_an_address_that_is_taken_is_said_in_words() -> None:
 WEATHER_TOOL = {
     "name": "get_weather",
     "description": "Current weather of a city.",
+    "behavior": "BLOCKING",
     "parameters": {
         "type": "OBJECT",
         "properties": {"location": {"type": "STRING", "description": "The city, for example Paris"}},

@@ -27,11 +27,13 @@ class Prompt:
     """What the user said. Spoken words can be empty: speech was heard and not understood.
 
     last: of several texts that were sent as one turn, the one to answer; `text` has them all.
+    translate_to: the language to say the same in, where the model answers nothing and translates.
     """
 
     text: str
     spoken: bool
     last: str | None = None
+    translate_to: str | None = None
 
     @property
     def asked(self) -> str:

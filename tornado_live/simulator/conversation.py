@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
-from .brain import Answer, FunctionCall, Prompt, Said, Turn, VoiceBox, spoken
+from .brain import Answer, FunctionCall, Prompt, Said, Turn, Utterance, VoiceBox, spoken
 from .chooser import AskBack, Call, Chooser, Pending, Say
 from .messages import Json
+from .recollection import Recollection, result_in
 from .voice import SpeechEnded
 from .wording import compose
 
 INTRODUCTION = "This is the local simulator."
 NO_RECOGNISER = "I hear that you speak, but I cannot understand speech. Please type instead."
+MEANWHILE = "One moment, please."
 
 
 class ConversationBrain:
-    """Keeps what it asked back about from one prompt to the next, and nothing else of what was said.
+    """Keeps what was said, what it asked back about, and what each function was called for.
 
     Its first answer says what it is, unless the chooser's own words do, and why it has no voice if it has none.
     """
@@ -27,25 +29,29 @@ class ConversationBrain:
         self._chooser = Chooser(declarations)
         self._pending: Pending | None = None
         self._introduced = False
+        self._said = Recollection()
+        self._called_for: dict[str, str] = {}
 
     def declare(self, declarations: Sequence[dict[str, Json]]) -> None:
         self._chooser = Chooser(declarations)
         self._pending = None
 
-    async def deliver(self, answers: Sequence[Answer], turn: Turn) -> None:
-        await turn.say(spoken(self._voices, compose("", answers)))
-
-    def note(self, answers: Sequence[Answer]) -> None:
-        pass
+    def instruct(self, instruction: str) -> None:
+        self._said.read(instruction)
 
     def remember(self, said: Sequence[Said]) -> None:
-        pass
+        self._said.add(said)
 
-    def instruct(self, instruction: str) -> None:
-        pass
+    def note(self, answers: Sequence[Answer]) -> None:
+        for name, response in answers:
+            sentences = compose(self._called_for.get(name, ""), [(name, response)])
+            self._said.add([Said(by_user=False, text=" ".join(sentences))])
 
     def snapshot(self) -> ConversationBrain:
-        return copy.copy(self)
+        same = copy.copy(self)
+        same._said = self._said.copy()
+        same._called_for = dict(self._called_for)
+        return same
 
     async def begin(self, turn: Turn) -> None:
         """A model says nothing before it is spoken to."""
@@ -57,23 +63,65 @@ class ConversationBrain:
         return await voice.transcribe(speech.segment, speech.voiced_ms or None) or None
 
     async def respond(self, prompt: Prompt, turn: Turn) -> None:
-        if prompt.spoken and not prompt.text:
-            await turn.say(spoken(self._voices, [*await self._introduction(), NO_RECOGNISER]))
+        if prompt.translate_to is not None:
+            await turn.say(spoken(self._voices, [prompt.text] if prompt.text else []))
+        elif prompt.spoken and not prompt.text:
+            await self._say(turn, [*await self._introduction(), NO_RECOGNISER])
+        else:
+            await self._answer(prompt.asked, turn)
+
+    async def deliver(self, answers: Sequence[Answer], turn: Turn) -> None:
+        question = " ".join(self._called_for.get(name, "") for name, _ in answers)
+        await self._say(turn, compose(question, answers))
+
+    async def _answer(self, asked: str, turn: Turn) -> None:
+        result = result_in(asked)
+        if result is not None:
+            question = self._called_for.get(result[0]) or self._said.last_question()
+            await self._say(turn, [*await self._introduction(), *compose(question, [result_of(result)])])
             return
-        decision = self._chooser.choose(prompt.text, pending=self._pending)
+        recalled = self._said.answer(asked)
+        self._said.add([Said(by_user=True, text=asked)])
+        if recalled is not None:
+            await self._say(turn, [*await self._introduction(), recalled])
+            return
+        decision = self._chooser.choose(asked, pending=self._pending)
         self._pending = None
         match decision:
             case Call(calls=calls):
-                answers = await turn.call(
-                    [FunctionCall(name, cast("dict[str, Json]", args)) for name, args in calls]
+                await self._call(
+                    [FunctionCall(name, cast("dict[str, Json]", args)) for name, args in calls], asked, turn
                 )
-                sentences = [*await self._introduction(), *compose(prompt.text, answers)]
             case AskBack(question=question, pending=pending):
                 self._pending = pending
-                sentences = [*await self._introduction(), question]
+                await self._say(turn, [*await self._introduction(), question])
             case Say(text=text):
-                sentences = [text]
-        await turn.say(spoken(self._voices, sentences))
+                await self._say(turn, [text])
+
+    async def _call(self, calls: Sequence[FunctionCall], asked: str, turn: Turn) -> None:
+        self._called_for.update((call.name, asked) for call in calls)
+        waited_for = [call for call in calls if turn.waits_for(call.name)]
+        others = [call for call in calls if call not in waited_for]
+        introduction = await self._introduction()
+        if others:
+            line = [] if waited_for else [*introduction, MEANWHILE]
+            await turn.start(others, spoken(self._voices, line))
+        if waited_for:
+            answers = await turn.call(waited_for)
+            await self._say(turn, [*introduction, *compose(asked, answers)])
+
+    async def _say(self, turn: Turn, sentences: Sequence[str]) -> None:
+        """Remembers what was said as far as it came."""
+        await turn.say(self._remembering(spoken(self._voices, sentences)))
+
+    async def _remembering(self, utterances: AsyncIterator[Utterance]) -> AsyncIterator[Utterance]:
+        said = []
+        try:
+            async for utterance in utterances:
+                said.append(utterance.text)
+                yield utterance
+        finally:
+            self._said.add([Said(by_user=False, text=" ".join(said))])
 
     async def _introduction(self) -> list[str]:
         if self._introduced:
@@ -82,3 +130,8 @@ class ConversationBrain:
         if await self._voices.settled() is None:
             return [f"{INTRODUCTION.rstrip('.')}, without a voice: {self._voices.lack}."]
         return [INTRODUCTION]
+
+
+def result_of(result: tuple[str, object]) -> Answer:
+    name, response = result
+    return name, cast("dict[str, Json]", response)

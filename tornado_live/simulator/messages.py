@@ -80,6 +80,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "avatarConfig": "object",
         "safetySettings": "[]SafetySetting",
         "labels": "object",
+        "explicitVadSignal": "bool",
     },
     "GenerationConfig": {
         "responseModalities": "[]Modality",
@@ -147,6 +148,8 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "computerUse": "object",
         "fileSearch": "object",
         "mcpServers": "[]object",
+        "retrieval": "object",
+        "enterpriseWebSearch": "object",
     },
     "FunctionDeclaration": {
         "name": "string",
@@ -194,7 +197,7 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "prefixPaddingMs": "int32",
         "silenceDurationMs": "int32",
     },
-    "SessionResumption": {"handle": "string"},
+    "SessionResumption": {"handle": "string", "transparent": "bool"},
     "ContextWindowCompression": {"triggerTokens": "int64", "slidingWindow": "SlidingWindow"},
     "SlidingWindow": {"targetTokens": "int64"},
     "AudioTranscription": {

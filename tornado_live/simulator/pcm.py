@@ -20,7 +20,8 @@ from .voice import INPUT_RATE, OUTPUT_RATE, SpeechEnded, SpeechEvent, SpeechStar
 _FRAME_MS = 20
 _FRAME_BYTES = INPUT_RATE * _FRAME_MS // 1000 * 2
 _LOUD = 300  # mean absolute sample; quiet rooms stay below, speech at a microphone is at 1000 and more
-_STARTS_AFTER = 3
+_DULL = 3  # how many times louder speech must be to begin where the start sensitivity is low
+_STARTS_AFTER_MS = 60
 _PRE_ROLL_FRAMES = 15
 _LONGEST_FRAMES = 60_000 // _FRAME_MS
 
@@ -39,10 +40,14 @@ class Ears(Protocol):
 class LoudnessEars:
     """Finds speech by loudness alone: enough for rendered speech and for saying "I hear you, but ..."."""
 
-    def __init__(self, silence_ms: int) -> None:
+    def __init__(
+        self, silence_ms: int, *, starts_after_ms: int = _STARTS_AFTER_MS, dull: bool = False
+    ) -> None:
         self._silence_frames = max(1, silence_ms // _FRAME_MS)
+        self._starts_after = max(1, starts_after_ms // _FRAME_MS)
+        self._starts_at = _LOUD * _DULL if dull else _LOUD
         self._rest = bytearray()
-        self._recent: deque[bytes] = deque(maxlen=_PRE_ROLL_FRAMES)
+        self._recent: deque[bytes] = deque(maxlen=max(_PRE_ROLL_FRAMES, starts_after_ms // _FRAME_MS))
         self._segment: list[bytes] = []
         self._loud = 0
         self._quiet = 0
@@ -73,11 +78,12 @@ class LoudnessEars:
         return events
 
     def _frame(self, frame: bytes) -> SpeechEvent | None:
-        loud = loudness(frame) > _LOUD
+        level = loudness(frame)
+        loud = level > _LOUD
         if not self._speaking:
             self._recent.append(frame)
-            self._loud = self._loud + 1 if loud else 0
-            if self._loud < _STARTS_AFTER:
+            self._loud = self._loud + 1 if level > self._starts_at else 0
+            if self._loud < self._starts_after:
                 return None
             self._speaking = True
             self._segment = list(self._recent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import assert_never, cast
 
 from .messages import Json, Message, Refused, Value
 from .profiles import VOICES, Profile
@@ -49,21 +49,47 @@ _JSON_SCHEMA_KEYWORDS = frozenset(
 _JSON_SCHEMA_TYPES = {"string", "number", "integer", "boolean", "array", "object", "null"}
 
 
+NOT_ENABLED = "Operation is not implemented, or supported, or enabled."
+_VERTEX_TRIGGER = range(5_000, 128_001)
+_VERTEX_TARGET = range(128_001)
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """What is above `target` tokens is forgotten once there are more than `trigger`."""
+
+    trigger: int
+    target: int
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """declarations: function declarations in camelCase JSON; `parameters` and `parametersJsonSchema` as sent.
 
-    silence_ms: None leaves it to the profile. raw: the setup message, for GET /status.
+    silence: None leaves it to the profile. coverage: TurnCoverage, None for the model's own. handle: what another
+    connection is to be resumed with; nobody has looked it up yet. raw: the setup message, for GET /status.
     """
 
     declarations: tuple[dict[str, Json], ...]
     instruction: str
+    speaks: bool
+    thinks_aloud: bool
     transcribes_input: bool
     transcribes_output: bool
+    word_times: bool
     manual_activity: bool
-    silence_ms: int | None
+    silence: int | None
+    slow_end: bool
+    starts_after_ms: int
+    dull_start: bool
     interruptible: bool
+    coverage: str | None
+    vad_signals: bool
     initial_history: bool
+    searches: bool
+    compression: Compression | None
+    translate_to: str | None
+    handle: str | None
     raw: Message
 
     def updated(self, update: Message, profile: Profile) -> Setup:
@@ -76,32 +102,68 @@ class Setup:
             changed = replace(changed, declarations=_declarations(tools, profile))
         return changed
 
+    def silence_ms(self, profile: Profile) -> int:
+        if self.silence:
+            return self.silence
+        return profile.silence_ms * 2 if self.slow_end else profile.silence_ms
+
+    def waits_for(self, name: str, profile: Profile) -> bool:
+        """Whether this function is BLOCKING."""
+        said = next((each.get("behavior") for each in self.declarations if each.get("name") == name), None)
+        return (said if said in profile.behaviours else profile.default_behaviour) == "BLOCKING"
+
+    def counts_audio_between_speech(self) -> bool:
+        return self.coverage == "TURN_INCLUDES_ALL_INPUT"
+
+    def counts_video_between_speech(self, profile: Profile) -> bool:
+        if self.coverage is None:
+            return profile.video_between_speech
+        return self.coverage != "TURN_INCLUDES_ONLY_ACTIVITY"
+
 
 def accept(message: Message, profile: Profile) -> Setup:
     """The setup as a value, or Refused with the close that the service answers with."""
     generation = _message(message.get("generationConfig"))
-    _check_generation(generation, profile)
-    if (
-        _message(message.get("proactivity")).get("proactiveAudio") is False
-        and profile.proactive_audio == "always"
-    ):
+    modality = _modality(generation, profile)
+    _check_voice(generation)
+    _check_thinking(_message(generation.get("thinkingConfig")), "thinkingConfig" in generation, profile)
+    if "enableAffectiveDialog" in generation and profile.affective_dialog == "none":
         raise Refused
-    if "avatarConfig" in message or "translationConfig" in generation:
+    _check_proactivity(_message(message.get("proactivity")), profile)
+    translation = _message(generation.get("translationConfig"))
+    if ("translationConfig" in generation) != (profile.job == "translate") or "avatarConfig" in message:
         raise Refused
-    if _message(message.get("sessionResumption")).get("handle"):
-        raise Refused("Invalid session handle")  # this simulator resumes nothing yet, so it knows no handle
+    resumption = _message(message.get("sessionResumption"))
+    if not profile.vertex and ("transparent" in resumption or "explicitVadSignal" in message):
+        raise Refused(NOT_ENABLED, 1008)
     realtime = _message(message.get("realtimeInputConfig"))
     detection = _message(realtime.get("automaticActivityDetection"))
-    silence = detection.get("silenceDurationMs")
+    silence, padding = detection.get("silenceDurationMs"), detection.get("prefixPaddingMs")
+    if any(isinstance(each, int) and each < 0 for each in (silence, padding)):
+        raise Refused
+    tools = _list(message, "tools")
+    handle = resumption.get("handle")
     return Setup(
-        declarations=_declarations(_list(message, "tools"), profile),
+        declarations=_declarations(tools, profile),
         instruction=text_of(message.get("systemInstruction")),
-        transcribes_input="inputAudioTranscription" in message,
+        speaks=modality == "AUDIO",
+        thinks_aloud=_message(generation.get("thinkingConfig")).get("includeThoughts") is True,
+        transcribes_input="inputAudioTranscription" in message or profile.job == "transcribe",
         transcribes_output="outputAudioTranscription" in message,
+        word_times=_message(message.get("inputAudioTranscription")).get("wordTimestamp") is True,
         manual_activity=detection.get("disabled") is True,
-        silence_ms=silence if isinstance(silence, int) else None,
-        interruptible=realtime.get("activityHandling") != "NO_INTERRUPTION",
+        silence=silence if isinstance(silence, int) else None,
+        slow_end=detection.get("endOfSpeechSensitivity") == "END_SENSITIVITY_LOW",
+        starts_after_ms=max(60, padding) if isinstance(padding, int) else 60,
+        dull_start=detection.get("startOfSpeechSensitivity") == "START_SENSITIVITY_LOW",
+        interruptible=realtime.get("activityHandling") != "NO_INTERRUPTION" and profile.job == "converse",
+        coverage=_coverage(realtime.get("turnCoverage"), profile),
+        vad_signals=message.get("explicitVadSignal") is True,
         initial_history=_message(message.get("historyConfig")).get("initialHistoryInClientContent") is True,
+        searches=any("googleSearch" in _message(tool) for tool in tools),
+        compression=_compression(message.get("contextWindowCompression"), profile),
+        translate_to=str(translation.get("targetLanguageCode", "")) if translation else None,
+        handle=handle if isinstance(handle, str) and handle else None,
         raw=message,
     )
 
@@ -112,24 +174,84 @@ def text_of(content: Value) -> str:
     return " ".join(text for part in parts if isinstance(text := part.get("text"), str)).strip()
 
 
-def _check_generation(generation: Message, profile: Profile) -> None:
-    modalities = [str(modality) for modality in _list(generation, "responseModalities")] or ["AUDIO"]
-    speech = generation.get("speechConfig")
-    if speech is not None and "AUDIO" not in modalities:
+def inline_of(content: Value) -> Iterator[tuple[str, bytes]]:
+    """The media type and the bytes of the parts that have some."""
+    for part in map(_message, _list(_message(content), "parts")):
+        blob = _message(part.get("inlineData"))
+        data = blob.get("data")
+        if isinstance(data, bytes):
+            yield str(blob.get("mimeType", "")), data
+
+
+def _modality(generation: Message, profile: Profile) -> str:
+    asked = [str(modality) for modality in _list(generation, "responseModalities")]
+    modalities = asked or ["AUDIO" if "AUDIO" in profile.modalities else "TEXT"]
+    if "speechConfig" in generation and "AUDIO" not in modalities:
         raise Refused("Cannot extract voices from a non-audio request.")
-    if not profile.modalities.issuperset(modalities):
-        asked = ", ".join(modalities)
+    if modalities == ["TEXT"] and "TEXT" not in profile.modalities:
+        raise Refused(profile.text_refusal)
+    if len(modalities) > 1 or not profile.modalities.issuperset(modalities):
+        names = ", ".join(modalities)
         raise Refused(
-            f"The requested combination of response modalities ({asked}) is not supported by the model"
+            f"The requested combination of response modalities ({names}) is not supported by the model"
         )
-    voice = _message(_message(speech).get("voiceConfig"))
+    return modalities[0]
+
+
+def _check_voice(generation: Message) -> None:
+    voice = _message(_message(generation.get("speechConfig")).get("voiceConfig"))
     name = _message(voice.get("prebuiltVoiceConfig")).get("voiceName", voice.get("voice"))
     if isinstance(name, str) and name.lower() not in VOICES:
         raise Refused(f"No matching speaker voice found for name: {name}")
-    if "thinkingConfig" in generation and profile.thinking == "none":
+
+
+def _check_thinking(thinking: Message, asked: bool, profile: Profile) -> None:
+    level = thinking.get("thinkingLevel")
+    match profile.thinking:
+        case "none":
+            if asked:
+                raise Refused
+        case "budget":
+            if level is not None:
+                raise Refused
+        case "level":
+            pass
+        case "level_required":
+            if level in (None, "THINKING_LEVEL_UNSPECIFIED"):
+                raise Refused("Thinking level must be specified for this model")
+            if level == "MINIMAL":
+                raise Refused
+        case _:
+            assert_never(profile.thinking)
+
+
+def _check_proactivity(proactivity: Message, profile: Profile) -> None:
+    asked = proactivity.get("proactiveAudio")
+    if (asked is True and profile.proactive_audio == "none") or (
+        asked is False and profile.proactive_audio == "always"
+    ):
         raise Refused
-    if "enableAffectiveDialog" in generation and profile.affective_dialog == "none":
+
+
+def _coverage(asked: Value, profile: Profile) -> str | None:
+    if asked == "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO" and profile.vertex:
+        raise Refused  # there it is the default and cannot be named
+    return asked if isinstance(asked, str) and asked != "TURN_COVERAGE_UNSPECIFIED" else None
+
+
+def _compression(asked: Value, profile: Profile) -> Compression | None:
+    if asked is None:
+        return None
+    config = _message(asked)
+    trigger = config.get("triggerTokens", profile.context_tokens * 4 // 5)
+    assert isinstance(trigger, int)
+    target = _message(config.get("slidingWindow")).get("targetTokens", trigger // 2)
+    assert isinstance(target, int)
+    if profile.vertex and (trigger not in _VERTEX_TRIGGER or target not in _VERTEX_TARGET):
         raise Refused
+    if trigger <= 0 or not 0 <= target < trigger:
+        raise Refused
+    return Compression(trigger, target)
 
 
 def _declarations(tools: Sequence[Value], profile: Profile) -> tuple[dict[str, Json], ...]:
@@ -146,6 +268,8 @@ def _declarations(tools: Sequence[Value], profile: Profile) -> tuple[dict[str, J
                 )
             if name in declarations:
                 raise Refused(f"Duplicate function declaration found: {name}")
+            if declaration.get("behavior", "UNSPECIFIED") not in profile.behaviours | {"UNSPECIFIED"}:
+                raise Refused
             if "parameters" in declaration and "parametersJsonSchema" in declaration:
                 raise Refused
             for problem in _schema_problems(declaration.get("parameters"), "parameters"):
