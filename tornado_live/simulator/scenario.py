@@ -45,8 +45,11 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
+    """background: the turn goes on at once, and what they answer takes a turn with `answered`."""
+
     calls: tuple[FunctionCall, ...]
     cancel_after: float | None = None
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,20 @@ Step: TypeAlias = Say | Calls | Wait | Send | Close | Drop | Hang | Spoil
 
 @dataclass(frozen=True, slots=True)
 class ScriptedTurn:
-    """What follows one prompt. heard: the words of speech; typed: words that typed text must hold."""
+    """What follows one prompt. heard: the words of speech; typed: words that typed text must hold.
+
+    answered: the function whose answer takes this turn, instead of a prompt.
+    """
 
     steps: tuple[Step, ...]
     heard: str | None = None
     typed: str | None = None
+    answered: str | None = None
     repeat: bool = False
 
     def answers(self, prompt: Prompt) -> bool:
+        if self.answered is not None:
+            return False
         if prompt.spoken:
             return self.typed is None
         return self.heard is None and (self.typed is None or self.typed.lower() in prompt.text.lower())
@@ -155,6 +164,13 @@ class ScenarioBrain:
     def declare(self, declarations: Sequence[dict[str, Json]]) -> None:
         """A script does not look at the declarations."""
 
+    async def deliver(self, answers: Sequence[Answer], turn: Turn) -> None:
+        self._keep(answers)
+        names = {name for name, _ in answers}
+        scripted = next((scripted for scripted in self._left if scripted.answered in names), None)
+        if scripted is not None:
+            await self._play_turn(scripted, turn)
+
     def note(self, answers: Sequence[Answer]) -> None:
         self._keep(answers)
 
@@ -184,6 +200,9 @@ class ScenarioBrain:
         if scripted is None:
             await self._play((Say("The scenario has no answer to this."),), turn)
             return
+        await self._play_turn(scripted, turn)
+
+    async def _play_turn(self, scripted: ScriptedTurn, turn: Turn) -> None:
         if not scripted.repeat:
             self._left.remove(scripted)
         await self._play(scripted.steps, turn)
@@ -196,6 +215,8 @@ class ScenarioBrain:
             match step:
                 case Say():
                     await turn.say(self._speech(step))
+                case Calls(calls, _, background=True):
+                    await turn.start(calls, spoken(self._voices, []))
                 case Calls(calls, cancel_after):
                     self._keep(await turn.call(calls, cancel_after=cancel_after))
                 case Wait(seconds):
@@ -341,13 +362,14 @@ class _Reader:
         )
 
     def _turn(self, data: object, path: str) -> ScriptedTurn:
-        turn = self._mapping(data, path, {"heard", "typed", "do", "repeat"})
+        turn = self._mapping(data, path, {"heard", "typed", "answered", "do", "repeat"})
         if "heard" in turn and "typed" in turn:
             self._wrong(path, 'has "heard" (for speech) and "typed" (for text): make two turns of it')
         return ScriptedTurn(
             steps=self._steps(turn.get("do"), f"{path}.do"),
             heard=self._text(turn["heard"], f"{path}.heard") if "heard" in turn else None,
             typed=self._text(turn["typed"], f"{path}.typed") if "typed" in turn else None,
+            answered=self._text(turn["answered"], f"{path}.answered") if "answered" in turn else None,
             repeat=self._flag(turn, "repeat", path),
         )
 
@@ -358,7 +380,7 @@ class _Reader:
     def _step(self, data: object, path: str) -> Step | None:
         kinds = {
             "say": {"say", "seconds", "wav", "audio"},
-            "call": {"call", "cancel_after"},
+            "call": {"call", "cancel_after", "background"},
             "wait": {"wait"},
             "send": {"send"},
             "close": {"close"},
@@ -384,7 +406,8 @@ class _Reader:
             case "call":
                 cancel = step.get("cancel_after")
                 after = None if cancel is None else self._seconds(cancel, f"{path}.cancel_after")
-                return Calls(self._calls(step["call"], where), after)
+                background = self._flag(step, "background", path)
+                return Calls(self._calls(step["call"], where), after, background)
             case "wait":
                 return Wait(self._seconds(step["wait"], where))
             case "send":

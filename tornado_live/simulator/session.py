@@ -443,7 +443,7 @@ class Session:
         elif self._results and not self._listening.user_speaks and not self._hearing.locked():
             results, self._results = self._results, []
             self.counts["turns"] += 1
-            self._start_turn(self._delivery(results), time.monotonic())
+            self._start_turn(self._delivery(results), time.monotonic(), silent=True)
 
     def _start_turn(self, respond: _Respond, at: float, *, silent: bool = False) -> None:
         if self._interpreter is not None:
@@ -451,8 +451,7 @@ class Session:
         else:
             turn = Turn(self._conversation, at, silent=silent)
         self._turn = turn
-        if not silent:
-            self._tell_resumable()
+        self._tell_resumable()
         turn.task = self._own(self._run(turn, respond))
 
     async def _run(self, turn: Turn, respond: _Respond) -> None:
