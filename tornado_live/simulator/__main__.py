@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -16,10 +17,19 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from .faults import Planned, read_option
 from .messages import Json
-from .scenario import ScenarioError, load_scenario
+from .recording import RecordingError, load_recording
+from .resumption import HANDLE_LIFE_S
+from .scenario import Connection, Scenario, ScenarioError, load_scenario
 from .server import Options, VoiceMissing, serve
 from .session import Pace
+from .switches import read_switches
+from .values import Mistake
+
+_UNSET: object = object()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,11 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         parser.error("--tls-cert and --tls-key belong together")
+    if arguments.scenario is not None and arguments.recording:
+        parser.error("a scenario can name recordings itself: give either --scenario or --recording")
     try:
-        scenario = None if arguments.scenario is None else load_scenario(arguments.scenario)
-    except ScenarioError as error:
+        scenario = _scenario(arguments.scenario, arguments.recording)
+        switches = read_switches(dict(arguments.switch))
+    except (ScenarioError, RecordingError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except Mistake as mistake:
+        parser.error(f"argument --switch: {mistake}")
     options = Options(
         host=arguments.host,
         port=arguments.port,
@@ -44,6 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         voice=arguments.voice,
         pace=Pace(arguments.speed, arguments.latency),
         require_key=arguments.require_key,
+        age={
+            name: value
+            for name, value in (("limit", arguments.age), ("go_away", arguments.go_away))
+            if value is not _UNSET
+        },
+        handle_life=arguments.handle_life,
+        faults=tuple(arguments.fault),
+        switches=switches,
     )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code = 0
@@ -68,6 +91,14 @@ async def _run(options: Options, *, exit_with_stdin: bool) -> None:
     if exit_with_stdin:
         threading.Thread(target=_await_end_of_stdin, args=(loop, stop), daemon=True).start()
     await serve(options, announce=_announce, stop=stop)
+
+
+def _scenario(path: Path | None, recordings: Sequence[Path]) -> Scenario | None:
+    """Of the file, or with a connection for each recording."""
+    if path is not None:
+        return load_scenario(path)
+    scripts = tuple(Connection(recording=load_recording(each)) for each in recordings)
+    return Scenario(scripts, single=len(scripts) == 1) if scripts else None
 
 
 def _announce(message: dict[str, Json]) -> None:
@@ -103,6 +134,51 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="from the end of the user's speech to the first sound",
     )
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="play this recording of the wire; the n-th connection plays the n-th",
+    )
+    parser.add_argument(
+        "--age",
+        type=_age_limit,
+        default=_UNSET,
+        metavar="SECONDS",
+        help="how long a connection lasts, instead of the model's limit; none: as long as it likes",
+    )
+    parser.add_argument(
+        "--go-away",
+        type=_go_away,
+        default=_UNSET,
+        metavar="SECONDS",
+        help="how long before its end a connection is told; none: never",
+    )
+    parser.add_argument(
+        "--handle-life",
+        type=_seconds,
+        default=HANDLE_LIFE_S,
+        metavar="SECONDS",
+        help="how long a session can be resumed after its last connection (7200)",
+    )
+    parser.add_argument(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE][@SECONDS][@turn:N][@connection:N]",
+        help="something that goes wrong; GET /control lists what there is",
+    )
+    parser.add_argument(
+        "--switch",
+        type=_switch,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a fact that is not sure, the other way; GET /control lists what there is",
+    )
     parser.add_argument("--require-key", action="store_true", help="refuse connections without an API key")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
     return parser
@@ -120,6 +196,32 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError("must be 0 or more")
     return value
+
+
+def _age_limit(text: str) -> float:
+    return math.inf if text == "none" else _seconds(text)
+
+
+def _go_away(text: str) -> float | None:
+    return None if text == "none" else _seconds(text)
+
+
+def _fault(text: str) -> Planned:
+    try:
+        return read_option(text)
+    except Mistake as mistake:
+        raise argparse.ArgumentTypeError(str(mistake)) from None
+
+
+def _switch(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        equals = ""
+    if not equals:
+        raise argparse.ArgumentTypeError(f'"{text}" is not NAME=VALUE')
+    return name, read
 
 
 if __name__ == "__main__":
