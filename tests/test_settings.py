@@ -274,7 +274,7 @@ def test_a_voice_that_is_installed_may_be_asked_for(tmp_path: Path) -> None:
         ("log_level: lout\n", '1: log_level: "LOUT" is not one of DEBUG, INFO, WARNING, ERROR'),
         (
             "upstream: gemni\n",
-            '1: upstream: "gemni" is not one of auto, gemini, simulator - did you mean "gemini"?',
+            '1: upstream: "gemni" is not one of auto, gemini, vertex, simulator - did you mean "gemini"?',
         ),
         (
             "allow_client_options: [voice, speed]\n",

