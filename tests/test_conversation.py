@@ -197,7 +197,7 @@ def test_a_model_that_does_not_open_is_dialled_three_times() -> None:
         assert isinstance(again, OpenModel)
         assert again.delay > 0
     commands = talk.model_closed(UNREACHABLE, 2.0)
-    assert told(commands) == [Status(Line.DISCONNECTED)]
+    assert told(commands) == []
     (close,) = [command for command in commands if isinstance(command, CloseClient)]
     assert isinstance(close.error, Unavailable)
     assert talk.phase is Phase.IDLE
@@ -207,7 +207,7 @@ def test_a_refusal_for_good_is_not_tried_again() -> None:
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
     commands = talk.model_closed(REFUSED, 1.0)
-    assert told(commands) == [Status(Line.DISCONNECTED)]
+    assert told(commands) == []
     (close,) = [command for command in commands if isinstance(command, CloseClient)]
     assert close.error is not None
     assert close.error.code == "upstream_rejected"

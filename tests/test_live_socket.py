@@ -235,8 +235,8 @@ async def test_a_simulator_that_dies_is_started_again() -> None:
         await client.connected()
         for child in children(server.pid):
             os.kill(child, signal.SIGKILL)
-        assert (await client.until("error"))["code"] == "unavailable"
-        await client.connected()
+        assert await client.until("status") == {"status": "RECONNECTING"}
+        assert (await client.until("status"))["status"] == "CONNECTED"
 
 
 async def test_a_deleted_session_closes_its_socket() -> None:
@@ -255,7 +255,9 @@ async def test_a_deleted_session_closes_its_socket() -> None:
 @pytest.mark.parametrize(
     "loss", [{"close": {"code": 1011, "reason": "Internal error encountered."}}, {"drop": True}]
 )
-async def test_a_lost_model_is_unavailable_and_connect_works_again(loss: dict[str, Any]) -> None:
+async def test_a_lost_model_side_is_dialled_again_and_asked_what_it_did_not_answer(
+    loss: dict[str, Any],
+) -> None:
     script = {
         "connections": [
             {"turns": [{"do": [{"say": "I will be cut", "seconds": 0.2}, loss]}]},
@@ -265,11 +267,13 @@ async def test_a_lost_model_is_unavailable_and_connect_works_again(loss: dict[st
     async with Served(script) as server, Talker(f"{server.ws_url}/") as client:
         await client.connected()
         await client.send("text", {"text": "hi"})
-        assert (await client.until("error"))["code"] == "unavailable"
-        assert (await client.until("status"))["status"] == "DISCONNECTED"
-        assert (await client.connected())["memory"] == "restored"
-        await talk_once(client)
-        assert client.seen[-1]["data"]["turn"] == 2
+        assert await client.until("status") == {"status": "RECONNECTING"}
+        assert (await client.until("turn_complete"))["turn"] == 1
+        connected = await client.until("status")
+        assert (connected["status"], connected["memory"]) == ("CONNECTED", "restored")
+        assert connected["gapMs"] > 0
+        assert (await client.until("turn_complete"))["turn"] == 2
+        assert "Here again." in [message["data"].get("text") for message in client.seen]
 
 
 async def test_a_model_that_refuses_the_key_is_told_with_the_remedy_and_seen_by_the_probe() -> None:

@@ -45,16 +45,25 @@ def test_each_fact_has_its_series() -> None:
     metrics.turn_ended()
     metrics.barged_in()
     metrics.audio_dropped(0.5)
-    metrics.traffic(messages_in=1, messages_out=2, seconds_in=0.02, seconds_out=0.04)
+    metrics.traffic(messages_in=1, messages_out=2, seconds_in=0.02, seconds_out=0.04, unknown=3)
     metrics.first_sound(0.25)
     metrics.failed("bad_message")
     metrics.upstream_dialled("opened")
+    metrics.model_lost("line_lost")
+    metrics.switched(planned=True, resumed=False, gap_s=0.4)
+    metrics.watchdog("nudge")
     metrics.session_created()
     metrics.tokens(12, 3)
     metrics.http_answered(201)
     assert samples(metrics) == pytest.approx(
         {
             "tornado_live_turns_total": 1,
+            "tornado_live_upstream_losses_total{line_lost}": 1,
+            "tornado_live_switches_total{planned,reseeded}": 1,
+            "tornado_live_switch_gap_seconds_count": 1,
+            "tornado_live_switch_gap_seconds_sum": 0.4,
+            "tornado_live_watchdog_steps_total{nudge}": 1,
+            "tornado_live_upstream_unknown_messages_total": 3,
             "tornado_live_barge_ins_total": 1,
             "tornado_live_audio_seconds_total{in}": 0.02,
             "tornado_live_audio_seconds_total{out}": 0.04,
@@ -124,4 +133,4 @@ def test_the_documentation_names_every_series_and_no_other() -> None:
     rendered = set(re.findall(r"^# TYPE (\S+)", Metrics().render().decode(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(tornado_live_\w+)", OPERATIONS.read_text(), re.MULTILINE))
     assert documented == rendered
-    assert len(rendered) == 15
+    assert len(rendered) == 20

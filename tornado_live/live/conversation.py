@@ -591,7 +591,7 @@ class Conversation:
         commands.append(Record("model_given_up", {"cause": cause.name, "code": failure.code}))
         if not self._client_here:
             return commands + self._end(now)
-        return [*commands, SendToClient(Status(Line.DISCONNECTED)), CloseClient(failure)]
+        return [*commands, CloseClient(failure)]
 
     # --- silence
 
