@@ -1,0 +1,308 @@
+"""A simulated Gemini Live for the tests of any project, in a process of its own.
+
+    with Simulator(scenario={"turns": [{"do": [{"say": "Hello."}]}]}, tls=True) as simulator:
+        client = simulator.client()
+
+It is an asynchronous context manager too, and a fixture for those who have pytest:
+
+    pytest_plugins = ["tornado_live.simulator.testing"]
+
+    @pytest.mark.gemini_simulator(scenario="scenario.yaml")
+    def test_greeting(gemini_simulator): ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import queue
+import ssl
+import subprocess  # what is run is this Python and this package
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+if TYPE_CHECKING:
+    import trustme
+    from google.genai import Client
+
+LIVE_PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+_DEADLINE_S = 60.0
+
+
+class SimulatorFailed(AssertionError):
+    """It did not start, or ended before its time; the text is what it wrote to standard error."""
+
+
+class ControlRefused(ValueError):
+    """The simulator did not do what `control` asked for; the text says why."""
+
+
+@functools.cache
+def certificate_authority() -> trustme.CA:
+    """One for the whole process, since making one costs more than most tests."""
+    try:
+        import trustme
+    except ImportError:
+        raise SimulatorFailed("tls=True needs trustme: pip install trustme") from None
+    return trustme.CA()
+
+
+class Simulator:
+    """`python -m tornado_live.simulator` on a free port of 127.0.0.1, from `with` or `async with` to its end.
+
+    scenario: a mapping, YAML text, or the path of a scenario file; None is the conversation that knows the
+    declared functions. speed divides every simulated wait. tls: what Google's client needs; takes the package
+    trustme. arguments: more options of the command line. environment: the whole of it; None hands on this
+    process's own.
+    """
+
+    def __init__(
+        self,
+        scenario: Mapping[str, Any] | str | Path | None = None,
+        *,
+        voice: Literal["auto", "on", "off"] = "off",
+        speed: float = 1.0,
+        latency: float | None = None,
+        tls: bool = False,
+        require_key: bool = False,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._scenario = scenario
+        self._arguments = ["--voice", voice, "--speed", str(speed), "--exit-with-stdin", *arguments]
+        if latency is not None:
+            self._arguments += ["--latency", str(latency)]
+        if require_key:
+            self._arguments.append("--require-key")
+        self._tls = tls
+        self._environment = environment
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self.port = 0
+        self.first_line: dict[str, Any] = {}
+        self.log = ""
+
+    # Addresses
+
+    @property
+    def url(self) -> str:
+        """The base URL: of Google's client, of `GOOGLE_GEMINI_BASE_URL`, of tornado-live's `GEMINI_BASE_URL`."""
+        return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+
+    @property
+    def live_url(self) -> str:
+        """The WebSocket's own URL."""
+        return self.url.replace("http", "ws", 1) + LIVE_PATH
+
+    @property
+    def ssl(self) -> ssl.SSLContext:
+        """A client's context that trusts this simulator."""
+        context = ssl.create_default_context()
+        certificate_authority().configure_trust(context)
+        return context
+
+    def client(self, api_key: str = "a-key-for-tests", api_version: str = "v1beta") -> Client:
+        """Google's own client, pointed here; it needs tls=True."""
+        from google import genai
+        from google.genai import types
+
+        return genai.Client(
+            api_key=api_key,
+            http_options=types.HttpOptions(
+                base_url=self.url,
+                api_version=api_version,
+                async_client_args={"ssl": self.ssl, "proxy": None, "compression": None},
+                client_args={"verify": self.ssl, "trust_env": False},
+            ),
+        )
+
+    # Looking in and breaking things
+
+    def status(self) -> dict[str, Any]:
+        """What GET /status says now."""
+        return self._request("/status")
+
+    def faults(self) -> dict[str, Any]:
+        """Every fault and switch there is, with its meaning: GET /control."""
+        return self._request("/control")
+
+    def control(
+        self,
+        fault: str | Mapping[str, Any] | None = None,
+        *,
+        connection: int | Literal["all", "next"] | None = None,
+        switches: Mapping[str, Any] | None = None,
+    ) -> list[int | Literal["next"]]:
+        """Begins a fault, such as "drop" or {"close": {"code": 1011, "reason": "…"}}; on which connections.
+
+        A lasting fault ends with the value False. connection: as GET /status counts them; None is the usual place,
+        every open connection for most faults and the next one for those of the setup. switches: for all that are
+        opened from now on. Raises ControlRefused.
+        """
+        asked: dict[str, Any] = {}
+        if fault is not None:
+            asked["fault"] = {fault: True} if isinstance(fault, str) else dict(fault)
+        if connection is not None:
+            asked["connection"] = connection
+        if switches is not None:
+            asked["switches"] = dict(switches)
+        done: list[int | Literal["next"]] = self._request("/control", asked)["connections"]
+        return done
+
+    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self._tls:
+            handlers.append(urllib.request.HTTPSHandler(context=self.ssl))
+        request = urllib.request.Request(  # noqa: S310 - its own address
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=_DEADLINE_S) as response:
+                answer: dict[str, Any] = json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ControlRefused(json.load(error)["error"]) from None
+        return answer
+
+    # The process
+
+    def start(self) -> None:
+        """Returns when it takes connections. Raises SimulatorFailed."""
+        self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
+        directory = Path(self._directory.name)
+        self._log_path = directory / "log"
+        arguments = ["--host", "127.0.0.1", "--port", "0", *self._arguments, *self._files(directory)]
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - this Python and this package
+                [sys.executable, "-m", "tornado_live.simulator", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=None if self._environment is None else dict(self._environment),
+            )
+        threading.Thread(target=self._read_lines, args=(self._process,), daemon=True).start()
+        try:
+            self.first_line = self.next_line()
+        except BaseException:
+            self.stop()
+            raise
+        self.port = self.first_line["listening"]["port"]
+
+    def next_line(self, timeout: float = _DEADLINE_S) -> dict[str, Any]:
+        """The next JSON line of its standard output, such as {"voice": "ready"}. Raises SimulatorFailed."""
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise SimulatorFailed(f"the simulator said nothing for {timeout} s") from None
+        if not line:
+            self.stop()
+            raise SimulatorFailed(f"the simulator ended: {self.log}")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def send_signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself or by a signal; `log` is what it wrote to standard error."""
+        process = self._process
+        assert process is not None
+        try:
+            return process.wait(_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            if self._directory is not None:
+                self.log = self._log_path.read_text(errors="replace")
+                self._directory.cleanup()
+                self._directory = None
+
+    def stop(self) -> int:
+        """Ends it as the end of its parent would; its exit code."""
+        assert self._process is not None
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return self.wait()
+
+    def _files(self, directory: Path) -> list[str]:
+        """The options for what it reads: scenario and certificate."""
+        options: list[str] = []
+        if self._scenario is not None:
+            path = self._scenario
+            if not isinstance(path, Path):
+                text = path if isinstance(path, str) else yaml.safe_dump(dict(path), sort_keys=False)
+                path = directory / "scenario.yaml"
+                path.write_text(text, encoding="utf-8")
+            options += ["--scenario", str(path)]
+        if self._tls:
+            certificate = certificate_authority().issue_cert("localhost", "127.0.0.1")
+            certificate.private_key_pem.write_to_path(directory / "key.pem")
+            for block in certificate.cert_chain_pems:
+                block.write_to_path(directory / "cert.pem", append=True)
+            options += ["--tls-cert", str(directory / "cert.pem"), "--tls-key", str(directory / "key.pem")]
+        return options
+
+    def _read_lines(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self._lines.put(line)
+        self._lines.put(b"")
+
+    def __enter__(self) -> Simulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if error is not None and self.log:
+            sys.stderr.write(self.log)
+
+    async def __aenter__(self) -> Simulator:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+
+try:
+    import pytest
+except ImportError:  # only the fixture needs it
+    pass
+else:
+
+    def pytest_configure(config: pytest.Config) -> None:
+        config.addinivalue_line(
+            "markers", "gemini_simulator(**options): how the fixture gemini_simulator starts its Simulator"
+        )
+
+    @pytest.fixture
+    def gemini_simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+        """A Simulator for one test: with TLS and at speed 20, unless its marker says otherwise."""
+        marker = request.node.get_closest_marker("gemini_simulator")
+        options: dict[str, Any] = {"tls": True, "speed": 20.0, **({} if marker is None else marker.kwargs)}
+        with Simulator(**options) as simulator:
+            yield simulator
