@@ -160,6 +160,15 @@ def test_a_model_that_can_only_wait_gets_an_answer_at_once_and_the_result_in_wor
     assert delivery.when == "interrupt"
 
 
+@pytest.mark.proves("F26")
+def test_an_id_that_was_cancelled_while_it_shared_a_call_is_not_answered() -> None:
+    some = calls()
+    some.asked([call("a")], 1, FLUENT, 1.0)
+    some.asked([call("b")], 1, FLUENT, 1.5)
+    some.cancelled(["b"])
+    assert ids(finished(some, "a").commands) == ["a"]
+
+
 # Connections
 
 
@@ -185,6 +194,17 @@ def test_a_session_that_does_not_know_the_id_is_told_in_words(known_until: float
     assert "21" in delivery.note
     assert delivery.when == "interrupt"
     assert not some.outstanding
+
+
+@pytest.mark.proves("F5")
+def test_an_id_that_a_resumed_session_asks_for_anew_is_answered_to_it() -> None:
+    some = calls()
+    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 1.0)
+    finished(some, "a")
+    some.reconnected(None, FLUENT)
+    again = some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 3.0)
+    assert (ids(again), started(again)) == (["a"], [])
+    assert ids(finished(some, "b").commands) == ["b"]
 
 
 @pytest.mark.proves("F17")

@@ -26,7 +26,7 @@ from tornado_live.handlers.door import House, log_request
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator
 from tornado_live.live.registry import Registry
-from tornado_live.live.upstream import GOOGLE, GeminiAddress, Upstream
+from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
 from tornado_live.observe.logs import configure, log_event
 from tornado_live.observe.metrics import Metrics
 from tornado_live.resources import require
@@ -82,7 +82,7 @@ def make_app(parts: Parts, *, ports: Sequence[int], main: bool) -> Application:
         catalog=lambda: parts.catalog,
         started_at=parts.started_at,
     )
-    sockets = live.Live(house, parts.store, parts.registry)
+    sockets = live.Live(house, parts.store, parts.registry, settings.limits)
     routes = live.routes(sockets, r"/ws")
     if main:
         routes += api.routes(rest) + pages.routes(house, require("static"))
@@ -194,6 +194,7 @@ async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) ->
             None if simulator is not None else settings.gemini_api_key,
             settings.api_version,
             ssl.create_default_context(),
+            patience=Patience(limits.setup_timeout_s, limits.upstream_ping_s, limits.upstream_pong_s),
         )
         shared = Collaborators(
             store, runner, metrics, upstream, min(TOUCH_S, limits.session_ttl_s / 3), limits.setup_timeout_s

@@ -206,6 +206,10 @@ class Limits(BaseModel):
     grace_s: _Seconds = 30
     setup_timeout_s: _Seconds = 10
     connection_s: _Seconds | None = None
+    upstream_ping_s: _Seconds = 20
+    upstream_pong_s: _Seconds = 60
+    client_ping_s: _Seconds = 20
+    client_pong_s: _Seconds = 20
     memory_messages: _Count = 50
     memory_message_bytes: _Count = 8192
     memory_bytes: _Count = 262144

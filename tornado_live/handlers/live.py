@@ -16,6 +16,7 @@ from tornado_live.live.dialects import NativeDialect
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol
 from tornado_live.live.registry import Registry
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
+from tornado_live.settings import Limits
 
 MAX_FRAME = 4 * 1024 * 1024
 """A larger frame closes the socket with 1009; between the message cap and this, one message is refused."""
@@ -26,6 +27,7 @@ class Live:
     house: House
     store: SessionStore
     registry: Registry
+    limits: Limits
 
 
 class LiveHandler(DoorHandler, WebSocketHandler):
@@ -54,7 +56,11 @@ class LiveHandler(DoorHandler, WebSocketHandler):
         return True
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        return TornadoPeerProtocol.of(self, PeerOptions(max_size=MAX_FRAME))
+        limits = self._live.limits
+        options = PeerOptions(
+            max_size=MAX_FRAME, ping_interval=limits.client_ping_s, ping_timeout=limits.client_pong_s
+        )
+        return TornadoPeerProtocol.of(self, options)
 
     async def open(self, *_: str) -> None:
         assert self.ws_connection is not None, "Tornado sets it before"

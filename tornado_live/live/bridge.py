@@ -114,12 +114,15 @@ class _ClientSide:
             bridge.perform(commands)
 
     def send(self, data: bytes, binary: bool) -> None:
+        peer = self.peer
         self.bridge.messages_out += 1
+        # What was not read before this message counts, so that one large message is no fault of the client's.
+        unread = 0 if peer.writable else peer.queued
         if binary:
-            self.peer.send_binary(data)
+            peer.send_binary(data)
         else:
-            self.peer.send_text(data)
-        if not self.peer.writable and self.peer.queued > MAX_QUEUED:
+            peer.send_text(data)
+        if unread > MAX_QUEUED:
             self.too_slow()
 
     def send_audio(self, message: gemini.ServerMessage) -> None:

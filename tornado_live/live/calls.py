@@ -49,6 +49,7 @@ class CallState(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"  # the result is here, and nobody has had it yet
     DELIVERED = "delivered"
+    JOINED = "joined"  # it will be answered with another call of the same words
     CANCELLED = "cancelled"
 
 
@@ -60,6 +61,7 @@ class _Call:
     turn: int
     policy: CallPolicy
     begun_at: float
+    connection: int
     known: bool = True
     """Whether the model side waits for an answer to the id."""
     wanted: bool = True
@@ -98,6 +100,7 @@ class Calls:
         self._answers: dict[tuple[str, str], ToolResult] = {}
         self._replay = False
         self._unnamed = 0
+        self._connection = 0
 
     # --- what the model side says
 
@@ -111,11 +114,23 @@ class Calls:
             if not call_id:
                 self._unnamed += 1
                 call_id = f"{wanted.name}-{self._unnamed}"
-            if call_id in self._calls:
+            known = self._calls.get(call_id)
+            if known is not None and known.state is not CallState.CANCELLED:
+                commands += self._wanted_again(known, facts, now)
                 continue
-            call = _Call(call_id, wanted.name, wanted.args or {}, turn, self._policy(wanted.name), now)
+            policy = self._policy(wanted.name)
+            call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, now, self._connection)
             commands += self._begin(call, facts)
         return commands
+
+    def _wanted_again(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
+        """An id that was seen. On the same connection it repeats; a resumed session may want it anew."""
+        if call.connection == self._connection:
+            return []
+        call.connection, call.begun_at, call.known = self._connection, now, True
+        if call.state is CallState.DELIVERED and call.result is not None:
+            return [self._answer(call, call.id, call.result, facts)]
+        return []
 
     def _begin(self, call: _Call, facts: LiveModel) -> list[Command]:
         self._calls[call.id] = call
@@ -128,7 +143,7 @@ class Calls:
         twin = self._running_twin(call)
         if twin is not None:
             twin.twins.append(call.id)
-            call.state = CallState.DELIVERED
+            call.state = CallState.JOINED
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
         commands: list[Command] = [
             SendToClient(ToolStarted(call.id, call.name, call.args)),
@@ -152,6 +167,12 @@ class Calls:
         stopped: list[str] = []
         for call_id in ids:
             call = self._calls.get(call_id)
+            if call is not None and call.state is CallState.JOINED:
+                call.state = CallState.CANCELLED
+                for other in self._calls.values():
+                    if call_id in other.twins:
+                        other.twins.remove(call_id)
+                continue
             if call is None or call.state is not CallState.RUNNING:
                 continue
             if call.twins:
@@ -227,6 +248,7 @@ class Calls:
 
         `known_until`: its session knows what was asked before that moment (None: nothing).
         """
+        self._connection += 1
         for call in self._calls.values():
             if known_until is None or call.begun_at >= known_until:
                 call.known = False

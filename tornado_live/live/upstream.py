@@ -21,6 +21,7 @@ from tornado_live.live.peer import DialError, DialRefused, DialTimedOut, WebSock
 GOOGLE = "https://generativelanguage.googleapis.com"
 SETUP_TIMEOUT_S = 10.0
 MAX_MESSAGE = 16 * 1024 * 1024
+PING_S = 20.0
 PONG_TIMEOUT_S = 60.0
 """Google has been seen to answer pings after 8 to 30 s (googleapis/python-genai#2935); the usual 20 s would end
 conversations that are well."""
@@ -81,6 +82,15 @@ class GeminiAddress:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for the handshake, between pings, and for their answers."""
+
+    open_s: float = SETUP_TIMEOUT_S
+    ping_s: float = PING_S
+    pong_s: float = PONG_TIMEOUT_S
+
+
 @dataclass(slots=True)
 class Upstream:
     """`refusal` is the latest refusal of the key, until a setup is accepted.
@@ -94,6 +104,7 @@ class Upstream:
     ssl_context: ssl.SSLContext | None = None
     method: str = METHOD
     authorize: Callable[[], Awaitable[Mapping[str, str]]] | None = None
+    patience: Patience = Patience()
     refusal: str | None = None
 
     async def dial(self) -> WebSocketPeer:
@@ -104,8 +115,9 @@ class Upstream:
                 headers=await self._headers(),
                 ssl_context=self.ssl_context,
                 max_size=MAX_MESSAGE,
-                open_timeout=SETUP_TIMEOUT_S,
-                ping_timeout=PONG_TIMEOUT_S,
+                open_timeout=self.patience.open_s,
+                ping_interval=self.patience.ping_s,
+                ping_timeout=self.patience.pong_s,
             )
         except DialRefused as refused:
             cause = of_status(refused.status, retry_after_s(refused.headers, time.time()))
