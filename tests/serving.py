@@ -7,9 +7,10 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +27,15 @@ def clean_environment(**more: str) -> dict[str, str]:
     """What a person's shell has, without keys or settings of whoever runs the tests."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
     return {name: os.environ[name] for name in kept if name in os.environ} | more
+
+
+@contextlib.contextmanager
+def nobody_listens() -> Iterator[int]:
+    """A port that refuses connections. It is kept from others, to whom a port that was closed may be given."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        yield port
 
 
 class Server:

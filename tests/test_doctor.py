@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from modelling import MODELS
-from serving import ROOT, clean_environment
+from serving import ROOT, clean_environment, nobody_listens
 from simulating import Simulator, certificate_authority
 
 from tornado_live.doctor.checks import examine
@@ -32,7 +31,7 @@ async def typed(home: Path, *arguments: str, **environ: str) -> tuple[int, list[
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(80):
         printed, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, checked(printed.decode().splitlines())
@@ -204,9 +203,8 @@ async def test_a_certificate_that_is_not_trusted_is_said_to_be_it(tmp_path: Path
 
 
 async def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    code, lines = await doctor(tmp_path, GEMINI_BASE_URL=f"ws://127.0.0.1:{port}", GEMINI_API_KEY=KEY)
+    with nobody_listens() as port:
+        code, lines = await doctor(tmp_path, GEMINI_BASE_URL=f"ws://127.0.0.1:{port}", GEMINI_API_KEY=KEY)
     assert code == 1
     assert "check the network and GEMINI_BASE_URL" in one(lines, "WRONG models")
     assert "check GEMINI_BASE_URL and the network" in one(lines, "WRONG setup")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 
 import pytest
 from peering import DEADLINE_S, Certificates, Far, Recorder, raw_server, switching
+from serving import nobody_listens
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import Opcode
 
@@ -103,10 +103,8 @@ async def test_a_connection_cut_during_the_handshake_fails(answer: bytes) -> Non
 
 
 async def test_a_port_where_nobody_listens_fails() -> None:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        with pytest.raises(DialFailed, match="refused"):
-            await dial(f"ws://127.0.0.1:{bound.getsockname()[1]}/")
+    with nobody_listens() as port, pytest.raises(DialFailed, match="refused"):
+        await dial(f"ws://127.0.0.1:{port}/")
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "ws:///x", "ws://127.0.0.1:99999/", "", "ws://h/#x"])

@@ -15,6 +15,7 @@ import pytest
 import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import nobody_listens
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
@@ -406,9 +407,8 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
 
 
 async def test_an_address_that_does_not_answer_is_unreachable() -> None:
-    socket, port = bind_unused_port()
-    socket.close()
-    error = await refusal(endpoint(port))
+    with nobody_listens() as port:
+        error = await refusal(endpoint(port))
     assert (error.code, error.retryable) == (ToolCode.UNREACHABLE, True)
 
     async def resolve(host: str, port: int) -> Sequence[str]:
