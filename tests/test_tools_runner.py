@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import nobody_listens
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 from tornado.testing import bind_unused_port
@@ -86,6 +87,13 @@ async def hangs():
     finally:
         ended.append("hangs")
 
+async def waits():
+    started.set()
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        ended.append("waits")
+
 async def stubborn():
     while not release.is_set():
         try:
@@ -154,7 +162,7 @@ MORE = {
     "hangs": "timeout: 50ms",
     "stubborn": "timeout: 50ms",
     "hangs_in_thread": "timeout: 50ms",
-    "reports_late": "timeout: 50ms",
+    "reports_late": "timeout: 500ms",
     "slow_in_thread": "timeout: 20s",
     "out_of_reach": "mock: [{when: {}, answer: {c: 21}}]",
     "rows": "result: {max_bytes: 400}",
@@ -254,7 +262,7 @@ tools:
     http: {{source: wiki, path: "/page/{{title}}"}}
     result: {{select: "{{title: title, text: extract}}", empty: "No such article."}}
     mock: {{title: Sample, text: Made up.}}
-    timeout: 2s
+    timeout: 20s
 {more}""",
     )
 
@@ -450,13 +458,13 @@ async def test_a_call_waits_a_little_for_a_place_that_is_in_use(own: Handlers) -
 async def test_cancellation_reaches_the_handler_and_the_caller(own: Handlers) -> None:
     async with runner() as made:
         task = asyncio.get_running_loop().create_task(
-            made.run(own.catalog, ToolCall("c", "hangs", {}), caller=Caller("a"), session_id="s")
+            made.run(own.catalog, ToolCall("c", "waits", {}), caller=Caller("a"), session_id="s")
         )
         await asyncio.to_thread(own.module.started.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert own.module.ended == ["hangs"]
+    assert own.module.ended == ["waits"]
 
 
 @pytest.mark.proves("F25")
@@ -561,7 +569,7 @@ async def test_a_service_that_drips_ends_at_the_deadline(tmp_path: Path) -> None
 
     async with service(drip) as port:
         catalog = article(tmp_path, port)
-        text = (tmp_path / "tools.yaml").read_text().replace("timeout: 2s", "timeout: 200ms")
+        text = (tmp_path / "tools.yaml").read_text().replace("timeout: 20s", "timeout: 200ms")
         catalog = read(tmp_path, text)
         result = await call(catalog, "look_up", title="x")
         await over.wait()
@@ -572,10 +580,10 @@ async def test_a_service_that_drips_ends_at_the_deadline(tmp_path: Path) -> None
 
 
 async def test_an_unreachable_service_falls_back_to_the_mock_and_says_so(tmp_path: Path) -> None:
-    socket, port = bind_unused_port()
-    socket.close()
-    catalog = article(tmp_path, port)
-    result = await call(catalog, "look_up", "unreachable", title="x")
+    with nobody_listens() as port:
+        catalog = article(tmp_path, port)
+        result = await call(catalog, "look_up", "unreachable", title="x")
+        refused = await call(catalog, "look_up", "never", title="x")
     assert result.response == {
         "status": "ok",
         "result": {"title": "Sample", "text": "Made up."},
@@ -587,7 +595,7 @@ async def test_an_unreachable_service_falls_back_to_the_mock_and_says_so(tmp_pat
         True,
         "sample data: title: Sample, text: Made up.",
     )
-    assert (await call(catalog, "look_up", "never", title="x")).error is ToolCode.UNREACHABLE
+    assert refused.error is ToolCode.UNREACHABLE
 
 
 async def test_only_being_out_of_reach_brings_sample_data(tmp_path: Path, own: Handlers) -> None:
