@@ -242,10 +242,12 @@ def test_a_port_that_is_taken_is_said_without_a_traceback(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("option", ["--port", "--ws-port"])
 def test_of_two_ports_the_one_that_is_taken_is_named(tmp_path: Path, option: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as free:
+        # The server may have it, others may not.
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", 0))
         ports = {"--port": free.getsockname()[1], "--ws-port": free.getsockname()[1]}
         ports[option] = taken.getsockname()[1]
-        free.close()
         ended = run(
             "serve", *(part for name, port in ports.items() for part in (name, str(port))), home=tmp_path
         )
@@ -302,14 +304,25 @@ async def test_the_simulator_runs_alone() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.alone
+@pytest.mark.timeout(seconds=300)
 async def test_a_second_start_is_healthy_within_two_seconds(tmp_path: Path) -> None:
-    """The voice is still loading then. One of three tries counts, as the machine has other things to do."""
+    """The voice is still loading then. One of five tries counts, as the machine has other things to do."""
     async with Server(home=tmp_path) as server:
         await AsyncHTTPClient().fetch(f"{server.url}/health")
     took: list[float] = []
-    while not took or (took[-1] >= 2 and len(took) < 3):
+    while not took or (took[-1] >= 2 and len(took) < 5):
         began = time.monotonic()
         async with Server(home=tmp_path, voice="auto") as server:
             await AsyncHTTPClient().fetch(f"{server.url}/health")
-            took.append(time.monotonic() - began)
+            took.append(time.monotonic() - began - kept_waiting(server.pid))
     assert took[-1] < 2, took
+
+
+def kept_waiting(pid: int) -> float:
+    """Seconds that the process could have run but others did; 0 where the system does not say."""
+    try:
+        _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return 0.0
+    return int(waited) / 1e9
