@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from chromium import opened, until
 from playwright.async_api import Browser, Page
-from scripted import Line, ScriptedServer
+from scripted import DEADLINE_S, Line, ScriptedServer
 
 pytestmark = pytest.mark.browser
 
@@ -167,7 +167,7 @@ async def test_speech_that_a_long_cut_loses_is_told_once_in_plain_words(chromium
         )
         async with asyncio.TaskGroup() as tasks:
             warnings = tasks.create_task(told)
-            await until(page, "window.enough", within=20)
+            await until(page, "window.enough")
             server.lines[-1].received.put_nowait({"type": "go"})
         assert warnings.result() == [
             [
@@ -280,7 +280,7 @@ async def test_disconnect_frees_the_microphone_and_closes_the_line(chromium: Bro
                 return [echoCancellation, noiseSuppression, live.microphone, tracks[0].readyState];
                 """,
         ) == [True, True, "off", "ended"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE_S):
             await ended.wait()
 
 
