@@ -1,4 +1,4 @@
-"""Where the model side is, and what its refusals mean."""
+"""Where the model side is, how it is dialled, and what is kept of its refusals."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import asyncio
 import socket
 
 import pytest
-from peering import raw_server
+from peering import Certificates, raw_server
 from pydantic import SecretStr
 
-from tornado_live.errors import Unavailable, UpstreamRejected
-from tornado_live.live.causes import DIAL_TIMED_OUT, UNREACHABLE, Cause, of_close, of_status
+from tornado_live.live.causes import (
+    CERTIFICATE_UNTRUSTED,
+    DIAL_TIMED_OUT,
+    UNREACHABLE,
+    Cause,
+    of_close,
+    of_status,
+)
 from tornado_live.live.upstream import (
     GOOGLE,
     DialFailed,
     GeminiAddress,
+    Patience,
     Upstream,
-    close_cause,
-    http_cause,
     live_url,
     retry_after_s,
 )
@@ -30,47 +35,6 @@ def test_every_scheme_of_a_base_url_leads_to_its_websocket() -> None:
     assert live_url("http://127.0.0.1:9000/", "v1beta") == f"ws://127.0.0.1:9000{PATH}"
     assert live_url("ws://host:1/gateway", "v1beta") == f"ws://host:1/gateway{PATH}"
     assert live_url("wss://host", "v1alpha").endswith(".v1alpha.GenerativeService.BidiGenerateContent")
-
-
-@pytest.mark.parametrize(
-    ("code", "reason", "words"),
-    [
-        (1007, "API key not valid. Please pass a valid API key.", "GEMINI_API_KEY"),
-        (1008, "Your API key was reported as leaked. Please use another API key.", "leaked"),
-        (
-            1008,
-            "models/x is not found for API version v1beta, or is not supp",
-            "LIVE_MODEL",
-        ),
-        (1007, "No matching speaker voice found for name: alloy", "voice"),
-        (1007, "Text output is not supported for native audio output model.", "modality"),
-        (1007, "User location is not supported for the API use.", "location"),
-        (1007, "Request contains an invalid argument.", "invalid argument"),
-        (1008, "", "refused the setup"),
-    ],
-)
-def test_a_refusal_for_good_names_its_cause_and_remedy(code: int, reason: str, words: str) -> None:
-    cause = close_cause(code, reason, opened=False)
-    assert isinstance(cause, UpstreamRejected)
-    assert words in cause.message
-
-
-def test_what_may_pass_is_unavailable() -> None:
-    for code, reason in (
-        (1011, "Internal error encountered."),
-        (1011, "The service is currently unavailable."),
-        (1006, ""),
-        (1011, "Resource has been exhausted (e.g. check quota)."),
-    ):
-        assert isinstance(close_cause(code, reason, opened=False), Unavailable)
-    assert isinstance(close_cause(1007, "Request contains an invalid argument.", opened=True), Unavailable)
-
-
-def test_http_statuses_of_a_refused_handshake_are_told_apart() -> None:
-    for status in (400, 401, 403, 404):
-        assert isinstance(http_cause(status), UpstreamRejected)
-    assert http_cause(429).retry_after_ms == 30_000
-    assert isinstance(http_cause(503), Unavailable)
 
 
 def refused(code: int, reason: str) -> Cause:
@@ -135,13 +99,18 @@ async def test_a_port_that_is_closed_is_unreachable() -> None:
     assert failed.value.cause is UNREACHABLE
 
 
-async def test_a_server_that_does_not_answer_the_handshake_is_told_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tornado_live.live.upstream.SETUP_TIMEOUT_S", 0.05)
-    async with raw_server() as server:
+async def test_a_certificate_that_is_not_trusted_is_not_tried_again() -> None:
+    async with raw_server(Certificates()) as server:
         with pytest.raises(DialFailed) as failed:
-            await Upstream(GeminiAddress(server.url.replace("ws", "http", 1)), None, "v1beta").dial()
+            await Upstream(GeminiAddress(server.url.replace("wss", "https", 1)), None, "v1beta").dial()
+    assert failed.value.cause is CERTIFICATE_UNTRUSTED
+
+
+async def test_a_server_that_does_not_answer_the_handshake_is_told_apart() -> None:
+    async with raw_server() as server:
+        url = server.url.replace("ws", "http", 1)
+        with pytest.raises(DialFailed) as failed:
+            await Upstream(GeminiAddress(url), None, "v1beta", patience=Patience(open_s=0.05)).dial()
     assert failed.value.cause is DIAL_TIMED_OUT
 
 

@@ -79,6 +79,12 @@ UNREACHABLE = _resume(
     "Name resolution, firewall, route, TLS: try `curl -v` on GEMINI_BASE_URL from this machine. The Live "
     "connection does not use HTTPS_PROXY.",
 )
+CERTIFICATE_UNTRUSTED = _never(
+    "certificate_untrusted",
+    "The certificate of the model's server is not trusted; the server's operator must mend that.",
+    "A proxy that opens TLS? Name its authority in SSL_CERT_FILE. Else check GEMINI_BASE_URL and the "
+    "machine's clock.",
+)
 DIAL_TIMED_OUT = _resume(
     "dial_timed_out",
     "The model's server did not answer; check the network.",
@@ -90,6 +96,26 @@ NO_SETUP_ANSWER = _resume(
     "The model did not answer the setup in time; try again.",
     "Google's side is overloaded, or the address is no Live API. If it stays, try another model or region.",
     UpstreamTimeout,
+)
+SIMULATOR_DOWN = _resume(
+    "simulator_down",
+    "The simulator does not start; the log says why.",
+    "Look for `simulator_ended` in the log. Without a key the simulator answers; with GEMINI_API_KEY in "
+    ".env it is Gemini.",
+)
+CREDENTIALS_MISSING = _never(
+    "credentials_missing",
+    "The server has no Google Cloud credentials; its operator must give it some.",
+    "Name a file in GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or give "
+    "the machine a service account; it needs the role Vertex AI User.",
+    key_refused=True,
+)
+CREDENTIALS_REFUSED = _never(
+    "credentials_refused",
+    "Google does not accept the server's credentials; its operator must renew them.",
+    "Make a new key for the service account, or run `gcloud auth application-default login` again; check "
+    "the machine's clock.",
+    key_refused=True,
 )
 LINE_LOST = _resume(
     "line_lost",
@@ -895,11 +921,23 @@ _ANY = (
 )
 
 _OWN = (
-    Row(
-        Own("no connection comes about: refused, no such name, TLS"), UNREACHABLE, "inferred", "TCP, DNS, TLS"
-    ),
+    Row(Own("no connection comes about: refused, no such name"), UNREACHABLE, "inferred", "TCP, DNS"),
+    Row(Own("TLS: the certificate is not trusted here"), CERTIFICATE_UNTRUSTED, "inferred", "RFC 5280"),
     Row(Own("no handshake within 10 s"), DIAL_TIMED_OUT, "inferred", "TCP, HTTP"),
     Row(Own("no answer to the setup within 10 s"), NO_SETUP_ANSWER, "inferred", "setups take 0.3 to 2 s"),
+    Row(Own("the simulator that this server starts does not come up"), SIMULATOR_DOWN, "inferred", "our own"),
+    Row(
+        Own("Vertex AI: google.auth finds no credentials"),
+        CREDENTIALS_MISSING,
+        "documented",
+        "https://docs.cloud.google.com/docs/authentication/application-default-credentials",
+    ),
+    Row(
+        Own("Vertex AI: google.auth gets no token for the credentials"),
+        CREDENTIALS_REFUSED,
+        "documented",
+        "https://docs.cloud.google.com/docs/authentication/application-default-credentials",
+    ),
     Row(Own("three messages in a row that are not JSON"), UNREADABLE, "inferred", "never reported of Google"),
     Row(
         Own("silence after a text, a tool's answer or the end of speech, also after a nudge"),

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol, overload
+from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from tornado_live.errors import LiveError, Unavailable, UpstreamRejected, UpstreamTimeout
-from tornado_live.live.causes import DIAL_TIMED_OUT, UNREACHABLE, Cause, of_status
+from tornado_live.errors import Unavailable
+from tornado_live.live.causes import (
+    CERTIFICATE_UNTRUSTED,
+    DIAL_TIMED_OUT,
+    SIMULATOR_DOWN,
+    UNREACHABLE,
+    Cause,
+    of_status,
+)
 from tornado_live.live.commands import Warned
 from tornado_live.live.peer import DialError, DialRefused, DialTimedOut, WebSocketPeer, dial
 
@@ -35,10 +41,6 @@ def live_url(base_url: str, version: str, method: str = METHOD) -> str:
     parts = urlsplit(base_url)
     path = f"{parts.path.rstrip('/')}/ws/{method.format(version=version)}"
     return urlunsplit((_SCHEMES[parts.scheme], parts.netloc, path, "", ""))
-
-
-class KeyRejected(UpstreamRejected):
-    """The refusals that meet every conversation alike, not only the one that asked for too much."""
 
 
 class DialFailed(Exception):
@@ -119,14 +121,17 @@ class Upstream:
                 ping_interval=self.patience.ping_s,
                 ping_timeout=self.patience.pong_s,
             )
+        except Unavailable as down:
+            raise DialFailed(SIMULATOR_DOWN) from down
         except DialRefused as refused:
             cause = of_status(refused.status, retry_after_s(refused.headers, time.time()))
             self.refused(cause)
-            raise _failed(cause) from refused
+            raise DialFailed(cause) from refused
         except DialTimedOut as late:
-            raise _failed(DIAL_TIMED_OUT) from late
+            raise DialFailed(DIAL_TIMED_OUT) from late
         except DialError as failed:
-            raise _failed(UNREACHABLE) from failed
+            untrusted = isinstance(failed.__cause__, ssl.SSLCertVerificationError)
+            raise DialFailed(CERTIFICATE_UNTRUSTED if untrusted else UNREACHABLE) from failed
 
     async def _headers(self) -> Mapping[str, str]:
         if self.authorize is None:
@@ -141,21 +146,10 @@ class Upstream:
         """Why nobody can talk now, or None."""
         return self.refusal or self.address.unready()
 
-    @overload
-    def refused(self, cause: Cause) -> None: ...
-
-    @overload
-    def refused(self, cause: LiveError) -> LiveError: ...
-
-    def refused(self, cause: Cause | LiveError) -> LiveError | None:
+    def refused(self, cause: Cause) -> None:
         """Keeps a refusal of the key for the readiness probe."""
-        if isinstance(cause, Cause):
-            if cause.key_refused:
-                self.refusal = cause.message
-            return None
-        if isinstance(cause, KeyRejected):
+        if cause.key_refused:
             self.refusal = cause.message
-        return cause
 
     def accepted(self) -> None:
         self.refusal = None
@@ -170,105 +164,3 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
         return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
     except (ValueError, OverflowError):
         return None
-
-
-class _DialRejected(DialFailed, UpstreamRejected):
-    pass
-
-
-class _DialUnavailable(DialFailed, Unavailable):
-    pass
-
-
-class _DialTimeout(DialFailed, UpstreamTimeout):
-    pass
-
-
-def _failed(cause: Cause) -> DialFailed:
-    """Also the LiveError that the cause stands for."""
-    failed: _DialRejected | _DialTimeout | _DialUnavailable
-    if cause.error is UpstreamRejected:
-        failed = _DialRejected(cause)
-    elif cause.error is UpstreamTimeout:
-        failed = _DialTimeout(cause)
-    else:
-        failed = _DialUnavailable(cause)
-    failed.retry_after_ms = cause.retry_after_ms
-    return failed
-
-
-def http_cause(status: int) -> LiveError:
-    """What a handshake that was answered with `status` means."""
-    if status in (401, 403):
-        return KeyRejected(f"The model's server refused the key (HTTP {status}); check GEMINI_API_KEY.")
-    if status == 404:
-        return UpstreamRejected(
-            "The model's server does not know this address (HTTP 404); check GEMINI_BASE_URL."
-        )
-    if status == 429:
-        return Unavailable(
-            "The quota of the key is used up for now (HTTP 429); try later.", retry_after_ms=30_000
-        )
-    if status >= 500:
-        return Unavailable(f"The model's server is not available (HTTP {status}); try later.")
-    return UpstreamRejected(
-        f"The model's server refused the connection (HTTP {status}); check GEMINI_BASE_URL."
-    )
-
-
-# Reason texts of the real service, and what they mean to the operator. The first match counts.
-_REASONS: tuple[tuple[str, type[LiveError], str], ...] = (
-    (r"API key not valid|API key expired", KeyRejected, "The key is not valid; check GEMINI_API_KEY."),
-    (
-        r"unregistered callers|API key is missing",
-        KeyRejected,
-        "The model's server wants a key; put GEMINI_API_KEY into .env.",
-    ),
-    (r"reported as leaked", KeyRejected, "Google has blocked this key as leaked; make a new one."),
-    (
-        r"denied access|has not been used in project",
-        KeyRejected,
-        "The key's project may not use this API.",
-    ),
-    (
-        r"User location is not supported",
-        UpstreamRejected,
-        "Google does not offer this API at the server's location.",
-    ),
-    (
-        r"is not found for API version|not supported for bidiGenerateContent|Requested entity was not found",
-        UpstreamRejected,
-        "The model is not known to this key; check GEMINI_LIVE_MODEL (tornado-live doctor lists the models).",
-    ),
-    (
-        r"No matching speaker voice",
-        UpstreamRejected,
-        "The model has no voice of that name; leave it out, or name one of Google's, such as Kore.",
-    ),
-    (r"quota|exhausted|credits are depleted", Unavailable, "The quota of the key is used up; try later."),
-    (
-        r"modalit|Text output is not supported",
-        UpstreamRejected,
-        "The model does not answer in that modality.",
-    ),
-    (
-        r"Thinking level must be specified",
-        UpstreamRejected,
-        "The model needs a thinking level in its configuration.",
-    ),
-)
-
-
-def close_cause(code: int, reason: str, *, opened: bool) -> LiveError:
-    """What a close by the model side means; `opened`: after the setup was accepted."""
-    for pattern, kind, words in _REASONS:
-        if re.search(pattern, reason, re.IGNORECASE):
-            return kind(words)
-    if not opened and code in (1002, 1003, 1007, 1008):
-        said = f' ("{reason}")' if reason else ""
-        return UpstreamRejected(
-            f"The model refused the setup{said}; check the configuration of the assistant."
-        )
-    if opened:
-        return Unavailable("The connection to the model was lost; connect again.")
-    return Unavailable("The model's server closed the connection before it was ready; try again.")

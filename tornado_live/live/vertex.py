@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
-from tornado_live.errors import UpstreamRejected
-from tornado_live.live.causes import UNREACHABLE, Cause, Retry
+from tornado_live.live.causes import CREDENTIALS_MISSING, CREDENTIALS_REFUSED, UNREACHABLE
 from tornado_live.live.commands import Warned
 from tornado_live.live.upstream import DialFailed, Upstream
 from tornado_live.settings import Vertex
@@ -31,25 +30,6 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TOKEN_TIMEOUT_S = 5.0
 # google-genai, _api_client: multi-regions have addresses of another form.
 _MULTI_REGIONS = ("us", "eu")
-
-CREDENTIALS_MISSING = Cause(
-    "credentials_missing",
-    Retry.NEVER,
-    UpstreamRejected,
-    "The server has no Google Cloud credentials; its operator must give it some.",
-    "Name a file in GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or give the"
-    " machine a service account; it needs the role Vertex AI User.",
-    key_refused=True,
-)
-CREDENTIALS_REFUSED = Cause(
-    "credentials_refused",
-    Retry.NEVER,
-    UpstreamRejected,
-    "Google does not accept the server's credentials; its operator must renew them.",
-    "Make a new key for the service account, or run `gcloud auth application-default login` again; check the"
-    " machine's clock.",
-    key_refused=True,
-)
 
 
 def service_url(location: str) -> str:
