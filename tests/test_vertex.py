@@ -54,6 +54,8 @@ def test_without_them_nothing_is_of_vertex_ai(tmp_path: Path) -> None:
     assert (settings.upstream, settings.vertex) == ("gemini", None)
     assert not settings.models.of("gemini-3.8-live").vertex
     assert load(tmp_path, UPSTREAM="simulator", GOOGLE_GENAI_USE_VERTEXAI="1").vertex is None
+    others = {"GOOGLE_CLOUD_PROJECT": "your project", "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}
+    assert load(tmp_path, **others).vertex is None
 
 
 def test_a_key_without_a_project_is_the_express_mode(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_key_without_a_project_is_the_express_mode(tmp_path: Path) -> None:
         ),
         (
             {"GOOGLE_CLOUD_PROJECT": "shop/x"},
-            'GOOGLE_CLOUD_PROJECT: "shop/x" is not a name of Google Cloud',
+            'GOOGLE_CLOUD_PROJECT: "shop/x" is not the id of a project, such as my-project',
         ),
     ],
 )

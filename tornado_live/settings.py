@@ -55,6 +55,7 @@ _PLACEHOLDER = re.compile(
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
 _HOST_NAME = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+")
 _IPV6 = re.compile(r"\[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]", re.I)
+_CLOUD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 _MODULE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 _USUAL_PORTS = {"http": "80", "https": "443"}
 _SECRET = re.compile(r"key|secret|password|token", re.I)
@@ -169,15 +170,6 @@ def _as_model(value: object) -> object:
     return text
 
 
-def _as_cloud_name(value: object) -> object:
-    text = str(value).strip() if value is not None else None
-    if text is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", text):
-        raise _wrong(
-            f'"{value}" is not a name of Google Cloud - write one such as my-project or europe-west4'
-        )
-    return text
-
-
 def _as_module(value: str) -> str:
     text = value.strip()
     if text.endswith(".py") and _MODULE.fullmatch(text):
@@ -244,8 +236,8 @@ class _Surface(BaseSettings):
     gemini_live_model: Annotated[str, BeforeValidator(_as_model)] = "gemini-3.8-live"
     api_version: Literal["v1", "v1beta", "v1alpha"] = "v1beta"
     google_genai_use_vertexai: bool = False
-    google_cloud_project: Annotated[str | None, BeforeValidator(_as_cloud_name)] = None
-    google_cloud_location: Annotated[str, BeforeValidator(_as_cloud_name)] = "global"
+    google_cloud_project: str | None = None
+    google_cloud_location: str = "global"
     google_application_credentials: str | None = None
     gemini: dict[str, object] = Field(default_factory=dict)
     assistants: dict[str, object] = Field(default_factory=dict)
@@ -744,13 +736,20 @@ class _Checks:
 
     def _vertex(self, key: SecretStr | None) -> Vertex:
         surface = self._surface
-        if surface.google_cloud_project is None and key is None:
+        project, location = surface.google_cloud_project, surface.google_cloud_location
+        if project is None and key is None:
             self._refuse(
                 "google_cloud_project",
                 "Vertex AI needs a project - put GOOGLE_CLOUD_PROJECT into .env or the environment",
             )
+        if project is not None and not _CLOUD_NAME.fullmatch(project):
+            self._refuse(
+                "google_cloud_project", f'"{project}" is not the id of a project, such as my-project'
+            )
+        if not _CLOUD_NAME.fullmatch(location):
+            self._refuse("google_cloud_location", f'"{location}" is not a location, such as europe-west4')
         credentials = self._file("google_application_credentials", surface.google_application_credentials)
-        return Vertex(surface.google_cloud_project, surface.google_cloud_location, credentials)
+        return Vertex(project, location, credentials)
 
     def _voice(self, upstream: Upstream) -> None:
         """A simulator whose voice is asked for and missing would end, and be started again, for ever."""

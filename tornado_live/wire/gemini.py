@@ -147,7 +147,9 @@ def decode(data: bytes) -> ServerMessage:
             return message
     elif message == _NOTHING:
         return message if data.strip() == b"{}" else _decode_loosely(data)
-    return message if _SNAKE_KEY.search(data) is None else _decode_loosely(data)
+    if b"_" not in data or _SNAKE_KEY.search(data) is None:
+        return message
+    return _decode_loosely(data)
 
 
 def _decode_loosely(data: bytes) -> ServerMessage:

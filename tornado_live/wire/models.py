@@ -78,6 +78,7 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
     "modalities": ("AUDIO", "TEXT"),
     "calls": ("BLOCKING", "NON_BLOCKING"),
 }
+_AS_OTHERS = Evidence("inferred", "as on most models")
 _SECTIONS = ("defaults", "models", "unlisted", "vertex")
 _VERTEX_PATH = re.compile(r"(?:projects/[^/]+/locations/[^/]+/)?publishers/google/models/(.+)")
 
@@ -165,7 +166,8 @@ class _Reader:
         if missing and not self._problems:
             self._refuse(("defaults",), f"says nothing about {', '.join(missing)}")
         vertex = self._facts(("vertex",), top.get("vertex"))
-        unlisted = {**defaults, **self._facts(("unlisted",), top.get("unlisted"))}
+        guessed = {fact: (value, _AS_OTHERS) for fact, (value, _) in defaults.items()}
+        unlisted = {**guessed, **self._facts(("unlisted",), top.get("unlisted"))}
         listed: dict[str, _Facts] = {}
         for name, section in self._mapping(("models",), top.get("models"), None).items():
             listed[name] = {**defaults, **self._facts(("models", name), section)}
