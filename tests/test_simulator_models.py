@@ -528,10 +528,8 @@ async def test_a_call_that_is_never_answered_may_hold_up_everything() -> None:
         await client.say("The weather?")
         call = await called(client)
         await client.say("Stop.")
-        await client.audio(tone(0.3, rate=16_000) + bytes(32_000))
-        assert [message.keys() for message in (await client.next(), await client.next())] == [
-            {"voiceActivity"}
-        ] * 2
+        await client.audio(tone(0.3, rate=16_000))
+        assert (await client.next()).keys() == {"voiceActivity"}, "and nothing else"
         await reply(client, call, {"sky": "clear"})
         messages = await client.turn()
         assert "interrupted" not in kinds(messages)
