@@ -20,7 +20,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from tornado_live.errors import ConfigError
-from tornado_live.live.upstream import DialFailed, Upstream, live_url
+from tornado_live.live.upstream import DialFailed, Patience, Upstream, live_url
 from tornado_live.live.vertex import VERTEX_METHOD, VertexAddress, service_url, vertex_upstream
 from tornado_live.settings import Settings, Vertex, load_settings
 from tornado_live.wire import gemini
@@ -63,7 +63,9 @@ def test_a_key_without_a_project_is_the_express_mode(tmp_path: Path) -> None:
     assert settings.vertex == Vertex(None, "global", None)
     assert settings.models.of("gemini-3.8-live").path == "publishers/google/models/gemini-3.8-live"
     assert settings.vertex is not None
-    upstream = vertex_upstream(settings.vertex, SecretStr(KEY), "v1beta", None, ssl.create_default_context())
+    upstream = vertex_upstream(
+        settings.vertex, SecretStr(KEY), "v1beta", None, ssl.create_default_context(), Patience()
+    )
     assert (upstream.key, upstream.authorize) == (SecretStr(KEY), None)
 
 
@@ -232,6 +234,7 @@ async def test_refused_credentials_show_in_the_readiness_until_they_are_accepted
         "v1beta",
         "http://127.0.0.1:9",
         ssl.create_default_context(),
+        Patience(),
     )
     assert upstream.unready() is None
     with pytest.raises(DialFailed):
@@ -294,6 +297,7 @@ async def test_a_setup_is_accepted_on_the_path_of_vertex_ai(tmp_path: Path, mode
             settings.api_version,
             settings.gemini_base_url,
             ssl.create_default_context(),
+            Patience(),
         )
         config = settings.assistants["default"].config
         functions = [{"name": "get_weather", "description": "The weather."}]

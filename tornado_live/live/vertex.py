@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from tornado_live.live.causes import CREDENTIALS_MISSING, CREDENTIALS_REFUSED, UNREACHABLE
 from tornado_live.live.commands import Warned
-from tornado_live.live.upstream import DialFailed, Upstream
+from tornado_live.live.upstream import DialFailed, Patience, Upstream
 from tornado_live.settings import Vertex
 
 if TYPE_CHECKING:
@@ -41,7 +41,12 @@ def service_url(location: str) -> str:
 
 
 def vertex_upstream(
-    vertex: Vertex, key: SecretStr | None, api_version: str, url: str | None, ssl_context: ssl.SSLContext
+    vertex: Vertex,
+    key: SecretStr | None,
+    api_version: str,
+    url: str | None,
+    ssl_context: ssl.SSLContext,
+    patience: Patience,
 ) -> Upstream:
     """`key` is only sent in express mode; `url` stands in the place of Google's own address."""
     address = VertexAddress(vertex, url)
@@ -50,8 +55,9 @@ def vertex_upstream(
         None if vertex.project else key,
         "v1" if api_version == "v1" else "v1beta1",
         ssl_context,
-        VERTEX_METHOD,
-        address.headers if vertex.project else None,
+        method=VERTEX_METHOD,
+        authorize=address.headers if vertex.project else None,
+        patience=patience,
     )
 
 
