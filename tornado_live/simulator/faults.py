@@ -204,7 +204,7 @@ FAULTS: Mapping[str, Definition] = {
         "reported",
     ),
     "lose_handles": Definition(
-        Kind.ONCE, Place.SIMULATOR, "true", _true, "forgets every handle that was sent so far", "reported"
+        Kind.ONCE, Place.CONVERSATION, "true", _true, "forgets every handle that was sent so far", "reported"
     ),
     "no_handles": Definition(
         Kind.LASTING, Place.CONVERSATION, "true", _true, "sends no sessionResumptionUpdate", "reported"

@@ -233,6 +233,9 @@ class Simulator:
         connection None: the usual place, which is every open connection for what happens in a conversation.
         """
         place = fault.definition.place
+        if fault.name == "lose_handles":
+            self.handles.forget()
+            return []
         if place is Place.SIMULATOR:
             if isinstance(connection, int):
                 raise Mistake("concerns all connections: leave the connection out", fault.name)
