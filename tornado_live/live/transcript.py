@@ -65,11 +65,18 @@ class Transcript:
         self._turns: dict[int, _Turn] = {}
 
     def user_piece(self, turn: int, text: str, *, accumulated: bool = False) -> str:
-        """What is new of the user's words. `accumulated`: `text` is all of them so far, not a piece."""
-        return self._turn(turn).user.take(text, accumulated=accumulated)
+        """What is new of the user's words. `accumulated`: `text` is all of them so far, not a piece.
+
+        Words after the model side's own end mark are told: the whole will follow once more.
+        """
+        entry = self._turn(turn)
+        entry.user_told = False
+        return entry.user.take(text, accumulated=accumulated)
 
     def model_piece(self, turn: int, text: str, *, accumulated: bool = False) -> str:
-        return self._turn(turn).model.take(text, accumulated=accumulated)
+        entry = self._turn(turn)
+        entry.model_told = False
+        return entry.model.take(text, accumulated=accumulated)
 
     def so_far(self, turn: int) -> tuple[str, str]:
         """What user and model have said in an open turn."""
