@@ -168,6 +168,14 @@ def test_a_model_that_translates_is_told_into_what() -> None:
     ]
 
 
+def test_a_model_that_does_a_fixed_job_gets_no_instruction() -> None:
+    config: dict[str, Json] = {"systemInstruction": "Be kind."}
+    for model in (TRANSLATE, TRANSCRIBE):
+        made = gemini.conversation_setup(MODELS.of(model), config, [], history=TURNS)
+        assert "systemInstruction" not in json.loads(made.payload)["setup"]
+        assert f"systemInstruction: left out, {MODELS.of(model).name} takes none" in made.changes
+
+
 def test_tools_of_the_configuration_are_those_that_the_model_has() -> None:
     config: dict[str, Json] = {
         "tools": [

@@ -26,6 +26,7 @@ def fit(facts: LiveModel, setup: Mapping[str, Json]) -> tuple[dict[str, Json], t
         fitting.thinking()
         fitting.affective_dialog()
         fitting.proactivity()
+        fitting.instruction()
         fitting.translation()
         fitting.tools()
         fitting.compression()
@@ -156,6 +157,10 @@ class _Fitting:
                 proactivity, "proactiveAudio", f"{self._facts.name} is always proactive", shown=shown
             )
         self._put("proactivity", proactivity)
+
+    def instruction(self) -> None:
+        if not self._facts.instruction:
+            self._without(self.setup, "systemInstruction", f"{self._facts.name} takes none")
 
     def translation(self) -> None:
         if not self._facts.translation:

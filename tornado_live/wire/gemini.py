@@ -368,7 +368,7 @@ def conversation_setup(
     if history and handle is None:
         if facts.seed == "history":
             made["historyConfig"] = {"initialHistoryInClientContent": True}
-        elif facts.seed == "instruction":
+        elif facts.seed == "instruction" and facts.instruction:
             made["systemInstruction"] = _remembering(made.get("systemInstruction"), history)
     warning = facts.warning()
     changes = (*((warning,) if warning else ()), *fitted, *adapted)

@@ -57,6 +57,7 @@ class LiveModel:
     silent_s: float
     compression: bool = True
     search: bool = True
+    instruction: bool = True
     translation: bool = False
     context_update: bool = False
     path: str = ""
