@@ -23,6 +23,7 @@ ALL = frozenset({"model", "voice", "language", "modality", "activity", "systemIn
 
 def test_without_options_the_assistant_is_as_configured() -> None:
     made = plan(ConnectOptions(), ASSISTANTS, "default", (), MODELS)
+    assert made.facts == MODELS.of("gemini-3.8-live")
     assert (made.assistant, made.model, made.config, made.toolset) == (
         "default",
         BASE.model,
@@ -51,6 +52,7 @@ def test_another_assistant_brings_its_model_and_tools() -> None:
     made = plan(ConnectOptions(assistant="support", modality="TEXT"), ASSISTANTS, "default", ALL, MODELS)
     assert (made.model, made.toolset) == ("something-new", ("get_weather",))
     assert made.config["responseModalities"] == ["TEXT"]
+    assert not made.facts.listed
 
 
 def test_an_unknown_assistant_is_answered_with_the_nearest() -> None:

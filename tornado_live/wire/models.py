@@ -165,7 +165,8 @@ class _Reader:
         defaults = self._facts(("defaults",), top.get("defaults"))
         missing = [fact for fact in FACTS if fact not in defaults]
         if missing and not self._problems:
-            self._refuse(("defaults",), f"says nothing about {', '.join(missing)}")
+            known = "take the line from the models.yaml that came with this version"
+            self._refuse(("defaults",), f"says nothing about {', '.join(missing)} - {known}")
         vertex = self._facts(("vertex",), top.get("vertex"))
         guessed = {fact: (value, _AS_OTHERS) for fact, (value, _) in defaults.items()}
         unlisted = {**guessed, **self._facts(("unlisted",), top.get("unlisted"))}
