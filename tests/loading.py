@@ -13,7 +13,9 @@ import json
 import struct
 import sys
 import time
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
@@ -101,12 +103,27 @@ async def clients(url: str, count: int, seconds: float, direct: bool) -> None:
             listening = asyncio.get_running_loop().create_task(listen(socket, track))
             await speak(socket, number, start)
             try:
-                await asyncio.wait_for(listening, 5)
+                await asyncio.wait_for(listening, 30)
             except TimeoutError:
                 pass  # what is missing is counted
 
     await asyncio.gather(*(talk(number, track) for number, track in enumerate(tracks)))
     report(tracks)
+
+
+class ProcessorTime(NamedTuple):
+    """Seconds that a process ran, and that it could have run but others did; 0 where the system does not say."""
+
+    ran_s: float
+    waited_s: float
+
+
+def processor_time(pid: int | str = "self") -> ProcessorTime:
+    try:
+        ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return ProcessorTime(0.0, 0.0)
+    return ProcessorTime(int(ran) / 1e9, int(waited) / 1e9)
 
 
 def report(tracks: list[Track]) -> None:
@@ -117,6 +134,7 @@ def report(tracks: list[Track]) -> None:
                 "conversations": len(tracks),
                 "messages": len(delays),
                 "wrong": sum(track.wrong for track in tracks),
+                "waited_s": round(processor_time().waited_s, 3),
                 "p50_ms": round(median(delays) * 1000, 3) if delays else None,
                 "p99_ms": round(delays[int(len(delays) * 0.99)] * 1000, 3) if delays else None,
             }
