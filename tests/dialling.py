@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from google.genai import types
 from simulating import LIVE_PATH, MODEL, Simulator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -54,6 +55,7 @@ class Client:
         while not (message := json.loads(await asyncio.wait_for(self.socket.recv(), DEADLINE_S))):
             pass
         assert isinstance(message, dict)
+        is_known_to_google(message)
         return message
 
     async def until(self, wanted: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
@@ -75,6 +77,24 @@ class Client:
         assert close[0] is not None
         assert close[1] is not None
         return close[0], close[1]
+
+
+# The SDK gives these another name before it looks.
+_RENAMED = {
+    "voiceActivity": {"type": "voiceActivityType"},
+    "usageMetadata": {
+        "candidatesTokenCount": "responseTokenCount",
+        "candidatesTokensDetails": "responseTokensDetails",
+    },
+}
+
+
+def is_known_to_google(message: Mapping[str, Any]) -> None:
+    """Fails for a field or a type of value that google-genai's types do not have."""
+    renamed = dict(message)
+    for name in message.keys() & _RENAMED.keys():
+        renamed[name] = {_RENAMED[name].get(field, field): value for field, value in message[name].items()}
+    types.LiveServerMessage.model_validate(renamed)
 
 
 @contextlib.asynccontextmanager

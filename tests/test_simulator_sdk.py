@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import websockets.exceptions
+from google import genai
 from google.genai import errors, types
 from google.genai.live import AsyncSession
+from google.oauth2.credentials import Credentials
 from simulating import MODEL, Simulator, speech
 
 from tornado_live.simulator.pcm import loudness, tone
-from tornado_live.simulator.profiles import PROFILES
+from tornado_live.simulator.profiles import PROFILES, VERTEX_PROFILES, Profile
 
 FAST = 20.0
 DEADLINE_S = 20
@@ -33,6 +35,7 @@ DECLARATION = {
         "required": ["city"],
     },
 }
+STEPS = [{"call": {"name": "get_weather", "args": {"city": "Paris"}}}, {"say": "It is {get_weather.sky}."}]
 CALL = {"name": "get_weather", "args": {"city": "Paris"}}
 
 
@@ -42,13 +45,15 @@ def get_time(zone: str) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def connected(simulator: Simulator, **config: Any) -> AsyncIterator[AsyncSession]:
-    client = simulator.client()
+async def connected(
+    simulator: Simulator, model: str = MODEL, client: genai.Client | None = None, **config: Any
+) -> AsyncIterator[AsyncSession]:
+    client = client or simulator.client()
     try:
         async with (
             asyncio.timeout(DEADLINE_S),
             client.aio.live.connect(
-                model=MODEL, config=types.LiveConnectConfig(**{**CONFIG, **config})
+                model=model, config=types.LiveConnectConfig(**{**CONFIG, **config})
             ) as session,
         ):
             yield session
@@ -196,6 +201,154 @@ async def test_barge_in() -> None:
     assert interrupted(messages)
     assert not any(m.server_content and m.server_content.generation_complete for m in messages)
     assert len(sound(messages)) < len(tone(10))
+
+
+SPEAKS = {
+    "turns": [
+        {"heard": "How are you?", "do": [{"say": "Well, thank you.", "seconds": 0.5}]},
+        {"typed": "weather", "do": [{"say": "Let me see.", "seconds": 0.2}, *STEPS]},
+        {"typed": "speak", "do": [{"say": "A long answer.", "seconds": 600}]},
+        {"typed": "stop", "do": [{"say": "I stop.", "seconds": 0.2}]},
+    ]
+}
+CONVERSING = [
+    *((profile, False) for profile in PROFILES.values() if profile.job == "converse"),
+    *((profile, True) for profile in VERTEX_PROFILES.values() if profile.job == "converse"),
+]
+
+
+def vertex_client(simulator: Simulator) -> genai.Client:
+    return genai.Client(
+        vertexai=True,
+        project="a-project",
+        location="us-central1",
+        credentials=Credentials(token="a-token-for-tests"),
+        http_options=types.HttpOptions(
+            base_url=simulator.url,
+            async_client_args={"ssl": simulator.ssl, "proxy": None, "compression": None},
+        ),
+    )
+
+
+def all_words(messages: list[types.LiveServerMessage]) -> str:
+    """What was said, as transcription or as text."""
+    turns = [message.server_content.model_turn for message in messages if message.server_content]
+    parts = [part for turn in turns if turn for part in turn.parts or []]
+    return words(messages) + "".join(part.text or "" for part in parts if not part.thought)
+
+
+def tokens(messages: list[types.LiveServerMessage]) -> tuple[int, int]:
+    """Of the prompt and of the answer, by either of the names that the service has for it."""
+    usage = next(message.usage_metadata for message in reversed(messages) if message.usage_metadata)
+    return usage.prompt_token_count or 0, usage.response_token_count or 0
+
+
+@pytest.mark.parametrize(
+    ("profile", "vertex"), CONVERSING, ids=[f"{p.name}{'-on-vertex' * vertex}" for p, vertex in CONVERSING]
+)
+async def test_speech_calls_and_interruptions_with_every_model(profile: Profile, vertex: bool) -> None:
+    thinking = {"thinking_config": {"thinking_level": "LOW"}} if profile.thinking == "level_required" else {}
+    text = {"response_modalities": ["TEXT"]} if "AUDIO" not in profile.modalities else {}
+    tools = [{"function_declarations": [{**DECLARATION, "behavior": None}]}]
+    async with Simulator(SPEAKS, tls=True, speed=50) as simulator:
+        client = vertex_client(simulator) if vertex else None
+        async with connected(simulator, profile.name, client, tools=tools, **thinking, **text) as session:
+            await send_pcm(session, tone(0.5, rate=16_000) + bytes(32_000))
+            spoken = await turn(session)
+            heard = [m.server_content.input_transcription for m in spoken if m.server_content]
+            assert "".join(piece.text or "" for piece in heard if piece) == "How are you?"
+            assert all_words(spoken) == "Well, thank you."
+            assert sound(spoken) == (b"" if text else tone(0.5))
+            prompt, response = tokens(spoken)
+            assert prompt > 0
+            assert response > 0
+
+            await session.send_client_content(
+                turns=types.Content(role="user", parts=[types.Part(text="The weather?")])
+            )
+            before = [message async for message in until(session, lambda message: bool(message.tool_call))]
+            (call,) = asked(before[-1])
+            assert (call.name, call.args) == ("get_weather", {"city": "Paris"})
+            answer = types.FunctionResponse(id=call.id, name=call.name, response={"sky": "clear"})
+            await session.send_tool_response(function_responses=[answer])
+            after = [message async for message in until(session, says("clear."))]
+            assert all_words(after).endswith("It is clear.")
+            assert tokens([*after, *(await turn(session))])[0] > prompt
+
+            await session.send_realtime_input(text="Speak.")
+            async for _ in until(session, lambda message: bool(all_words([message]))):
+                pass
+            await session.send_realtime_input(text="Stop.")
+            assert interrupted([message async for message in until(session, lambda m: interrupted([m]))])
+            assert all_words([message async for message in until(session, says("stop."))]).endswith("I stop.")
+
+
+def says(end: str) -> Callable[[types.LiveServerMessage], bool]:
+    return lambda message: all_words([message]).endswith(end)
+
+
+async def until(
+    session: AsyncSession, wanted: Callable[[types.LiveServerMessage], bool]
+) -> AsyncIterator[types.LiveServerMessage]:
+    """Everything up to the wanted message, across the ends of turns."""
+    while True:
+        async for message in session.receive():
+            yield message
+            if wanted(message):
+                return
+
+
+async def test_the_model_that_transcribes() -> None:
+    scenario = {"turns": [{"heard": "one two three four", "do": []}]}
+    async with (
+        Simulator(scenario, tls=True, speed=50) as simulator,
+        connected(simulator, "gemini-3.5-transcribe-live", response_modalities=["TEXT"]) as session,
+    ):
+        await send_pcm(session, tone(0.5, rate=16_000) + bytes(32_000))
+        contents = [message.server_content for message in await turn(session)]
+    interim = [content.interim_input_transcription for content in contents if content]
+    final = [content.input_transcription for content in contents if content]
+    assert [piece.text for piece in interim if piece] == ["one two"]
+    assert [piece.text for piece in final if piece] == ["one two three four"]
+
+
+async def test_the_model_that_translates() -> None:
+    scenario = {"turns": [{"heard": "Hello.", "do": [{"say": "Hola.", "seconds": 0.5}]}]}
+    translation = types.TranslationConfig(target_language_code="es")
+    async with (
+        Simulator(scenario, tls=True, speed=50) as simulator,
+        connected(simulator, "gemini-3.5-live-translate-preview", translation_config=translation) as session,
+    ):
+        await send_pcm(session, tone(0.5, rate=16_000) + bytes(32_000))
+        messages = [message async for message in until(session, lambda message: any(message.data or b""))]
+    assert words(messages) == "Hola."
+    (told,) = [m.server_content.output_transcription for m in messages if m.server_content and words([m])]
+    assert told is not None
+    assert told.language_code == "es"
+
+
+async def test_an_answer_may_come_later_and_say_how_it_is_told() -> None:
+    scenario = {
+        "turns": [
+            {"do": [{"call": CALL, "background": True}, {"say": "One moment.", "seconds": 0.2}]},
+            {"answered": "get_weather", "do": [{"say": "It is {get_weather.sky}.", "seconds": 0.2}]},
+        ]
+    }
+    async with Simulator(scenario, tls=True, speed=50) as simulator, connected(simulator) as session:
+        await session.send_realtime_input(text="The weather?")
+        messages = await turn(session)
+        assert words(messages) == "One moment."
+        (call,) = next(asked(message) for message in messages if message.tool_call)
+        for sky, scheduling in (("silent", "SILENT"), ("clear", "WHEN_IDLE")):
+            response = types.FunctionResponse(
+                id=call.id,
+                name=call.name,
+                response={"sky": sky},
+                scheduling=types.FunctionResponseScheduling(scheduling),
+                will_continue=scheduling == "SILENT",
+            )
+            await session.send_tool_response(function_responses=[response])
+        assert words(await turn(session)) == "It is clear."
 
 
 async def test_the_models_are_listed() -> None:

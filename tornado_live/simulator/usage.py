@@ -80,7 +80,7 @@ def _metadata(
     usage: dict[str, Json] = {
         "promptTokenCount": sum(prompt.values()),
         f"{names}TokenCount": sum(response.values()),
-        "totalTokenCount": sum(counts.values()),
+        "totalTokenCount": sum(prompt.values()) + sum(response.values()),  # recorded: without thoughts
         "promptTokensDetails": _details(prompt),
         f"{names}TokensDetails": _details(response),
         "thoughtsTokenCount": sum(_of("thoughts", counts).values()),
