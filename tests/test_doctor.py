@@ -195,11 +195,26 @@ def test_setups_are_compared_by_what_they_mean(ours: Json, theirs: Json, found: 
     assert list(differences(ours, theirs)) == found
 
 
+async def test_credentials_of_vertex_ai_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "account.json").write_text("{}")
+    code, lines = await doctor(
+        tmp_path,
+        UPSTREAM="vertex",
+        GOOGLE_CLOUD_PROJECT="my-project",
+        GOOGLE_APPLICATION_CREDENTIALS="account.json",
+    )
+    assert code == 1
+    assert one(lines, "ok key").endswith("account.json; my-project in global")
+    assert one(lines, "WRONG setup default").endswith("(credentials_missing)")
+    one(lines, "ok compare default means the same")
+
+
 async def test_a_certificate_that_is_not_trusted_is_said_to_be_it(tmp_path: Path) -> None:
     async with Simulator(tls=True) as simulator:
         code, lines = await doctor(tmp_path, GEMINI_BASE_URL=simulator.url)
     assert code == 1
     assert "certificate is not trusted" in one(lines, "WRONG models")
+    assert one(lines, "WRONG setup").endswith("(certificate_untrusted)")
 
 
 async def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(tmp_path: Path) -> None:

@@ -199,13 +199,48 @@ def call_tool(
 
 
 @cli.command()
-def doctor(home: Home = Path(), config: Config = None, upstream: Upstream = None, set_: Set = None) -> None:
+def doctor(
+    home: Home = Path(),
+    config: Config = None,
+    upstream: Upstream = None,
+    set_: Set = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Ask the real service what is not known of it; costs money.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="With --probe: at most so long; else 3.")
+    ] = None,
+    max_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="With --probe: at most so much; else 0.10.")
+    ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --probe: where its recordings go; else data/probe-…."),
+    ] = None,
+) -> None:
     """Open one conversation step by step, and say what to mend."""
-    from tornado_live.doctor.checks import examine
-
     settings = _settings(home, config, set_, {"upstream": upstream})
     _print_warnings(settings)
-    raise SystemExit(_run(examine(settings, print)))
+    if probe:
+        from tornado_live.doctor.line import Limits
+        from tornado_live.doctor.probe import probe as ask
+
+        asked = Limits()
+        limits = Limits(
+            asked.minutes if minutes is None else minutes, asked.max_usd if max_usd is None else max_usd
+        )
+        raise SystemExit(_run(ask(settings, limits, _say, recordings=recordings)))
+    for option, value in (("--minutes", minutes), ("--max-usd", max_usd), ("--recordings", recordings)):
+        if value is not None:
+            raise ConfigError([Problem("command line", None, option, "belongs to --probe")])
+    from tornado_live.doctor.checks import examine
+
+    raise SystemExit(_run(examine(settings, _say)))
+
+
+def _say(line: str) -> None:
+    """At once, also into a pipe: a probe takes minutes."""
+    print(line, flush=True)
 
 
 @cli.command()

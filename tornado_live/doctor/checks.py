@@ -12,8 +12,6 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from tornado_live.app import toolset_problems
@@ -21,31 +19,28 @@ from tornado_live.assistants import Assistant
 from tornado_live.doctor.compare import NotComparable, compared
 from tornado_live.doctor.report import Report, explained
 from tornado_live.errors import ConfigError, nearest
-from tornado_live.live.causes import NO_SETUP_ANSWER, UNREADABLE, Cause, Retry, of_close, of_status
+from tornado_live.live.causes import (
+    CERTIFICATE_UNTRUSTED,
+    NO_SETUP_ANSWER,
+    UNREADABLE,
+    Cause,
+    Retry,
+    of_close,
+    of_status,
+)
 from tornado_live.live.peer import WebSocketPeer
-from tornado_live.live.upstream import GOOGLE, SETUP_TIMEOUT_S, DialFailed, GeminiAddress, Upstream
+from tornado_live.live.upstream import GOOGLE, SETUP_TIMEOUT_S, DialFailed, GeminiAddress, Patience, Upstream
+from tornado_live.live.vertex import vertex_upstream
 from tornado_live.observe.logs import Masker
-from tornado_live.settings import Settings
+from tornado_live.settings import Settings, Vertex
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel
-
-if TYPE_CHECKING:
-    from google.genai import Client
 
 _SIMULATOR_START_S = 15.0
 _LIVE = "bidiGenerateContent"
 # google-genai insists on a key, also for a server that needs none.
 _NO_KEY = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class _ModelSide:
-    """Where the model side is: `base_url` without a path of ours, `key` empty for none."""
-
-    base_url: str
-    key: str
-    version: str
 
 
 async def examine(settings: Settings, say: Callable[[str], None]) -> int:
@@ -58,10 +53,11 @@ async def examine(settings: Settings, say: Callable[[str], None]) -> int:
     catalog = _check_tools(settings, report)
     if settings.upstream == "simulator":
         await _check_simulator(settings, catalog, report)
+    elif settings.vertex is not None:
+        await _check_vertex(settings, settings.vertex, catalog, report)
     else:
         key = _check_key(settings, report)
-        side = _ModelSide(settings.gemini_base_url or GOOGLE, key, settings.api_version)
-        await _check_model_side(settings, side, catalog, report)
+        await _check_developer_api(settings, settings.gemini_base_url or GOOGLE, key, catalog, report)
     if report.failures:
         say(f"{report.failures} to mend; docs/troubleshooting.md has more about each.")
     else:
@@ -109,7 +105,7 @@ async def _check_simulator(settings: Settings, catalog: ToolCatalog, report: Rep
             report.wrong("simulator", f"it does not start: {line or 'it said nothing'}")
             return
         report.fine("simulator", f"listens on {address}")
-        await _check_model_side(settings, _ModelSide(address, "", settings.api_version), catalog, report)
+        await _check_developer_api(settings, address, "", catalog, report)
 
 
 @contextlib.asynccontextmanager
@@ -154,40 +150,64 @@ def _address(line: str) -> str | None:
         return None
 
 
-async def _check_model_side(
-    settings: Settings, side: _ModelSide, catalog: ToolCatalog, report: Report
-) -> None:
-    from google.genai import Client, types
+async def _check_vertex(settings: Settings, vertex: Vertex, catalog: ToolCatalog, report: Report) -> None:
+    if vertex.project is None:
+        _check_key(settings, report)
+    else:
+        source = vertex.credentials or "where google.auth finds them"
+        report.fine("key", f"the credentials are {source}; {vertex.project} in {vertex.location}")
+    report.note("models", "Vertex AI does not list its Live models; each is tried")
+    url, key = settings.gemini_base_url, settings.gemini_api_key
+    trust = ssl.create_default_context()
+    upstream = vertex_upstream(vertex, key, settings.api_version, url, trust, Patience())
+    await _check_setups(settings, upstream, catalog, (), report)
 
-    parts = urlsplit(side.base_url)
+
+async def _check_developer_api(
+    settings: Settings, base_url: str, key: str, catalog: ToolCatalog, report: Report
+) -> None:
+    """`base_url` without a path of ours; `key` is empty for none."""
+    from pydantic import SecretStr
+
+    known = await _check_models(settings, base_url, key, report)
+    upstream = Upstream(
+        GeminiAddress(base_url),
+        SecretStr(key) if key else None,
+        settings.api_version,
+        ssl.create_default_context(),
+    )
+    await _check_setups(settings, upstream, catalog, known, report)
+
+
+async def _check_setups(
+    settings: Settings, upstream: Upstream, catalog: ToolCatalog, known: Sequence[str], report: Report
+) -> None:
+    """Of every assistant; `known` are the models, if they are known."""
+    for assistant in settings.assistants.values():
+        facts = settings.models.of(assistant.model)
+        setup = _setup(facts, assistant, catalog)
+        for change in setup.changes:
+            report.note("setup", f"{assistant.name} is fitted to the model: {change}")
+        await _check_setup(upstream, assistant, facts, setup.payload, known, report)
+        await _compare(facts, assistant, setup.payload, report)
+
+
+async def _check_models(settings: Settings, base_url: str, key: str, report: Report) -> Sequence[str]:
+    """The Live models that the model side names, none if it does not say."""
+    from google.genai import Client, types
+    from google.genai.errors import APIError
+
+    parts = urlsplit(base_url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     client = Client(
         vertexai=False,
-        api_key=side.key or _NO_KEY,
+        api_key=key or _NO_KEY,
         http_options=types.HttpOptions(
             base_url=urlunsplit((scheme, parts.netloc, parts.path, "", "")),
-            api_version=side.version,
+            api_version=settings.api_version,
             timeout=int(SETUP_TIMEOUT_S * 1000),
         ),
     )
-    try:
-        known = await _check_models(settings, client, report)
-        for assistant in settings.assistants.values():
-            facts = settings.models.of(assistant.model)
-            setup = _setup(facts, assistant, catalog)
-            for change in setup.changes:
-                report.note("setup", f"{assistant.name} is fitted to the model: {change}")
-            await _check_setup(side, assistant, facts, setup.payload, known, report)
-            await _compare(facts, assistant, setup.payload, report)
-    finally:
-        await client.aio.aclose()
-        client.close()
-
-
-async def _check_models(settings: Settings, client: Client, report: Report) -> Sequence[str]:
-    """The Live models that the model side names, none if it does not say."""
-    from google.genai.errors import APIError
-
     names: list[str] = []
     try:
         async with asyncio.timeout(2 * SETUP_TIMEOUT_S):
@@ -203,6 +223,9 @@ async def _check_models(settings: Settings, client: Client, report: Report) -> S
     except Exception as failed:  # noqa: BLE001 - the SDK lets its transport's own exceptions through
         report.wrong("models", f"{_unreachable(failed)}; check the network and GEMINI_BASE_URL")
         return ()
+    finally:
+        await client.aio.aclose()
+        client.close()
     if not names:
         report.wrong("models", "the key has no Live model; check the project that it belongs to")
         return ()
@@ -260,7 +283,7 @@ def _setup(facts: LiveModel, assistant: Assistant, catalog: ToolCatalog) -> gemi
 
 
 async def _check_setup(
-    side: _ModelSide,
+    upstream: Upstream,
     assistant: Assistant,
     facts: LiveModel,
     setup: bytes,
@@ -269,16 +292,16 @@ async def _check_setup(
 ) -> None:
     """As the server does it: the same dial, the same first message. `known` are the models, if they are known."""
     began = time.monotonic()
-    cause = await _refusal(side, facts, setup)
+    cause = await _refusal(upstream, facts, setup)
     label = f"{assistant.name} ({assistant.model})"
     if cause is None:
         report.fine("setup", f"{label} was accepted in {round((time.monotonic() - began) * 1000)} ms")
         return
     text = explained(cause)
-    if cause.retry is Retry.NEVER:
+    if cause.retry is Retry.NEVER and cause is not CERTIFICATE_UNTRUSTED:
         if known and assistant.model.rsplit("/", 1)[-1] not in known:
             text = f"There is no such model; set {_model_setting(assistant)} to {' or '.join(known)}."
-        elif not side.key and not known:
+        elif upstream.key is None and upstream.authorize is None and not known:
             text += " There is no key; it may need one in GEMINI_API_KEY."
     report.wrong("setup", f"{label}: {text}")
 
@@ -287,16 +310,8 @@ def _model_setting(assistant: Assistant) -> str:
     return "GEMINI_LIVE_MODEL" if assistant.name == "default" else f"assistants.{assistant.name}.model"
 
 
-async def _refusal(side: _ModelSide, facts: LiveModel, setup: bytes) -> Cause | None:
+async def _refusal(upstream: Upstream, facts: LiveModel, setup: bytes) -> Cause | None:
     """Why the model side does not take `setup`; None when it does."""
-    from pydantic import SecretStr
-
-    upstream = Upstream(
-        GeminiAddress(side.base_url),
-        SecretStr(side.key) if side.key else None,
-        side.version,
-        ssl.create_default_context(),
-    )
     peer: WebSocketPeer | None = None
     try:
         peer = await upstream.dial()

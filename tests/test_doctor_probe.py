@@ -1,0 +1,378 @@
+"""`tornado-live doctor --probe` against the simulator, and against a model side that does otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.model import ModelLine, ModelSide
+from serving import ROOT
+from simulating import Simulator
+from test_doctor import KEY, typed
+
+from tornado_live.doctor.line import INPUT_USD, OUTPUT_USD, Budget, Limits, Spent, sizes_of_sound
+from tornado_live.doctor.probe import probe
+from tornado_live.doctor.probes import AGAIN, COUNT, PROBES, Probe, turns
+from tornado_live.doctor.recording import Recorder, Scrubber
+from tornado_live.errors import ConfigError
+from tornado_live.observe.logs import Masker
+from tornado_live.settings import load_settings
+from tornado_live.simulator.recording import load_recording
+
+FACTS = {
+    "modalities",
+    "thinking",
+    "affective_dialog",
+    "proactive_audio",
+    "calls",
+    "compression",
+    "transcripts",
+    "idle",
+    "typed",
+    "resumption",
+    "turn_after_call",
+    "hears_during_call",
+}
+
+
+async def probed(
+    home: Path,
+    url: str,
+    limits: Limits | None = None,
+    probes: tuple[Probe, ...] = PROBES,
+    overrides: Mapping[str, str] | None = None,
+) -> tuple[int, list[str], dict[str, list[dict[str, Any]]]]:
+    """The exit code, the lines, and each recording by name."""
+    environ = {"GEMINI_API_KEY": KEY, "GEMINI_BASE_URL": url}
+    settings = load_settings(home=home, config=None, environ=environ, overrides=overrides or {})
+    lines: list[str] = []
+    directory = home / "recordings"
+    code = await probe(
+        settings, limits or Limits(), lines.append, recordings=directory, pace=20, probes=probes
+    )
+    files = {
+        path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+        for path in directory.glob("*.jsonl")
+    }
+    assert not [line for line in lines if KEY in line]
+    assert KEY not in json.dumps(files)
+    return code, lines, files
+
+
+def table(lines: list[str]) -> dict[str, list[tuple[str, str]]]:
+    """What was seen by fact: (verdict, seen). The columns are two spaces apart."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        row = re.fullmatch(r"(confirms|refutes|new|open) +(\S.*?)  +(\S.*?)  +(\S.*)", line)
+        if row:
+            found.setdefault(row[2], []).append((row[1], row[4]))
+    return found
+
+
+@pytest.mark.timeout(90)
+async def test_the_simulator_confirms_what_models_yaml_says_of_it(tmp_path: Path) -> None:
+    async with Simulator(speed=20, require_key=True) as simulator:
+        code, lines, files = await probed(tmp_path, simulator.url)
+    assert code == 0, lines
+    found = table(lines)
+    assert {fact for fact in found if {verdict for verdict, _ in found[fact]} == {"confirms"}} == FACTS, lines
+    assert found["version v1"] == [("new", "serves Live")]
+    assert found["permessage-deflate"] == [("new", "not agreed")]
+    assert found["no key"][0][1].endswith(": key_missing")
+    assert found["bad path"] == [("new", "HTTP 404")]
+    assert found["a made-up handle"][0][1].endswith(": handle_refused")
+    assert found["realtimeInput in mid-conversation"] == [("new", "taken and answered")]
+    assert found["BLOCKING call, interrupted"] == [("new", "toolCallCancellation, interrupted")]
+    assert found["connection_s"] == [("open", "not waited for: it needs --minutes 60")]
+    assert "3 minutes and $0.10" in lines[0]
+    assert "models/gemini-3.8-live" in lines[0]
+
+    talk = files["conversation"]
+    assert (talk[0]["recording"], talk[0]["model"], talk[0]["version"]) == (
+        1,
+        "models/gemini-3.8-live",
+        "v1beta",
+    )
+    assert [next(iter(line)) for line in talk[1:]] == ["t"] * (len(talk) - 1)
+    assert talk[1]["up"]["setup"]["model"] == "models/gemini-3.8-live"
+    assert talk[2]["down"] == {"setupComplete": {}}
+    assert [line["t"] for line in talk[1:]] == sorted(line["t"] for line in talk[1:])
+    assert talk[-1]["close"] == {"code": 1000, "reason": "", "by": "client"}
+    assert COUNT in json.dumps(talk)
+    for path in (tmp_path / "recordings").glob("*.jsonl"):
+        assert load_recording(path).model == "models/gemini-3.8-live"
+
+
+async def test_a_recording_of_a_probe_can_be_played(tmp_path: Path) -> None:
+    async with Simulator(speed=20) as simulator:
+        _, _, files = await probed(tmp_path, simulator.url, probes=PROBES_OF_TURNS)
+    recording = tmp_path / "recordings" / "conversation.jsonl"
+    async with Simulator(speed=20, arguments=("--recording", str(recording))) as simulator:
+        again = tmp_path / "again"
+        again.mkdir()
+        _, lines, played = await probed(again, simulator.url, probes=PROBES_OF_TURNS)
+    assert table(lines)["typed"] == [("confirms", "clientContent: answered")]
+    heard = [[line["down"] for line in one["conversation"] if "down" in line] for one in (files, played)]
+    assert heard[0] == heard[1]
+
+
+PROBES_OF_TURNS = (Probe("turns", turns, 1, 0.001),)
+
+
+async def test_a_fact_that_does_not_hold_is_refuted(tmp_path: Path) -> None:
+    text = (ROOT / "config/models.yaml").read_text(encoding="utf-8")
+    always = 'proactive_audio: {is: always, documented: "docs/models/gemini-3.8-live: false is an error"}'
+    assert always in text
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/models.yaml").write_text(
+        text.replace(always, "proactive_audio: {is: optional, inferred: for this test}")
+    )
+    async with Simulator(speed=20) as simulator:
+        code, lines, _ = await probed(
+            tmp_path, simulator.url, probes=tuple(one for one in PROBES if one.name == "setups")
+        )
+    assert code == 0
+    assert table(lines)["proactive_audio"] == [
+        ("refutes", 'false: close 1007 "Request contains an invalid argument."')
+    ]
+    told = next(line for line in lines if line.startswith("To be changed in config/models.yaml"))
+    assert told.startswith("To be changed in config/models.yaml for gemini-3.8-live: proactive_audio.")
+
+
+async def test_a_service_that_takes_nothing_is_named_by_its_cause(tmp_path: Path) -> None:
+    async with ModelSide() as model:
+        model.refusals.append((403, {}))
+        code, lines, files = await probed(tmp_path, model.url)
+    assert code == 1
+    assert lines[-1].split()[:2] == ["WRONG", "probe"]
+    assert lines[-1].endswith("(upgrade_forbidden)")
+    assert files == {}
+
+
+async def speaking(model: ModelSide) -> None:
+    """Answers two turns in 40 ms pieces, with a handle, a number as text and no generationComplete."""
+    first = await model.dialled()
+    await first.ready()
+    line = await model.dialled()
+    await line.ready()
+    assert await line.typed() == COUNT
+    for word in ("one", " one two", " one two three"):
+        await line.say(word.strip(), bytes(1920), complete=False)
+    await line.send(
+        {"sessionResumptionUpdate": {"newHandle": "secret-7", "lastConsumedClientMessageIndex": "3"}}
+    )
+    await line.send({"serverContent": {"inputTranscription": {"text": "Ada's word"}, "turnComplete": True}})
+    assert await line.typed() == AGAIN
+    await line.close(1007, "Request contains an invalid argument.")
+
+
+async def test_what_is_special_of_a_service_is_seen(tmp_path: Path) -> None:
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(speaking(model))
+        code, lines, files = await probed(tmp_path, model.url, probes=PROBES_OF_TURNS)
+    assert code == 0
+    found = table(lines)
+    assert found["chunks of sound"] == [("new", "3, of 1920 to 1920 bytes, median 1920")]
+    assert found["generationComplete to turnComplete"] == [("new", "no generationComplete")]
+    assert found["transcripts"] == [("refutes", "3 accumulated")]
+    assert found["silent_s"][0][0] == "confirms"
+    assert found["lastConsumedClientMessageIndex"] == [("new", "str")]
+    assert found["numbers as text"] == [("new", "sessionResumptionUpdate.lastConsumedClientMessageIndex")]
+    assert found["realtimeInput in mid-conversation"] == [
+        ("new", 'close 1007 "Request contains an invalid argument.": text_refused')
+    ]
+    talk = files["conversation"]
+    assert talk[-1]["close"] == {
+        "code": 1007,
+        "reason": "Request contains an invalid argument.",
+        "by": "server",
+    }
+    text = json.dumps(talk)
+    assert '{"$bytes": 1920}' in text
+    assert "secret-7" not in text
+    assert "Ada" not in text
+    assert '"handle-1"' in text
+    assert "***** ****" in text
+
+
+async def dying(model: ModelSide) -> None:
+    """A connection that is told to go and does not."""
+    await (await model.dialled()).ready()
+    line: ModelLine = await model.dialled()
+    await line.ready()
+    await line.go_away("50s")
+    await line.close(1008, "The operation was aborted.")
+
+
+async def test_the_age_of_a_connection_is_waited_for_where_there_is_time(tmp_path: Path) -> None:
+    text = (ROOT / "config/models.yaml").read_text(encoding="utf-8")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/models.yaml").write_text(
+        text.replace("connection_s: {is: 3480", "connection_s: {is: 30")
+    )
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(dying(model))
+        code, lines, files = await probed(tmp_path, model.url, probes=())
+    assert code == 0
+    told = 'goAway at 0 s, timeLeft 50s; close 1008 "The operation was aborted." at 0 s'
+    assert table(lines)["connection_s"] == [("refutes", told)]
+    assert [line["down"] for line in files["age"][2:4]] == [
+        {"setupComplete": {}},
+        {"goAway": {"timeLeft": "50s"}},
+    ]
+
+
+async def test_what_does_not_fit_into_the_bounds_is_left_out(tmp_path: Path) -> None:
+    probes = (
+        *(one for one in PROBES if one.name in ("compression", "calls")),
+        Probe("for ever", turns, 1e6, 0.0),
+    )
+    async with Simulator(speed=20) as simulator:
+        code, lines, files = await probed(tmp_path, simulator.url, Limits(max_usd=0.01), probes)
+    assert code == 0
+    found = table(lines)
+    assert found["permessage-deflate"] == [("new", "not agreed")]
+    assert found["calls"] == found["for ever"] == [("open", "left out: not enough time or money left")]
+    assert set(files) == {"first", "compression"}
+
+
+def test_money_is_counted_by_the_tokens_and_before_them_by_the_sound() -> None:
+    budget = Budget(Limits(minutes=1, max_usd=0.01), 100.0)
+    sound = {
+        "serverContent": {
+            "modelTurn": {"parts": [{"inlineData": {"data": base64.b64encode(bytes(48_000)).decode()}}]}
+        }
+    }
+    assert sizes_of_sound(sound) == [48_000]
+    budget.count(sound)
+    assert budget.spent_usd == pytest.approx(25 * OUTPUT_USD)
+    usage = {
+        "promptTokenCount": 100,
+        "responseTokenCount": 30,
+        "thoughtsTokenCount": 5,
+        "totalTokenCount": 135,
+    }
+    budget.count({"usageMetadata": usage})
+    assert budget.spent_usd == pytest.approx(100 * INPUT_USD + 35 * OUTPUT_USD)
+    assert budget.allows(60, 0.005, 100.0)
+    assert not budget.allows(60.1, 0.0, 100.0)
+    assert not budget.allows(1, 0.01, 100.0)
+    budget.check(159.9)
+    with pytest.raises(Spent, match="minutes"):
+        budget.check(160.0)
+    budget.count({"usageMetadata": {"promptTokenCount": 10_000}})
+    with pytest.raises(Spent, match="money"):
+        budget.check(100.0)
+
+
+@pytest.mark.parametrize(
+    ("down", "kept"),
+    [
+        ({"goAway": {"timeLeft": "50s"}}, {"goAway": {"timeLeft": "50s"}}),
+        ({"usageMetadata": {"promptTokenCount": 7}}, {"usageMetadata": {"promptTokenCount": 7}}),
+        (
+            {"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "0.200s"}},
+            {"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "0.200s"}},
+        ),
+        (
+            {"server_content": {"output_transcription": {"text": " one two"}}},
+            {"serverContent": {"outputTranscription": {"text": " one two"}}},
+        ),
+        (
+            {"serverContent": {"outputTranscription": {"text": " My name"}}},
+            {"serverContent": {"outputTranscription": {"text": " ** ****"}}},
+        ),
+        (
+            {"toolCall": {"functionCalls": [{"name": "f", "id": "fc_1", "args": {"city": "Ulm", "n": 1}}]}},
+            {"toolCall": {"functionCalls": [{"name": "f", "id": "fc_1", "args": {"city": "***", "n": 1}}]}},
+        ),
+        ({"setupComplete": {"sessionId": "f162"}}, {"setupComplete": {"sessionId": "sessionid-1"}}),
+        ({"new": {"mark": "something"}}, {"new": {"mark": "*********"}}),
+    ],
+)
+def test_only_what_is_known_to_be_harmless_comes_down_into_a_recording(
+    down: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    assert Scrubber(("one two three",), Masker()).down(down) == kept
+
+
+def test_what_went_up_is_kept_without_secrets_and_sound() -> None:
+    masker = Masker()
+    masker.mask(KEY)
+    scrubber = Scrubber((), masker)
+    sound = base64.urlsafe_b64encode(b"\xff\xef" * 321).decode()
+    up = {"realtime_input": {"audio": {"data": sound, "mime_type": "audio/pcm;rate=16000"}}}
+    assert scrubber.up(up) == {
+        "realtimeInput": {"audio": {"data": {"$bytes": 642}, "mimeType": "audio/pcm;rate=16000"}}
+    }
+    assert scrubber.up({"realtimeInput": {"text": f"my key is {KEY}"}}) == {
+        "realtimeInput": {"text": "my key is ***"}
+    }
+    resumed = {"setup": {"sessionResumption": {"handle": "abc"}}}
+    assert scrubber.down({"sessionResumptionUpdate": {"newHandle": "abc"}}) == {
+        "sessionResumptionUpdate": {"newHandle": "handle-1"}
+    }
+    assert scrubber.up(resumed) == {"setup": {"sessionResumption": {"handle": "handle-1"}}}
+    assert scrubber.reason("API has not been used in project 123456789") == (
+        "API has not been used in project 000000000"
+    )
+
+
+def test_a_recording_is_a_header_and_a_line_for_each_message(tmp_path: Path) -> None:
+    recorder = Recorder("models/m", "v1beta", "2026-11-23T10:00:00.000Z", Scrubber((), Masker()))
+    recorder.up(0.0, {"setup": {"model": "models/m"}})
+    recorder.down(0.12345, {"setupComplete": {}})
+    recorder.closed(1, 1011, "Internal error encountered.", by="server")
+    recorder.write(tmp_path / "r.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()] == [
+        {"recording": 1, "model": "models/m", "version": "v1beta", "at": "2026-11-23T10:00:00.000Z"},
+        {"t": 0.0, "up": {"setup": {"model": "models/m"}}},
+        {"t": 0.1235, "down": {"setupComplete": {}}},
+        {"t": 1, "close": {"code": 1011, "reason": "Internal error encountered.", "by": "server"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "limits", "told"),
+    [
+        ({}, Limits(), "GEMINI_API_KEY"),
+        ({"GEMINI_API_KEY": KEY, "UPSTREAM": "simulator"}, Limits(), "GEMINI_API_KEY"),
+        ({"UPSTREAM": "vertex", "GOOGLE_CLOUD_PROJECT": "my-project"}, Limits(), "not Vertex AI"),
+        ({"GEMINI_API_KEY": KEY}, Limits(minutes=0), "--minutes"),
+        ({"GEMINI_API_KEY": KEY}, Limits(minutes=1e9), "--minutes"),
+        ({"GEMINI_API_KEY": KEY}, Limits(max_usd=float("nan")), "--max-usd"),
+        ({"GEMINI_API_KEY": KEY}, Limits(max_usd=100), "--max-usd"),
+    ],
+)
+async def test_nothing_is_asked_without_a_key_or_bounds(
+    tmp_path: Path, environ: dict[str, str], limits: Limits, told: str
+) -> None:
+    settings = load_settings(home=tmp_path, config=None, environ=environ, overrides={})
+    with pytest.raises(ConfigError, match=told):
+        await probe(settings, limits, pytest.fail, recordings=tmp_path / "recordings")
+    assert not (tmp_path / "recordings").exists()
+
+
+async def test_the_command_line_asks_for_a_probe_by_its_name(tmp_path: Path) -> None:
+    code, lines = await typed(tmp_path, "--probe", "--minutes", "1")
+    assert (code, lines) == (
+        2,
+        ["command line: --probe: asks the real service, so it needs GEMINI_API_KEY in .env"],
+    )
+    code, lines = await typed(tmp_path, "--minutes", "1")
+    assert (code, lines) == (2, ["command line: --minutes: belongs to --probe"])
+    async with ModelSide() as model:
+        model.refusals.append((429, {}))
+        code, lines = await typed(
+            tmp_path, "--probe", "--max-usd", "0.01", GEMINI_API_KEY=KEY, GEMINI_BASE_URL=model.url
+        )
+    assert code == 1
+    assert "3 minutes and $0.01" in lines[0]
+    assert lines[-1].endswith("(upgrade_quota)")
+    assert list((tmp_path / "data").glob("probe-*"))

@@ -1,0 +1,582 @@
+"""The questions to the real service, each a function of its own with a bounded time.
+
+Each answers what nobody could try without a key, and says of the facts of models.yaml that it touches whether they
+hold. A probe that is refused says so in its findings; it never ends the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from websockets.exceptions import ConnectionClosed
+
+from tornado_live.doctor.line import Bench, Line, Message, Refused, Spent, sizes_of_sound
+from tornado_live.live.causes import Retry
+from tornado_live.live.upstream import live_url
+from tornado_live.wire import gemini
+
+Verdict = Literal["confirms", "refutes", "new", "open"]
+
+COUNT = "Say exactly these words and nothing else: one two three four five six seven eight"
+AGAIN = "Now say exactly: nine ten"
+WEATHER = "What is the weather in Berlin? Use the tool."
+ENOUGH = "Never mind, stop."
+INSTRUCTION = "You are a test. Answer in as few words as you can."
+TEXTS = (COUNT, AGAIN, WEATHER, ENOUGH, INSTRUCTION, "Berlin", "sunny", "none")
+
+_TURN_S = 20.0
+_SILENCE = "A" * 4268  # 100 ms of PCM16 at 16 kHz, base64
+_TOOL: Message = {
+    "name": "get_weather",
+    "description": "The weather in a city.",
+    "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`says` is what models.yaml has, with its evidence; empty for what it has no fact for."""
+
+    about: str
+    says: str
+    seen: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """`seconds` and `usd` are about what it takes; it is left out where less is left, and if it `talks` with a
+    model that only translates what it hears.
+    """
+
+    name: str
+    ask: Callable[[Bench], Awaitable[list[Finding]]]
+    seconds: float
+    usd: float
+    talks: bool = False
+
+
+def _new(about: str, seen: str) -> Finding:
+    return Finding(about, "", seen, "new")
+
+
+def _open(about: str, why: str) -> Finding:
+    return Finding(about, "", why, "open")
+
+
+def judged(bench: Bench, fact: str, says: str, seen: str, holds: bool | None) -> Finding:
+    """What was seen of a fact of models.yaml; `holds` None where it does not tell."""
+    evidence = bench.evidence.get(fact)
+    known = f"{says} ({evidence.kind})" if evidence is not None else says
+    verdict: Verdict = "open" if holds is None else "confirms" if holds else "refutes"
+    return Finding(fact, known, seen, verdict)
+
+
+# --- the handshake
+
+
+async def versions(bench: Bench) -> list[Finding]:
+    """Which versions of the API take this setup."""
+    found = []
+    for version in ("v1", "v1beta", "v1alpha"):
+        try:
+            async with bench.opened(f"version-{version}", base_setup(bench), version=version):
+                found.append(_new(f"version {version}", "serves Live"))
+        except Refused as refused:
+            found.append(_new(f"version {version}", refused.words))
+    return found
+
+
+async def compression(bench: Bench) -> list[Finding]:
+    """Whether the answer to the upgrade agrees to compress."""
+    try:
+        async with bench.dialled("compression", compression="deflate") as line:
+            answer = line.socket.response
+            agreed = answer.headers.get("Sec-WebSocket-Extensions", "") if answer is not None else ""
+            return [_new("permessage-deflate", f"agreed: {agreed}" if agreed else "not agreed")]
+    except Refused as refused:
+        return [_new("permessage-deflate", refused.words)]
+
+
+async def refusals(bench: Bench) -> list[Finding]:
+    """How a wrong key, no key and a wrong address are refused: at the upgrade, or after it."""
+    found = []
+    for name, key in (("bad-key", "AIza-not-a-key"), ("no-key", "")):
+        try:
+            async with bench.dialled(name, key=key) as line:
+                await line.set_up(base_setup(bench))
+                found.append(_new(name.replace("-", " "), "accepted"))
+        except Refused as refused:
+            found.append(_new(name.replace("-", " "), f"{refused.words}: {refused.cause.name}"))
+    wrong = live_url(bench.base_url, bench.version).replace("BidiGenerateContent", "NoSuchMethod")
+    try:
+        async with bench.dialled("bad-path", url=wrong):
+            found.append(_new("bad path", "HTTP 101"))
+    except Refused as refused:
+        found.append(_new("bad path", refused.words))
+    return found
+
+
+async def pongs(bench: Bench) -> list[Finding]:
+    """How long pings take while nothing else happens."""
+    try:
+        async with bench.opened("pongs", base_setup(bench)) as line:
+            took = [await _ping(line, bench) for _ in range(3)]
+    except Refused as refused:
+        return [_open("pong, idle", refused.words)]
+    return [_pong("pong, idle", took)]
+
+
+async def _ping(line: Line, bench: Bench) -> float | None:
+    """Seconds to the pong; None where none came."""
+    return await _answer(bench, await line.socket.ping())
+
+
+async def _answer(bench: Bench, ping: Awaitable[float]) -> float | None:
+    try:
+        async with asyncio.timeout(bench.in_vain(30)):
+            return await ping
+    except (TimeoutError, ConnectionClosed):
+        return None
+
+
+def _pong(about: str, took: Sequence[float | None]) -> Finding:
+    known = [one for one in took if one is not None]
+    if len(known) < len(took):
+        return _new(about, f"{len(took) - len(known)} of {len(took)} not answered within 30 s")
+    return _new(about, f"{min(known) * 1000:.0f} to {max(known) * 1000:.0f} ms")
+
+
+# --- setups
+
+
+def base_setup(bench: Bench) -> Message:
+    """What is known to be taken, and little of it."""
+    made = gemini.conversation_setup(bench.facts, {"systemInstruction": INSTRUCTION}, [])
+    setup: Message = json.loads(made.payload)["setup"]
+    return setup
+
+
+@dataclass(frozen=True, slots=True)
+class _Variation:
+    """A change of the setup, and whether it should be taken; `expected` None where models.yaml does not say."""
+
+    fact: str
+    words: str
+    change: Callable[[Message], None]
+    expected: bool | None
+
+
+def _generation(name: str, value: Any) -> Callable[[Message], None]:
+    def change(setup: Message) -> None:
+        setup["generationConfig"][name] = value
+
+    return change
+
+
+def _top(name: str, value: Any) -> Callable[[Message], None]:
+    def change(setup: Message) -> None:
+        setup[name] = value
+
+    return change
+
+
+def _as_text(setup: Message) -> None:
+    setup["generationConfig"]["responseModalities"] = ["TEXT"]
+    setup["generationConfig"].pop("speechConfig", None)
+    setup.pop("outputAudioTranscription", None)
+
+
+def _without_thinking(setup: Message) -> None:
+    setup["generationConfig"].pop("thinkingConfig", None)
+
+
+def _calling(behavior: str) -> Callable[[Message], None]:
+    return _top("tools", [{"functionDeclarations": [{**_TOOL, "behavior": behavior}]}])
+
+
+def _variations(bench: Bench) -> list[_Variation]:
+    facts = bench.facts
+    budget = {"budget": True, "none": False}.get(facts.thinking)
+    level = {"level": True, "level_required": True, "none": False}.get(facts.thinking)
+    proactive = facts.proactive_audio == "none"  # what the fact says is refused, but for optional
+    return [
+        _Variation("modalities", "TEXT", _as_text, "TEXT" in facts.modalities),
+        _Variation("thinking", "a budget", _generation("thinkingConfig", {"thinkingBudget": 128}), budget),
+        _Variation("thinking", "a level", _generation("thinkingConfig", {"thinkingLevel": "LOW"}), level),
+        _Variation("thinking", "no level", _without_thinking, facts.thinking != "level_required"),
+        _Variation(
+            "affective_dialog",
+            "true",
+            _generation("enableAffectiveDialog", True),
+            facts.affective_dialog == "optional",
+        ),
+        _Variation(
+            "proactive_audio",
+            str(proactive).lower(),
+            _top("proactivity", {"proactiveAudio": proactive}),
+            facts.proactive_audio == "optional",
+        ),
+        _Variation("calls", "BLOCKING", _calling("BLOCKING"), "BLOCKING" in facts.calls),
+        _Variation("calls", "NON_BLOCKING", _calling("NON_BLOCKING"), "NON_BLOCKING" in facts.calls),
+        _Variation(
+            "compression",
+            "a sliding window",
+            _top("contextWindowCompression", {"slidingWindow": {}}),
+            facts.compression,
+        ),
+    ]
+
+
+async def setups(bench: Bench) -> list[Finding]:
+    """Which options the model takes. A setup costs nothing."""
+    found = []
+    for number, one in enumerate(_variations(bench), 1):
+        setup = base_setup(bench)
+        one.change(setup)
+        about = f"setup-{number}-{one.fact}"
+        says = _shown(bench, one.fact)
+        try:
+            async with bench.opened(about, setup):
+                seen, taken = f"{one.words}: taken", True
+        except Refused as refused:
+            seen = f"{one.words}: {refused.words}"
+            if refused.cause.retry is not Retry.NEVER:  # that was something else
+                found.append(judged(bench, one.fact, says, seen, None))
+                continue
+            taken = False
+        found.append(
+            judged(bench, one.fact, says, seen, None if one.expected is None else one.expected == taken)
+        )
+    return found
+
+
+def _shown(bench: Bench, fact: str) -> str:
+    value = getattr(bench.facts, fact)
+    return ", ".join(sorted(value)) or "none" if isinstance(value, frozenset) else str(value)
+
+
+# --- turns
+
+
+def _content(message: Message) -> Message:
+    content: Message = message.get("serverContent") or {}
+    return content
+
+
+def _ends_turn(message: Message) -> bool:
+    return bool(_content(message).get("turnComplete"))
+
+
+def _as_realtime(text: str) -> Message:
+    return {"realtimeInput": {"text": text}}
+
+
+def _as_content(text: str) -> Message:
+    return {"clientContent": {"turns": [{"role": "user", "parts": [{"text": text}]}], "turnComplete": True}}
+
+
+async def turns(bench: Bench) -> list[Finding]:
+    """A turn, what it is made of and how fast it comes; then a second one with the other form of text."""
+    found: list[Finding] = []
+    forms = {"clientContent": _as_content, "realtimeInput": _as_realtime}
+    first = bench.facts.typed
+    second = next(form for form in forms if form != first)
+    try:
+        async with bench.opened("conversation", base_setup(bench)) as line:
+            asked = line.elapsed()
+            await line.send(forms[first](COUNT), "text")
+            ping = await line.socket.ping()
+            await line.until(_ends_turn, _TURN_S)
+            found.append(_pong("pong, while it speaks", [await _answer(bench, ping)]))
+            found += _anatomy(bench, line, asked)
+            found.append(judged(bench, "typed", first, f"{first}: answered", True))
+            await line.listen(bench.in_vain(2))  # a handle comes after the turn
+            found += await _other_form(bench, line, second, forms[second](AGAIN))
+            found += _numbers(line)
+    except Refused as refused:
+        found.append(judged(bench, "typed", first, refused.words, None))
+    except TimeoutError:
+        found.append(judged(bench, "typed", first, f"no whole turn within {_TURN_S:g} s", None))
+    return found
+
+
+async def _other_form(bench: Bench, line: Line, form: str, message: Message) -> list[Finding]:
+    about = f"{form} in mid-conversation"
+    try:
+        await line.send(message, "text")
+        await line.until(_ends_turn, _TURN_S)
+    except Refused as refused:
+        return [_new(about, f"{refused.words}: {refused.cause.name}")]
+    except TimeoutError:
+        return [_new(about, f"no answer within {_TURN_S:g} s")]
+    return [_new(about, "taken and answered")]
+
+
+def _anatomy(bench: Bench, line: Line, asked: float) -> list[Finding]:
+    """What a turn is made of."""
+    sounds = [(at, size) for at, message in line.received for size in sizes_of_sound(message)]
+    found: list[Finding] = []
+    if sounds:
+        first_ms = (sounds[0][0] - asked) * 1000
+        late = first_ms > bench.facts.silent_s * 1000
+        found.append(
+            judged(
+                bench,
+                "silent_s",
+                f"{bench.facts.silent_s:g}",
+                f"first sound after {first_ms:.0f} ms",
+                not late,
+            )
+        )
+        sizes = [size for _, size in sounds]
+        gaps = [(later[0] - earlier[0]) * 1000 for earlier, later in pairwise(sounds)]
+        found.append(
+            _new(
+                "chunks of sound",
+                f"{len(sizes)}, of {min(sizes)} to {max(sizes)} bytes, median {statistics.median(sizes):g}",
+            )
+        )
+        if gaps:
+            wall = sounds[-1][0] - sounds[0][0]
+            pace = f", {sum(sizes[:-1]) / 48_000 / wall:.1f} times as fast as it plays" if wall > 0 else ""
+            found.append(_new("their spacing", f"median {statistics.median(gaps):.0f} ms{pace}"))
+    generated = [at for at, message in line.received if _content(message).get("generationComplete")]
+    ended = [at for at, message in line.received if _ends_turn(message)]
+    if generated and ended:
+        lag = (ended[0] - generated[0]) * 1000
+        found.append(_new("generationComplete to turnComplete", f"{lag:.0f} ms"))
+    elif ended:
+        found.append(_new("generationComplete to turnComplete", "no generationComplete"))
+    found += _transcripts(bench, line)
+    idle = any(
+        "interactionStatus" in message or "interactionStatus" in _content(message)
+        for _, message in line.received
+    )
+    seen = "interactionStatus came" if idle else "no interactionStatus came"
+    found.append(
+        judged(bench, "idle", bench.facts.idle, seen, idle == (bench.facts.idle == "interaction_status"))
+    )
+    return found
+
+
+def _transcripts(bench: Bench, line: Line) -> list[Finding]:
+    words = [
+        str((_content(message).get("outputTranscription") or {}).get("text") or "")
+        for _, message in line.received
+    ]
+    words = [one for one in words if one]
+    if len(words) < 2:
+        return []
+    repeats = all(later.startswith(earlier) for earlier, later in pairwise(words))
+    seen = "accumulated" if repeats else "pieces"
+    return [
+        judged(
+            bench,
+            "transcripts",
+            bench.facts.transcripts,
+            f"{len(words)} {seen}",
+            seen == bench.facts.transcripts,
+        )
+    ]
+
+
+def _numbers(line: Line) -> list[Finding]:
+    """Whole numbers that come as text, as proto JSON writes those of 64 bits."""
+    texts: set[str] = set()
+
+    def look(path: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                look(f"{path}.{name}" if path else name, item)
+        elif isinstance(value, list):
+            for item in value:
+                look(path, item)
+        elif isinstance(value, str) and value.isdigit() and not path.endswith((".text", ".id", "Handle")):
+            texts.add(path)
+
+    for _, message in line.received:
+        look("", message)
+    index = [
+        update.get("lastConsumedClientMessageIndex")
+        for _, message in line.received
+        if (update := message.get("sessionResumptionUpdate"))
+    ]
+    kinds = {type(one).__name__ for one in index if one is not None}
+    found = [_new("lastConsumedClientMessageIndex", " and ".join(sorted(kinds)) or "did not come")]
+    if texts:
+        found.append(_new("numbers as text", ", ".join(sorted(texts))))
+    return found
+
+
+async def several_fields(bench: Bench) -> list[Finding]:
+    """Sound and text in one realtimeInput."""
+    both = {
+        "realtimeInput": {
+            "audio": {"data": _SILENCE, "mimeType": "audio/pcm;rate=16000"},
+            "text": AGAIN,
+        }
+    }
+    about = "audio and text in one realtimeInput"
+    try:
+        async with bench.opened("several-fields", base_setup(bench)) as line:
+            await line.send(both, "audio")
+            await line.until(_ends_turn, _TURN_S)
+    except Refused as refused:
+        return [_new(about, f"{refused.words}: {refused.cause.name}")]
+    except TimeoutError:
+        return [_new(about, f"not refused, and no answer within {_TURN_S:g} s")]
+    return [_new(about, "taken and answered")]
+
+
+async def resumption(bench: Bench) -> list[Finding]:
+    """Whether a handle comes and opens another connection, and how a made-up one is refused."""
+    found: list[Finding] = []
+    setup = {**base_setup(bench), "sessionResumption": {}}
+    says = _shown(bench, "resumption")
+    try:
+        async with bench.opened("handle", setup) as line:
+            await line.send(_typed(bench, AGAIN), "text")
+            await line.until(_ends_turn, _TURN_S)
+            await line.listen(bench.in_vain(3))
+            updates = [message.get("sessionResumptionUpdate") or {} for _, message in line.received]
+        handles = [update["newHandle"] for update in updates if update.get("newHandle")]
+        if handles:
+            async with bench.opened("resumed", {**setup, "sessionResumption": {"handle": handles[-1]}}):
+                found.append(
+                    judged(bench, "resumption", says, "a handle opened it again", bench.facts.resumption)
+                )
+        else:
+            found.append(judged(bench, "resumption", says, "no handle came", not bench.facts.resumption))
+    except (Refused, TimeoutError) as failed:
+        found.append(judged(bench, "resumption", says, str(failed) or "no whole turn", None))
+    try:
+        async with bench.opened("bad-handle", {**setup, "sessionResumption": {"handle": "no-such-handle"}}):
+            found.append(_new("a made-up handle", "taken"))
+    except Refused as refused:
+        found.append(_new("a made-up handle", f"{refused.words}: {refused.cause.name}"))
+    return found
+
+
+def _typed(bench: Bench, text: str) -> Message:
+    typed: Message = json.loads(gemini.typed(bench.facts, text))
+    return typed
+
+
+# --- calls
+
+
+async def calls(bench: Bench) -> list[Finding]:
+    """A call in each way that the model has: what comes before the answer, and what an interruption does to it."""
+    found: list[Finding] = []
+    for behavior in sorted(bench.facts.calls):
+        try:
+            found += await _call(bench, behavior)
+        except Refused as refused:
+            found.append(_open(f"{behavior} call", f"{refused.words}: {refused.cause.name}"))
+        except TimeoutError:
+            found.append(_open(f"{behavior} call", f"no call within {_TURN_S:g} s"))
+    return found
+
+
+async def _call(bench: Bench, behavior: str) -> list[Finding]:
+    setup = base_setup(bench)
+    _calling(behavior)(setup)
+    if len(bench.facts.calls) == 1:  # such models refuse the word
+        del setup["tools"][0]["functionDeclarations"][0]["behavior"]
+    found: list[Finding] = []
+    async with bench.opened(f"call-{behavior.lower()}", setup) as line:
+        await line.send(_typed(bench, WEATHER), "text")
+        called = await line.until(lambda message: "toolCall" in message, _TURN_S)
+        call = called["toolCall"]["functionCalls"][0]
+        meanwhile = await line.listen(bench.in_vain(3))
+        if behavior == "BLOCKING":
+            ended = any(map(_ends_turn, meanwhile))
+            says, seen = bench.facts.turn_after_call, "new" if ended else "same"
+            found.append(judged(bench, "turn_after_call", says, f"{seen} turn", seen == says))
+            heard, gone = await _sound_during_call(bench, line)
+            found.append(heard)
+            if gone:
+                return found
+        await line.send(_typed(bench, ENOUGH), "text")
+        after = await line.listen(bench.in_vain(6))
+        found.append(_new(f"{behavior} call, interrupted", _interruption(after, call.get("id"))))
+        answer = {"id": call.get("id"), "name": call["name"], "response": {"output": "sunny"}}
+        await line.send({"toolResponse": {"functionResponses": [answer]}}, "tool_response")
+        await line.listen(bench.in_vain(4))
+        found.append(_new(f"{behavior} call, answered late", "taken"))
+    return found
+
+
+async def _sound_during_call(bench: Bench, line: Line) -> tuple[Finding, bool]:
+    """What came of it, and whether the connection is gone."""
+    says = _shown(bench, "hears_during_call")
+    blob = {"data": _SILENCE, "mimeType": "audio/pcm;rate=16000"}
+    try:
+        for _ in range(3):
+            await line.send({"realtimeInput": {"audio": blob}}, "audio")
+        await line.listen(bench.in_vain(2))
+    except Refused as refused:
+        holds = not bench.facts.hears_during_call
+        return judged(bench, "hears_during_call", says, f"sound in a call: {refused.words}", holds), True
+    holds = bench.facts.hears_during_call
+    return judged(bench, "hears_during_call", says, "sound in a call: taken", holds), False
+
+
+def _interruption(messages: Sequence[Message], call_id: str | None) -> str:
+    seen = []
+    if any("toolCallCancellation" in message for message in messages):
+        seen.append("toolCallCancellation")
+    if any(_content(message).get("interrupted") for message in messages):
+        seen.append("interrupted")
+    again = [
+        call.get("id")
+        for message in messages
+        for call in (message.get("toolCall") or {}).get("functionCalls") or ()
+    ]
+    if any(one != call_id for one in again):
+        seen.append("the call again under another id")
+    return ", ".join(seen) or "nothing"
+
+
+# --- age
+
+
+async def age(bench: Bench) -> list[Finding]:
+    """When a connection is told to go, and when it is cut; takes as long as the model lets it live."""
+    says = f"{bench.facts.connection_s:g}"
+    told = ""
+    began = bench.now()
+    try:
+        async with bench.opened("age", base_setup(bench)) as line:
+            await line.until(lambda message: "goAway" in message, bench.budget.left_s(bench.now()))
+            at, message = line.received[-1]
+            told = f"goAway at {at:.0f} s, timeLeft {(message['goAway'] or {}).get('timeLeft')}"
+            await line.listen(bench.budget.left_s(bench.now()))
+    except Refused as refused:
+        at = bench.now() - began
+        seen = f"{told}; {refused.words} at {at:.0f} s" if told else f"{refused.words} at {at:.0f} s"
+        near = abs(at - bench.facts.connection_s) <= 0.1 * bench.facts.connection_s
+        return [judged(bench, "connection_s", says, seen, near)]
+    except (Spent, TimeoutError):
+        return [judged(bench, "connection_s", says, told or "neither goAway nor a close", None)]
+    return [judged(bench, "connection_s", says, told, None)]
+
+
+PROBES: tuple[Probe, ...] = (
+    Probe("versions", versions, 10, 0.0),
+    Probe("compression", compression, 3, 0.0),
+    Probe("refusals", refusals, 10, 0.0),
+    Probe("setups", setups, 25, 0.0),
+    Probe("pongs", pongs, 15, 0.0),
+    Probe("turns", turns, 45, 0.008, talks=True),
+    Probe("several fields", several_fields, 25, 0.004, talks=True),
+    Probe("resumption", resumption, 30, 0.004, talks=True),
+    Probe("calls", calls, 60, 0.015, talks=True),
+)
