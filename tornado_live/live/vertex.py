@@ -100,7 +100,7 @@ class VertexAddress:
                 except GoogleAuthError:
                     if state is not TokenState.STALE:  # a stale token still opens a connection
                         raise
-        except DefaultCredentialsError as missing:
+        except (DefaultCredentialsError, OSError) as missing:
             raise DialFailed(CREDENTIALS_MISSING) from missing
         except TransportError as failed:
             raise DialFailed(UNREACHABLE) from failed
