@@ -5,7 +5,7 @@
 
 It is an asynchronous context manager too, and a fixture for those who have pytest:
 
-    pytest_plugins = ["tornado_live.simulator.testing"]
+    pytest_plugins = ["tornado_live.simulator.testing"]  # in conftest.py
 
     @pytest.mark.gemini_simulator(scenario="scenario.yaml")
     def test_greeting(gemini_simulator): ...
