@@ -27,6 +27,7 @@ from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator
 from tornado_live.live.registry import Registry
 from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
+from tornado_live.live.vertex import vertex_upstream
 from tornado_live.observe.logs import configure, log_event
 from tornado_live.observe.metrics import Metrics
 from tornado_live.resources import require
@@ -188,17 +189,9 @@ async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) ->
             memory_bytes=limits.memory_bytes,
         )
         runner = ToolRunner(mock=settings.mock_tools)
-        address = simulator or GeminiAddress(settings.gemini_base_url or GOOGLE)
-        upstream = Upstream(
-            address,
-            None if simulator is not None else settings.gemini_api_key,
-            settings.api_version,
-            ssl.create_default_context(),
-            patience=Patience(limits.setup_timeout_s, limits.upstream_ping_s, limits.upstream_pong_s),
-        )
-        shared = Collaborators(
-            store, runner, metrics, upstream, min(TOUCH_S, limits.session_ttl_s / 3), limits.setup_timeout_s
-        )
+        touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
+        upstream = _upstream(settings, simulator)
+        shared = Collaborators(store, runner, metrics, upstream, touch_s, limits.setup_timeout_s)
         registry = Registry(settings, shared, lambda: catalog)
         try:
             yield Parts(settings, store, registry, catalog, metrics, started_at)
@@ -208,6 +201,20 @@ async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) ->
             await store.close()
             if supervisor is not None:
                 supervisor.cancel()
+
+
+def _upstream(settings: Settings, simulator: EmbeddedSimulator | None) -> Upstream:
+    limits = settings.limits
+    key, trust = settings.gemini_api_key, ssl.create_default_context()
+    patience = Patience(limits.setup_timeout_s, limits.upstream_ping_s, limits.upstream_pong_s)
+    if settings.vertex is not None:
+        return vertex_upstream(
+            settings.vertex, key, settings.api_version, settings.gemini_base_url, trust, patience
+        )
+    address = simulator or GeminiAddress(settings.gemini_base_url or GOOGLE)
+    if simulator is not None:
+        key = None
+    return Upstream(address, key, settings.api_version, trust, patience=patience)
 
 
 @contextmanager

@@ -473,7 +473,7 @@ class Conversation:
         if self.phase is not Phase.LIVE:
             return []
         if self.rotation.seeking(now) and not self._seeking:
-            self._seeking, self._loud_at = True, now
+            self._seeking, self._loud_at = True, self._active  # until now nobody listened for loudness
         if self.rotation.due(self._quiet(now), now):
             self._planned = True
             commands: list[Command] = [Record("switch_planned", {"quiet": self._quiet(now)})]
