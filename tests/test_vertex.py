@@ -14,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
+from serving import Server
 from simulating import Simulator
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
+from websockets.asyncio.client import connect
 
 from tornado_live.errors import ConfigError
 from tornado_live.live.upstream import DialFailed, Patience, Upstream, live_url
@@ -307,4 +309,36 @@ async def test_a_setup_is_accepted_on_the_path_of_vertex_ai(tmp_path: Path, mode
         opened = await answer(upstream, made.payload)
     assert opened.setup_complete is not None
     assert opened.setup_complete.session_id
+    assert tokens.granted == ["token-1"]
+
+
+async def test_the_server_holds_a_conversation_over_vertex_ai(tmp_path: Path) -> None:
+    async with token_endpoint() as tokens, Simulator(require_key=True, speed=20) as simulator:
+        environ = {
+            "UPSTREAM": "vertex",
+            "GOOGLE_CLOUD_PROJECT": "shop",
+            "GOOGLE_CLOUD_LOCATION": "us-central1",
+            "GOOGLE_APPLICATION_CREDENTIALS": str(account(tmp_path, tokens.port)),
+            "GEMINI_BASE_URL": simulator.url,
+            **LOOPBACK,
+        }
+        async with (
+            Server(environ=environ) as server,
+            connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None) as socket,
+        ):
+
+            async def until(kind: str, **wanted: object) -> dict[str, object]:
+                while True:
+                    message = json.loads(await socket.recv())
+                    data: dict[str, object] = message["data"]
+                    if message["type"] == kind and wanted.items() <= data.items():
+                        return data
+
+            await socket.send(json.dumps({"type": "connect", "data": {}}))
+            connected = await until("status", status="CONNECTED")
+            assert (connected["upstream"], connected["model"]) == ("vertex", "gemini-3.8-live")
+            await socket.send(json.dumps({"type": "text", "data": {"text": "What is the weather in Rome?"}}))
+            assert (await until("tool_call"))["name"] == "get_weather"
+            await until("transcription", isUser=False, isFinal=True)
+            await until("turn_complete")
     assert tokens.granted == ["token-1"]
