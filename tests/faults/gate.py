@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
@@ -47,8 +48,9 @@ class Waiting:
     async def gone(self, within: float = _DEADLINE_S) -> None:
         """Waits until the run is over: it was cancelled, or has taken its answer."""
         async with asyncio.timeout(within):
-            while await self._reader.read(100):
-                pass
+            with contextlib.suppress(ConnectionError):
+                while await self._reader.read(100):
+                    pass
 
 
 class Gate:

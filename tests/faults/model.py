@@ -28,12 +28,16 @@ _DEADLINE_S = 15.0
 
 
 class ModelLine:
-    """One connection of a server to its model. `setup` is what it sent first, `got` everything after that."""
+    """One connection of a server to its model. `setup` is what it sent first, `got` everything after that, and
+    `seed` what a new session is told of the past, once that was received.
+    """
 
     def __init__(self, socket: ServerConnection, setup: dict[str, Any]) -> None:
         self.setup = setup
         self.got: list[dict[str, Any]] = []
         self._socket = socket
+        self.seed: dict[str, Any] | None = None
+        self._unseeded = setup.get("historyConfig", {}).get("initialHistoryInClientContent") is True
 
     @property
     def handle(self) -> str | None:
@@ -98,13 +102,17 @@ class ModelLine:
             while True:
                 message: dict[str, Any] = json.loads(await self._socket.recv())
                 self.got.append(message)
+                if self._unseeded and "clientContent" in message:
+                    self.seed, self._unseeded = message["clientContent"], False
                 if not kind or kind in message:
                     return message
 
     async def typed(self) -> str:
-        """The next words of a user, in whichever form they come."""
+        """The next words of a user, in whichever form they come; a seed of the past is none."""
         while True:
             message = await self.receive()
+            if self.seed is not None and message.get("clientContent") is self.seed:
+                continue
             if "text" in message.get("realtimeInput", {}):
                 return str(message["realtimeInput"]["text"])
             turns = message.get("clientContent", {}).get("turns")
@@ -142,7 +150,8 @@ class ModelSide:
         self.refusals: deque[tuple[int, Mapping[str, str]]] = deque()
         self.handshakes = 0
         self.lines: list[ModelLine] = []
-        self._dialled: asyncio.Queue[ModelLine] = asyncio.Queue()
+        self._waiting: list[ModelLine] = []
+        self._arrived = asyncio.Condition()
         self._server: WebSocketServer | None = None
 
     @property
@@ -175,14 +184,22 @@ class ModelSide:
         self._server.close()
         await self._server.wait_closed()
 
-    async def dialled(self, within: float = _DEADLINE_S) -> ModelLine:
-        """The next connection whose setup has arrived."""
-        async with asyncio.timeout(within):
-            return await self._dialled.get()
+    async def dialled(self, *handles: str | None, within: float = _DEADLINE_S) -> ModelLine:
+        """The next connection whose setup has arrived; with handles, the next one that wants one of them."""
+        found: list[ModelLine] = []
 
-    def undialled(self) -> bool:
-        """Whether every connection that came has been given out."""
-        return self._dialled.empty()
+        def look() -> bool:
+            found[:] = [line for line in self._waiting if not handles or line.handle in handles]
+            return bool(found)
+
+        async with asyncio.timeout(within), self._arrived:
+            await self._arrived.wait_for(look)
+            self._waiting.remove(found[0])
+            return found[0]
+
+    def undialled(self) -> list[ModelLine]:
+        """Connections that came and that `dialled` has not given yet."""
+        return list(self._waiting)
 
     def _handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes += 1
@@ -198,5 +215,7 @@ class ModelSide:
             return
         line = ModelLine(socket, first["setup"])
         self.lines.append(line)
-        self._dialled.put_nowait(line)
+        async with self._arrived:
+            self._waiting.append(line)
+            self._arrived.notify_all()
         await socket.wait_closed()

@@ -155,7 +155,7 @@ class Flow:
                     if not await self._pass_on(piece, writer):
                         return
             await self._flowing.wait()
-            if not self._swallows and writer.can_write_eof():
+            if not self._swallows and not writer.is_closing():
                 writer.write_eof()
 
     def _pieces(self, data: bytes) -> list[bytes]:
@@ -210,7 +210,7 @@ class Flow:
         writer.write(piece)
         if self._line.proxy.taps:
             self.messages.feed(piece)
-            self._line.proxy.changed()
+        self._line.proxy.changed()
         await writer.drain()
 
     def _flipped(self, piece: bytes) -> bytes:
@@ -338,7 +338,7 @@ class Proxy:
             waiting.set()
 
     async def until(self, condition: Callable[[], bool], within: float = _DEADLINE_S) -> None:
-        """Waits until it holds; looked at whenever a line came, ended, or passed a message on."""
+        """Waits until it holds; looked at whenever a line came, ended, or passed something on."""
         moment = asyncio.Event()
         self._waiting.add(moment)
         try:
