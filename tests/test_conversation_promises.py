@@ -320,9 +320,6 @@ class Life(RuleBasedStateMachine):
     @rule()
     def model_answers(self) -> None:
         self.dialling, self.linked = False, True
-        self.issued.clear()
-        self.answered.clear()
-        self.cancelled.clear()
         self.perform(self.talk.model_opened(self.now))
 
     @precondition(lambda self: (self.dialling or self.linked) and not self.ended)

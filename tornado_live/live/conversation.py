@@ -482,8 +482,10 @@ class Conversation:
         return [] if after is None else [WakeAfter(Timer.ROTATE, after)]
 
     def _quiet(self, now: float) -> bool:
+        """Whether nobody speaks, no call runs, and the newest handle knows of everything that was said."""
         return (
             self.dialogue.turns.quiet
+            and not (self.dialogue.unsaved and self.rotation.handle_at is not None)
             and not self.calls.running
             and not self.input.activity_open
             and now - self._loud_at >= QUIET_S

@@ -1,0 +1,673 @@
+"""What a conversation decides when its connection to the model side ages, breaks or falls silent."""
+
+from __future__ import annotations
+
+import base64
+import json
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import pytest
+
+from tornado_live.errors import LiveError
+from tornado_live.jsonvalue import Json
+from tornado_live.live.causes import LINE_LOST, UNREACHABLE, Cause, of_close
+from tornado_live.live.commands import (
+    FORWARD,
+    CancelTool,
+    CloseClient,
+    CloseModel,
+    Command,
+    End,
+    Failure,
+    Gesture,
+    Interrupted,
+    Line,
+    Open,
+    OpenModel,
+    Record,
+    Remember,
+    SendToClient,
+    SendToModel,
+    Speech,
+    StartTool,
+    Status,
+    Timer,
+    ToClient,
+    Transcribed,
+    TurnComplete,
+    Typed,
+    WakeAfter,
+    Warned,
+)
+from tornado_live.live.conversation import PLEASE_ANSWER, QUIET_S, Conversation, Phase
+from tornado_live.live.rotation import SEEK_SHARE
+from tornado_live.resources import require
+from tornado_live.settings import Assistant, Limits
+from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
+from tornado_live.tools.result import ToolResult
+from tornado_live.wire import gemini
+from tornado_live.wire.models import load_models
+from tornado_live.wire.native import ConnectOptions
+
+MODELS = load_models(require("config/models.yaml").read_text(encoding="utf-8"), "models.yaml")
+FLUENT = "gemini-3.8-live"
+THINKING = "gemini-3.8-live-extended-thinking"
+OLD = "gemini-2.5-flash-native-audio-preview-12-2025"
+OK = ToolResult(True, {"status": "ok", "result": 21}, 12, summary="21 degrees")
+HANDLE_REFUSED = of_close(
+    1007, "Invalid session handle", facts=None, last_sent="setup", opened=False, resuming=True
+)
+OVERLOADED = of_close(
+    1011, "Internal error encountered.", facts=None, last_sent="setup", opened=False, resuming=True
+)
+TURN_COMPLETE = gemini.decode(b'{"serverContent": {"turnComplete": true}}')
+GENERATED = gemini.decode(b'{"serverContent": {"generationComplete": true}}')
+INTERRUPTED = gemini.decode(b'{"serverContent": {"interrupted": true}}')
+
+
+def live(
+    model: str = FLUENT,
+    *,
+    history: Sequence[tuple[str, str]] = (),
+    policies: Mapping[str, CallPolicy] = MappingProxyType({}),
+    activity: str = "auto",
+    handle: str | None = "h1",
+    limits: Limits | None = None,
+) -> Conversation:
+    """A conversation that is live at 0.0, with a handle if there is one."""
+
+    def declarations(toolset: tuple[str, ...] | None) -> list[Mapping[str, Json]]:
+        return [{"name": "get_weather", "description": "Weather."}]
+
+    talk = Conversation(
+        assistants={"default": Assistant("default", model, {}, None)},
+        assistant="default",
+        allowed_options=frozenset({"activity"}),
+        declarations=declarations,
+        policy=lambda name: policies.get(name, DEFAULT_POLICY),
+        upstream="simulator",
+        limits=limits or Limits(),
+        models=MODELS,
+        jitter=lambda: 0.0,
+        history=history,
+        turn=len([role for role, _ in history if role == "user"]),
+    )
+    talk.client_came(-1.5)
+    talk.from_client(Open(ConnectOptions(activity=activity)), -1.5)  # type: ignore[arg-type]
+    talk.model_opened(0.0)
+    if handle is not None:
+        give(talk, handle, 0.0)
+    assert talk.phase is Phase.LIVE
+    return talk
+
+
+def give(talk: Conversation, handle: str, now: float) -> None:
+    update = gemini.SessionResumptionUpdate(handle, True)
+    assert list(talk.from_model(gemini.ServerMessage(session_resumption_update=update), now)) == []
+
+
+def heard(text: str) -> gemini.ServerMessage:
+    return gemini.ServerMessage(
+        server_content=gemini.ServerContent(input_transcription=gemini.Transcription(text))
+    )
+
+
+def spoken(text: str) -> gemini.ServerMessage:
+    return gemini.ServerMessage(
+        server_content=gemini.ServerContent(output_transcription=gemini.Transcription(text))
+    )
+
+
+def sound(data: str = "UklGRg==") -> gemini.ServerMessage:
+    part = gemini.Part(inline_data=gemini.InlineData("audio/pcm;rate=24000", data))
+    return gemini.ServerMessage(server_content=gemini.ServerContent(model_turn=gemini.ModelTurn([part])))
+
+
+def calling(call_id: str, place: str = "Rome") -> gemini.ServerMessage:
+    call = gemini.FunctionCall("get_weather", call_id, {"place": place})
+    return gemini.ServerMessage(tool_call=gemini.ToolCallMessage([call]))
+
+
+def say_all(talk: Conversation, question: str, answer: str, now: float) -> None:
+    for message in (heard(question), sound(), spoken(answer), GENERATED, TURN_COMPLETE):
+        talk.from_model(message, now)
+
+
+def told(commands: Iterable[Command]) -> list[ToClient]:
+    return [command.event for command in commands if isinstance(command, SendToClient)]
+
+
+def status(commands: Iterable[Command]) -> list[tuple[Line, Mapping[str, Json]]]:
+    return [(event.line, event.facts or {}) for event in told(commands) if isinstance(event, Status)]
+
+
+def opening(commands: Iterable[Command]) -> tuple[dict[str, Json], OpenModel]:
+    """The setup of the one dial, and the dial."""
+    (dial,) = [command for command in commands if isinstance(command, OpenModel)]
+    return json.loads(dial.setup)["setup"], dial
+
+
+def sent(commands: Iterable[Command]) -> list[dict[str, Json]]:
+    return [json.loads(command.payload) for command in commands if isinstance(command, SendToModel)]
+
+
+def texts(commands: Iterable[Command]) -> list[str]:
+    """What goes up as a user's finished turn, the last words of each message."""
+    return [
+        message["clientContent"]["turns"][-1]["parts"][0]["text"]  # type: ignore[index, call-overload]
+        for message in sent(commands)
+        if message.get("clientContent", {}).get("turnComplete")  # type: ignore[union-attr]
+    ]
+
+
+def records(commands: Iterable[Command], kind: str) -> list[Mapping[str, Json]]:
+    return [command.data for command in commands if isinstance(command, Record) and command.kind == kind]
+
+
+def microphone(loud: bool) -> Speech:
+    pcm = array("h", [8000 if loud else 20] * 320).tobytes()
+    return Speech(gemini.audio(base64.b64encode(pcm).decode(), 16000), 0.02)
+
+
+# Loss
+
+
+def test_a_lost_connection_is_resumed_with_the_newest_handle() -> None:
+    talk = live()
+    give(talk, "h2", 3.0)
+    lost = talk.model_closed(LINE_LOST, 5.0)
+    assert status(lost) == [(Line.RECONNECTING, {})]
+    setup, dial = opening(lost)
+    assert setup["sessionResumption"] == {"handle": "h2"}
+    assert dial.history is None
+    assert records(lost, "model_lost") == [{"cause": "line_lost", "code": "unavailable"}]
+    back = talk.model_opened(5.4)
+    ((line, facts),) = status(back)
+    assert line is Line.CONNECTED
+    assert (facts["resumed"], facts["memory"], facts["gapMs"]) == (True, "restored", 400)
+    assert records(back, "switched")[0]["planned"] is False
+
+
+@pytest.mark.proves("F11")
+def test_a_connection_without_a_handle_is_seeded_from_memory_without_a_second_greeting() -> None:
+    talk = live(handle=None)
+    say_all(talk, "I am Ada.", "Hello Ada.", 1.0)
+    setup, dial = opening(talk.model_closed(LINE_LOST, 5.0))
+    assert setup["sessionResumption"] == {}
+    assert setup["historyConfig"] == {"initialHistoryInClientContent": True}
+    assert dial.history is not None
+    assert "Hello Ada." in dial.history.decode()
+    back = talk.model_opened(5.4)
+    ((_, facts),) = status(back)
+    assert (facts["resumed"], facts["memory"]) == (False, "restored")
+    assert sent(back) == []
+
+
+def test_a_conversation_without_a_past_has_no_memory_to_lose() -> None:
+    talk = live(handle=None)
+    talk.model_closed(LINE_LOST, 5.0)
+    ((_, facts),) = status(talk.model_opened(5.4))
+    assert facts["memory"] == "none"
+
+
+@pytest.mark.proves("F4")
+def test_a_refused_handle_is_tried_once_and_then_memory_speaks() -> None:
+    talk = live(history=[("user", "I am Ada."), ("model", "Hello Ada.")])
+    talk.model_closed(LINE_LOST, 5.0)
+    setup, dial = opening(talk.model_closed(HANDLE_REFUSED, 5.2))
+    assert setup["sessionResumption"] == {}
+    assert dial.history is not None
+    ((_, facts),) = status(talk.model_opened(6.0))
+    assert (facts["resumed"], facts["memory"]) == (False, "restored")
+
+
+@pytest.mark.proves("F6")
+def test_a_model_side_that_does_not_come_back_closes_the_client_with_the_reason() -> None:
+    talk = live()
+    say_all(talk, "One", "two", 1.0)
+    talk.model_closed(LINE_LOST, 5.0)
+    assert opening(talk.model_closed(UNREACHABLE, 6.0))
+    assert opening(talk.model_closed(UNREACHABLE, 7.0))
+    commands = talk.model_closed(UNREACHABLE, 8.0)
+    (close,) = [command for command in commands if isinstance(command, CloseClient)]
+    assert isinstance(close.error, LiveError)
+    assert close.error.code == "unavailable"
+    assert records(commands, "model_given_up")[0]["cause"] == "unreachable"
+    assert End() in talk.client_left(True, 8.0)
+
+
+def test_a_question_without_an_answer_is_asked_again_and_keeps_its_turn() -> None:
+    talk = live()
+    talk.from_model(heard("What is the time?"), 1.0)
+    lost = talk.model_closed(LINE_LOST, 1.2)
+    assert not [event for event in told(lost) if isinstance(event, TurnComplete)]
+    assert texts(talk.model_opened(2.0)) == ["What is the time?"]
+    assert told(talk.from_model(spoken("Five."), 3.0)) == [Transcribed("Five.", False, False, 1)]
+    talk.from_model(GENERATED, 3.1)
+    done = talk.from_model(TURN_COMPLETE, 3.5)
+    remembered = [(command.role, command.text) for command in done if isinstance(command, Remember)]
+    assert remembered == [("user", "What is the time?"), ("model", "Five.")]
+
+
+def test_an_answer_that_broke_off_is_ended_for_the_client_and_asked_to_go_on() -> None:
+    talk = live()
+    talk.from_model(heard("Tell me a story."), 1.0)
+    talk.from_model(sound(), 1.5)
+    talk.from_model(spoken("Once upon a time"), 1.5)
+    lost = talk.model_closed(LINE_LOST, 3.0)
+    assert [event for event in told(lost) if not isinstance(event, Status)] == [
+        Transcribed("Tell me a story.", True, True, 1),
+        Transcribed("Once upon a time", False, True, 1),
+        TurnComplete(1),
+    ]
+    (text,) = texts(talk.model_opened(4.0))
+    assert "Once upon a time" in text
+    assert text.endswith("Tell me a story.")
+    assert told(talk.from_model(spoken("there was"), 5.0)) == [Transcribed("there was", False, False, 2)]
+
+
+def test_an_answer_that_had_come_whole_is_not_asked_for_again() -> None:
+    talk = live()
+    for message in (heard("Hello"), sound(), spoken("Hi."), GENERATED):
+        talk.from_model(message, 1.0)
+    assert TurnComplete(1) in told(talk.model_closed(LINE_LOST, 1.1))
+    assert texts(talk.model_opened(2.0)) == []
+
+
+def test_an_answer_that_was_interrupted_is_not_asked_for_again() -> None:
+    talk = live()
+    for message in (heard("Hello"), sound(), spoken("Hi."), INTERRUPTED):
+        talk.from_model(message, 1.0)
+    talk.model_closed(LINE_LOST, 1.001)
+    assert texts(talk.model_opened(2.0)) == []
+
+
+def test_a_question_that_is_lost_twice_is_asked_until_it_is_answered() -> None:
+    talk = live()
+    talk.from_model(heard("Tell me a story."), 1.0)
+    talk.from_model(sound(), 1.5)
+    talk.from_model(spoken("Once upon a time"), 1.5)
+    talk.model_closed(LINE_LOST, 3.0)
+    assert len(texts(talk.model_opened(4.0))) == 1
+    talk.model_closed(LINE_LOST, 5.0)
+    (text,) = texts(talk.model_opened(6.0))
+    assert text.endswith("Tell me a story.")
+    for message in (sound(), GENERATED, TURN_COMPLETE):
+        talk.from_model(message, 7.0)
+    talk.model_closed(LINE_LOST, 8.0)
+    assert texts(talk.model_opened(9.0)) == []
+
+
+def test_a_resumed_session_is_told_what_was_said_after_its_handle() -> None:
+    talk = live()
+    say_all(talk, "I am Ada.", "Hello Ada.", 1.0)
+    talk.model_closed(LINE_LOST, 5.0)
+    (context,) = sent(talk.model_opened(5.5))
+    content = context["clientContent"]
+    assert isinstance(content, dict)
+    assert content["turnComplete"] is False
+    assert [turn["parts"][0]["text"] for turn in content["turns"]] == ["I am Ada.", "Hello Ada."]  # type: ignore[union-attr, index, call-overload]
+    give(talk, "h2", 6.0)
+    talk.model_closed(LINE_LOST, 7.0)
+    assert sent(talk.model_opened(7.5)) == []
+
+
+# What the client says meanwhile
+
+
+@pytest.mark.proves("F21")
+def test_speech_during_a_switch_is_held_and_sent_in_its_order() -> None:
+    talk = live()
+    talk.model_closed(LINE_LOST, 5.0)
+    assert talk.from_client(Speech(b'{"one":1}', 0.02), 5.1) == ()
+    assert talk.from_client(Typed("and"), 5.1) == ()
+    assert talk.from_client(Speech(b'{"two":2}', 0.02), 5.2) == ()
+    back = talk.model_opened(5.5)
+    assert [next(iter(message)) for message in sent(back)] == ["one", "clientContent", "two"]
+    assert talk.from_client(microphone(True), 5.6) is FORWARD
+
+
+@pytest.mark.proves("F21")
+def test_more_speech_than_is_held_is_counted_and_told() -> None:
+    talk = live()
+    talk.model_closed(LINE_LOST, 5.0)
+    for number in range(7):
+        talk.from_client(Speech(b"{}", 1.0), 5.0 + number)
+    (warned,) = [event for event in told(talk.model_opened(13.0)) if isinstance(event, Warned)]
+    assert (warned.code, warned.count) == ("audio_dropped", 2)
+
+
+def test_an_activity_that_is_open_is_begun_again_on_the_new_connection() -> None:
+    talk = live(activity="manual")
+    talk.from_client(Gesture.ACTIVITY_START, 1.0)
+    talk.model_closed(LINE_LOST, 2.0)
+    talk.from_client(Speech(b'{"one":1}', 0.02), 2.1)
+    talk.from_client(Gesture.ACTIVITY_END, 2.2)
+    payloads = [command.payload for command in talk.model_opened(3.0) if isinstance(command, SendToModel)]
+    assert payloads == [gemini.ACTIVITY_START, b'{"one":1}', gemini.ACTIVITY_END]
+
+
+def test_a_client_may_disconnect_in_the_middle_of_a_switch() -> None:
+    talk = live()
+    talk.model_closed(LINE_LOST, 5.0)
+    commands = talk.from_client(Gesture.DISCONNECT, 5.1)
+    assert CloseModel() in commands
+    assert talk.phase is Phase.IDLE
+    assert list(talk.model_opened(5.2)) == [CloseModel()]
+
+
+def test_connect_after_disconnect_goes_on_with_the_same_session() -> None:
+    talk = live()
+    talk.from_client(Gesture.DISCONNECT, 1.0)
+    setup, _ = opening(talk.from_client(Open(ConnectOptions()), 5.0))
+    assert setup["sessionResumption"] == {"handle": "h1"}
+    talk.from_client(Gesture.DISCONNECT, 6.0)
+    setup, _ = opening(talk.from_client(Open(ConnectOptions(activity="manual")), 8.0))
+    assert setup["sessionResumption"] == {}, "other options are another session"
+
+
+# Rotation
+
+
+@pytest.mark.proves("F10")
+def test_a_go_away_is_followed_at_the_first_quiet_point() -> None:
+    talk = live()
+    talk.from_model(heard("Hello"), 10.0)
+    away = talk.from_model(gemini.decode(b'{"goAway": {"timeLeft": "50s"}}'), 10.5)
+    assert records(away, "go_away") == [{"timeLeft": "50s"}]
+    assert not status(away)
+    for message in (sound(), spoken("Hi."), GENERATED):
+        assert not status(talk.from_model(message, 11.0))
+    done = talk.from_model(TURN_COMPLETE, 13.0)
+    assert not records(done, "switch_planned"), "the session cannot be resumed before its handle has come"
+    handle = b'{"sessionResumptionUpdate": {"newHandle": "h2", "resumable": true}}'
+    setup, dial = opening(talk.from_model(gemini.decode(handle), 13.1))
+    assert setup["sessionResumption"] == {"handle": "h2"}
+    assert dial.delay == 0.0
+    assert records(talk.model_opened(13.8), "switched")[0]["planned"] is True
+
+
+@pytest.mark.proves("F10")
+@pytest.mark.parametrize("message", [b'{"goAway": {"timeLeft": "0s"}}', b'{"goAway": {"timeLeft": "0.0s"}}'])
+def test_a_go_away_without_time_is_followed_at_once(message: bytes) -> None:
+    talk = live()
+    talk.from_model(heard("Hello"), 10.0)
+    commands = talk.from_model(gemini.decode(message), 10.5)
+    assert status(commands) == [(Line.RECONNECTING, {})]
+    assert opening(commands)[0]["sessionResumption"] == {"handle": "h1"}
+    assert texts(talk.model_opened(11.0)) == ["Hello"]
+
+
+@pytest.mark.proves("F10")
+@pytest.mark.parametrize("message", [b'{"goAway": {}}', b'{"goAway": {"timeLeft": "soon"}}'])
+def test_a_go_away_that_does_not_say_when_is_followed_within_seconds(message: bytes) -> None:
+    talk = live()
+    talk.from_model(heard("Hello"), 10.0)
+    talk.from_model(gemini.decode(message), 10.5)
+    assert opening(talk.woke(Timer.ROTATE, 15.5))
+
+
+def test_the_time_of_a_go_away_runs_without_another_message() -> None:
+    talk = live()
+    talk.from_model(heard("Hello"), 10.0)
+    now, commands = 10.5, talk.from_model(gemini.decode(b'{"goAway": {"timeLeft": "10s"}}'), 10.5)
+    while talk.phase is Phase.LIVE:
+        (after,) = [command.seconds for command in commands if isinstance(command, WakeAfter)]
+        now += after
+        commands = talk.woke(Timer.ROTATE, now)
+    assert now == pytest.approx(18.5)
+
+
+def test_a_connection_is_left_before_its_known_age_without_a_go_away() -> None:
+    talk = live(limits=Limits(connection_s=100))
+    say_all(talk, "One", "two", 1.0)
+    give(talk, "h2", 1.5)
+    due = 100 * SEEK_SHARE
+    assert not [command for command in talk.woke(Timer.ROTATE, due - 1) if isinstance(command, OpenModel)]
+    assert opening(talk.woke(Timer.ROTATE, due))[0]["sessionResumption"] == {"handle": "h2"}
+
+
+def test_a_person_who_is_speaking_is_waited_for() -> None:
+    talk = live(limits=Limits(connection_s=100))
+    say_all(talk, "One", "two", 1.0)
+    give(talk, "h2", 1.5)
+    talk.from_client(microphone(True), 79.99)
+    talk.woke(Timer.ROTATE, 80.0)
+    assert talk.phase is Phase.LIVE
+    assert talk.from_client(microphone(True), 81.0) is FORWARD
+    talk.woke(Timer.ROTATE, 81.0 + QUIET_S - 0.1)
+    assert talk.phase is Phase.LIVE
+    assert talk.from_client(microphone(False), 82.9) is FORWARD
+    assert opening(talk.woke(Timer.ROTATE, 81.0 + QUIET_S))
+
+
+def test_a_running_tool_is_waited_for_until_it_is_time() -> None:
+    talk = live(limits=Limits(connection_s=100))
+    talk.from_model(heard("Weather?"), 70.0)
+    talk.from_model(calling("a"), 71.0)
+    talk.woke(Timer.ROTATE, 90.0)
+    assert talk.phase is Phase.LIVE
+    commands = talk.woke(Timer.ROTATE, 95.0)
+    assert opening(commands)
+    assert not [command for command in commands if isinstance(command, CancelTool)]
+
+
+# Calls over a switch
+
+
+@pytest.mark.proves("F17")
+def test_a_call_that_ends_after_the_switch_is_told_in_words_with_its_question() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome?"), 1.0)
+    assert StartTool("a", "get_weather", {"place": "Rome"}) in talk.from_model(calling("a"), 1.5)
+    lost = talk.model_closed(LINE_LOST, 2.0)
+    assert not [command for command in lost if isinstance(command, CancelTool)]
+    assert sent(talk.model_opened(3.0)) == [], (
+        "the question waits for the answer that is already being fetched"
+    )
+    finished = talk.tool_finished("a", OK, 4.0)
+    (text,) = texts(finished)
+    assert '"result": 21' in text
+    assert text.endswith("Weather in Rome?")
+    assert records(finished, "tool_call")[0]["delivered"] == "note"
+
+
+@pytest.mark.proves("F17")
+def test_a_call_that_ends_during_the_switch_is_told_after_it() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome?"), 1.0)
+    talk.from_model(calling("a"), 1.5)
+    talk.model_closed(LINE_LOST, 2.0)
+    finished = talk.tool_finished("a", OK, 2.5)
+    assert sent(finished) == []
+    assert records(finished, "tool_call")[0]["delivered"] == "later"
+    (text,) = texts(talk.model_opened(3.0))
+    assert '"result": 21' in text
+
+
+@pytest.mark.proves("F17")
+def test_a_session_that_knows_the_call_gets_its_answer_by_the_id() -> None:
+    talk = live(policies={"get_weather": CallPolicy("background")})
+    talk.from_model(calling("a"), 1.5)
+    give(talk, "h2", 2.0)
+    talk.model_closed(LINE_LOST, 3.0)
+    talk.model_opened(4.0)
+    (message,) = sent(talk.tool_finished("a", OK, 5.0))
+    (answer,) = message["toolResponse"]["functionResponses"]  # type: ignore[index, call-overload]
+    assert answer["id"] == "a"  # type: ignore[index, call-overload]
+
+
+@pytest.mark.proves("F17")
+def test_a_tool_is_not_run_again_for_a_question_that_is_asked_again() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome?"), 1.0)
+    talk.from_model(calling("a"), 1.5)
+    talk.tool_finished("a", OK, 2.0)
+    talk.model_closed(LINE_LOST, 2.5)
+    assert texts(talk.model_opened(3.0)) == ["Weather in Rome?"]
+    again = talk.from_model(calling("b"), 3.5)
+    assert not [command for command in again if isinstance(command, StartTool)]
+    (message,) = sent(again)
+    assert "toolResponse" in message
+
+
+# Nobody there
+
+
+@pytest.mark.proves("F18")
+def test_nothing_is_dialled_and_nothing_asked_while_nobody_is_there() -> None:
+    talk = live()
+    talk.from_model(heard("Hello"), 1.0)
+    talk.client_left(False, 2.0)
+    for commands in (
+        talk.from_model(gemini.decode(b'{"goAway": {"timeLeft": "0s"}}'), 3.0),
+        talk.woke(Timer.WATCH, 20.0),
+        talk.woke(Timer.ROTATE, 20.0),
+    ):
+        assert not [command for command in commands if isinstance(command, OpenModel)]
+        assert texts(commands) == []
+    back = talk.client_came(25.0)
+    assert status(back) == [(Line.RECONNECTING, {})]
+    assert opening(back)[0]["sessionResumption"] == {"handle": "h1"}
+    assert texts(talk.model_opened(25.5)) == ["Hello"]
+
+
+# Silence
+
+
+def test_typed_text_without_an_answer_is_asked_again_then_resumed_then_seeded_then_given_up() -> None:
+    talk = live(history=[("user", "I am Ada."), ("model", "Hello.")])
+    talk.from_client(Typed("Are you there?"), 10.0)
+    steps: list[Json] = []
+    now = 10.0
+    for _ in range(4):
+        now += 100.0
+        commands = talk.woke(Timer.WATCH, now)
+        steps.append(records(commands, "watchdog")[0]["step"])
+        if steps[-1] == "nudge":
+            assert texts(commands) == ["Are you there?"]
+        elif steps[-1] == "resume":
+            assert opening(commands)[0]["sessionResumption"] == {"handle": "h1"}
+            assert texts(talk.model_opened(now + 1)) == ["Are you there?"]
+        elif steps[-1] == "reseed":
+            assert opening(commands)[0]["sessionResumption"] == {}
+            assert texts(talk.model_opened(now + 1)) == ["Are you there?"]
+        else:
+            (failure,) = [event for event in told(commands) if isinstance(event, Failure)]
+            assert failure.error.code == "unavailable"
+    assert steps == ["nudge", "resume", "reseed", "give_up"]
+    assert talk.phase is Phase.LIVE, "the conversation is there for the next question"
+
+
+def test_a_tool_answer_without_a_reaction_is_noticed() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome?"), 1.0)
+    talk.from_model(calling("a"), 1.5)
+    assert talk.woke(Timer.WATCH, 60.0) == [], "while the tool runs its own deadline counts"
+    talk.tool_finished("a", OK, 61.0)
+    commands = talk.woke(Timer.WATCH, 161.0)
+    assert records(commands, "watchdog") == [{"step": "nudge", "after": "tool_answer"}]
+    assert texts(commands) == ["Weather in Rome?"]
+    assert "toolResponse" in sent(talk.from_model(calling("b"), 162.0))[0]
+
+
+def test_a_model_that_may_ignore_speech_is_left_alone_and_another_is_not() -> None:
+    talk = live(FLUENT)
+    talk.from_model(heard("mumble"), 1.0)
+    assert talk.woke(Timer.WATCH, 100.0) == []
+    talk = live(OLD)
+    talk.from_model(heard("Hello?"), 1.0)
+    assert records(talk.woke(Timer.WATCH, 100.0), "watchdog")[0]["after"] == "speech"
+
+
+def test_push_to_talk_that_was_not_understood_is_asked_for_in_general_words() -> None:
+    talk = live(OLD, activity="manual")
+    talk.from_client(Gesture.ACTIVITY_START, 1.0)
+    talk.from_client(Gesture.ACTIVITY_END, 2.0)
+    assert texts(talk.woke(Timer.WATCH, 100.0)) == [PLEASE_ANSWER]
+
+
+def test_an_answer_of_digital_silence_is_helped_on() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    silence = sound("A" * 64_000)  # a second
+    steps: list[Json] = []
+    for number in range(5):
+        steps += [record["after"] for record in records(talk.from_model(silence, 2.0 + number), "watchdog")]
+    assert steps == ["silence"]
+
+
+def test_an_empty_turn_is_no_answer() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    rejected = b'{"serverContent": {"turnComplete": true, "turnCompleteReason": "RESPONSE_REJECTED"}}'
+    commands = talk.from_model(gemini.decode(rejected), 2.0)
+    assert records(commands, "watchdog") == [{"step": "nudge", "after": "empty_turn"}]
+
+
+# Turns
+
+
+def test_late_words_and_sound_of_an_interrupted_turn_never_reach_the_client() -> None:
+    talk = live()
+    for message in (heard("Hello"), sound(), spoken("Well,")):
+        talk.from_model(message, 1.0)
+    assert Interrupted(1) in told(talk.from_model(INTERRUPTED, 2.0))
+    for message in (sound(), spoken(" as I said"), sound("AAAA")):
+        assert not list(talk.from_model(message, 2.1))
+    assert told(talk.from_model(TURN_COMPLETE, 2.2)) == [TurnComplete(1)]
+
+
+def test_a_thinking_model_is_done_when_it_says_so_and_not_with_its_first_words() -> None:
+    talk = live(THINKING)
+    talk.from_client(Typed("Think."), 1.0)
+    talk.from_model(spoken("Let me see."), 2.0)
+    busy = b'{"serverContent": {"turnComplete": true, "interactionStatus": "IN_PROGRESS"}}'
+    assert told(talk.from_model(gemini.decode(busy), 2.1)) == []
+    talk.from_model(spoken(" It is five."), 5.0)
+    idle = b'{"serverContent": {"interactionStatus": "IDLE"}}'
+    commands = talk.from_model(gemini.decode(idle), 6.0)
+    assert TurnComplete(1) in told(commands)
+    assert Remember("model", "Let me see. It is five.", 1) in commands
+
+
+def test_a_model_side_that_ends_its_turn_with_the_call_does_not_end_ours() -> None:
+    vertex = MODELS.on_vertex("projects/p/locations/l")
+    name = "gemini-live-2.5-flash-native-audio"
+    assert vertex.of(name).turn_after_call == "new"
+    talk = live()
+    talk._models = vertex
+    talk.from_client(Gesture.DISCONNECT, 1.0)
+    talk._assistants = {"default": Assistant("default", name, {}, None)}
+    talk.from_client(Open(ConnectOptions()), 3.0)
+    talk.model_opened(3.5)
+    talk.from_model(heard("Weather?"), 4.0)
+    talk.from_model(calling("a"), 4.1)
+    assert told(talk.from_model(TURN_COMPLETE, 4.2)) == []
+    talk.tool_finished("a", OK, 5.0)
+    talk.from_model(spoken("21 degrees."), 5.5)
+    assert TurnComplete(1) in told(talk.from_model(TURN_COMPLETE, 6.0))
+
+
+# Frames that are none
+
+
+@pytest.mark.proves("F13")
+def test_one_unreadable_frame_is_passed_over_and_three_in_a_row_are_a_broken_line() -> None:
+    talk = live()
+    assert list(talk.unreadable(1.0)) == []
+    assert list(talk.unreadable(1.1)) == []
+    talk.from_model(gemini.decode(b"{}"), 1.2)
+    assert list(talk.unreadable(1.3)) == []
+    assert list(talk.unreadable(1.4)) == []
+    commands = talk.unreadable(1.5)
+    assert commands[0] == CloseModel()
+    assert opening(commands)[0]["sessionResumption"] == {"handle": "h1"}
+    assert records(commands, "model_lost")[0]["cause"] == "unreadable"
+
+
+@pytest.mark.parametrize("cause", [LINE_LOST, OVERLOADED])
+def test_every_loss_is_told_to_the_client_as_one_word(cause: Cause) -> None:
+    assert status(live().model_closed(cause, 5.0)) == [(Line.RECONNECTING, {})]
