@@ -415,6 +415,19 @@ async def test_an_answer_can_interrupt() -> None:
         assert words(await client.turn()) == "It is clear."
 
 
+async def test_an_answer_that_was_about_to_be_told_is_told_after_the_users_words() -> None:
+    async with with_model(MODEL, IN_BACKGROUND, switches={"after_tool_s": 100}) as client:
+        await client.say("The weather?")
+        call = await called(client)
+        await client.turn()
+        await reply(client, call, {"sky": "clear"})
+        await client.say("What is known?")
+        messages = await client.turn()
+        assert "interrupted" not in kinds(messages)
+        assert words(messages).startswith("I know: ")
+        assert words(await client.turn()) == "It is clear."
+
+
 async def test_a_silent_answer_is_known_and_not_spoken() -> None:
     async with with_model(MODEL, IN_BACKGROUND) as client:
         await client.say("The weather?")

@@ -92,13 +92,13 @@ class Session:
         self._turn: Turn | None = None
         self._waiting: deque[tuple[_Respond, float]] = deque()
         self._results: list[Answer] = []
+        self._delivering: list[Answer] = []
         self._settling: asyncio.Task[None] | None = None
         self._hearing = asyncio.Lock()
         self._held: list[str] = []
         self._unanswered: list[str] = []
         self._history_open = setup.initial_history
         self._resumable = False
-        self._activity_bytes = 0
         if resumed is None:
             self.usage.read(setup.instruction)
             for declaration in setup.declarations:
@@ -441,9 +441,10 @@ class Session:
             self.counts["turns"] += 1
             self._start_turn(*self._waiting.popleft())
         elif self._results and not self._listening.user_speaks and not self._hearing.locked():
-            results, self._results = self._results, []
+            self._delivering, self._results = self._results, []
             self.counts["turns"] += 1
-            self._start_turn(self._delivery(results), time.monotonic(), silent=True)
+            sooner = self.pace.first_audio(self.profile) - self.pace.seconds(self.profile.after_tool_s)
+            self._start_turn(self._delivery(self._delivering), time.monotonic() - sooner, silent=True)
 
     def _start_turn(self, respond: _Respond, at: float, *, silent: bool = False) -> None:
         if self._interpreter is not None:
@@ -461,6 +462,7 @@ class Session:
         await turn.complete()
         if self._turn is turn:
             self._turn = None
+            self._delivering = []
             self._tell_resumable(anew=True)
             self._go_on()
 
@@ -476,7 +478,9 @@ class Session:
         if not again:
             self._turn = None
             turn.task.cancel()
+        delivering, self._delivering = self._delivering, []
         if turn.silent:
+            self._results[:0] = delivering  # nobody has heard anything of them yet
             return False
         self.counts["interrupted"] += 1
         visible = not turn.between
