@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import ROOT
 
+from tornado_live.doctor.page import written
 from tornado_live.errors import Unavailable, UpstreamRejected, UpstreamTimeout
 from tornado_live.live import causes
 from tornado_live.live.causes import CAUSES, Cause, Own, Retry, Seen, Status, of_close, of_status
@@ -43,8 +44,15 @@ def in_conversation(code: int, reason: str, *, sent: str = "audio", resuming: bo
         (1008, "Your API key was reported as leaked. Please use another API key.", "key_leaked"),
         (1008, "Your project has been denied access. Please contact support.", "project_denied"),
         (1008, "Generative Language API has not been used in project 7 before or it is", "project_denied"),
+        (1008, "Request trace id: f7, Project 'projects/ x ' not found or deleted.", "project_unknown"),
         (1011, "Token has been used too many times", "token_spent"),
         (1007, "User location is not supported for the API use.", "location_refused"),
+        (
+            1007,
+            "Request trace id: 6e8473cab002a9c9, [ORIGINAL ERROR] generic::failed_precondition: User location is"
+            " not supported for the A",
+            "location_refused",
+        ),
         (1007, INVALID, "setup_refused"),
         (1007, "Cannot extract voices from a non-audio request.", "voice_without_audio"),
         (1007, "No matching speaker voice found for name: alloy", "voice_unknown"),
@@ -204,6 +212,7 @@ def test_a_setup_of_a_model_that_nobody_described_is_put_down_to_that() -> None:
     [
         (1000, "", "session_finished", Retry.FRESH),
         (1000, "The operation was cancelled.", "age_limit", Retry.RESUME),
+        (1007, "The input token count (131073) exceeds the maximum number", "context_full", Retry.FRESH),
         (1001, "", "server_restart", Retry.RESUME),
         (1005, "", "line_lost", Retry.RESUME),
         (1006, "the connection was lost", "line_lost", Retry.RESUME),
@@ -370,3 +379,28 @@ def test_every_row_is_reached_by_what_it_shows() -> None:
                     for facts in (None, DEAF, UNKNOWN)
                 }
                 assert row.cause.name in met, (row.cause.name, seen, met)
+
+
+# docs/troubleshooting.md
+
+
+def test_the_documentation_shows_the_same_table() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    assert page == written(page), "run: python -m tornado_live.doctor.page docs/troubleshooting.md"
+    shown = re.findall(
+        r"^\| `([a-z_]+)` \| (?:(resume|fresh) \| )?[^|]+ \| [^|]+ \| [a-z, ]+ \|$", page, re.M
+    )
+    expected = {
+        row.cause.name: row.cause.retry.value if row.cause.retry in (Retry.RESUME, Retry.FRESH) else ""
+        for row in CAUSES
+    }
+    assert len(shown) == len(expected)
+    assert dict(shown) == expected
+
+
+def test_the_documentation_names_settings_that_exist() -> None:
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    for row in CAUSES:
+        for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", f"{row.cause.message} {row.cause.remedy}"):
+            if name not in ("SSL_CERT_FILE", "HTTPS_PROXY"):
+                assert f"`{name}`" in page, (row.cause.name, name)

@@ -172,8 +172,7 @@ TOOL_ANSWER_REFUSED = _resume(
 MODEL_UNKNOWN = _never(
     "model_unknown",
     "The model is not known to this key; check GEMINI_LIVE_MODEL (tornado-live doctor lists the models).",
-    "Take a model that `tornado-live doctor` names. Google ends preview models; GEMINI_API_VERSION may "
-    "matter too.",
+    "Take a model that `tornado-live doctor` names. Google ends preview models; API_VERSION may matter too.",
 )
 PROJECT_DENIED = _never(
     "project_denied",
@@ -220,7 +219,8 @@ class Seen:
 
     `reason` is what was read; `pattern` is the regular expression that is looked for, None for the very words and
     "" for any. `codes` are those that it came with, and decide only with the pattern "". Every other field is a
-    condition, which holds where it is left out. `model` does not hold for a model whose facts are not known.
+    condition, which holds where it is left out. `model` does not hold for a model whose facts are not known; its
+    docstring says it in words.
     """
 
     reason: str = ""
@@ -273,10 +273,12 @@ class Row:
 
 
 def _deaf_during_call(facts: LiveModel) -> bool:
+    """by a model that hears nothing during a call"""
     return not facts.hears_during_call
 
 
 def _not_described(facts: LiveModel) -> bool:
+    """by a model that is not in models.yaml"""
     return not facts.listed
 
 
@@ -318,7 +320,7 @@ _STATUSES = (
         _never(
             "upgrade_not_found",
             "The model's server does not know this address (HTTP 404); check GEMINI_BASE_URL.",
-            "GEMINI_BASE_URL or GEMINI_API_VERSION names something that is no Live API.",
+            "GEMINI_BASE_URL or API_VERSION names something that is no Live API.",
         ),
         "inferred",
         "RFC 9110",
@@ -335,7 +337,7 @@ _STATUSES = (
         "kazunori279/interpretab#13",
     ),
     Row(
-        Status(range(500, 600), "HTTP 5xx"),
+        Status(range(500, 600), "HTTP 5xx; after 503 with Retry-After not before that"),
         _resume(
             "upgrade_unavailable",
             "The model's server is not available (HTTP {said}); try later.",
@@ -423,7 +425,7 @@ _KEY = (
         Seen("Your project has been denied access. Please contact support.", (1008,), "denied access"),
         PROJECT_DENIED,
         "reported",
-        "reports of the real service, 2026",
+        "FatihMakes/Mark-LIII#44",
     ),
     Row(
         Seen(
@@ -436,6 +438,17 @@ _KEY = (
         "reports of the real service, 2026",
     ),
     Row(
+        Seen("Project 'projects/…' not found or deleted.", (1008,), "Project .* not found or deleted"),
+        _never(
+            "project_unknown",
+            "The Google Cloud project is not known.",
+            "GOOGLE_CLOUD_PROJECT is misspelt, has blanks around it, or names a project that was deleted.",
+            key_refused=True,
+        ),
+        "reported",
+        "GoogleCloudPlatform/generative-ai#1748",
+    ),
+    Row(
         Seen("User location is not supported for the API use.", (1007,), "User location is not supported"),
         _never(
             "location_refused",
@@ -443,7 +456,7 @@ _KEY = (
             "Run the server in a country where Google offers the API, or use Vertex in a region of its own.",
         ),
         "reported",
-        "reports of the real service, 2026",
+        "google-gemini/cookbook#781; nishuzumi/gemini-teacher#7",
     ),
 )
 
@@ -469,7 +482,7 @@ _QUOTA = (
             "quota_exhausted",
             "The quota of the key is used up; try later.",
             "Each key has a limit of conversations at a time and of tokens a minute: raise it in AI "
-            "Studio, or set `limits.conversations` below it.",
+            "Studio, or set `limits.max_conversations` below it.",
             QUOTA_RETRY_MS,
         ),
         "reported",
@@ -497,7 +510,7 @@ _MODEL = (
             "Vertex has other model names than AI Studio, and not every region has every model.",
         ),
         "reported",
-        "reports of the real service, 2026",
+        "google/adk-python#3314",
     ),
     Row(
         Seen("No matching speaker voice found for name: …", (1007,), "No matching speaker voice"),
@@ -646,7 +659,37 @@ _RESUMING = (
     ),
 )
 
+_FULL = _fresh(
+    "context_full",
+    "The conversation has become too long for the model; connect again.",
+    "It goes on in a new session, with the newest part of what was said. Set `context_window_compression` "
+    "for the assistant, which is the default, and look for large tool answers.",
+)
+_TOO_LONG = "token count.{0,40}exceeds|context.{0,24}(exhaust|exceed)"
+
 _AGE = (
+    Row(
+        Seen(
+            "The input token count exceeds the maximum number of tokens allowed",
+            (1007,),
+            _TOO_LONG,
+            opened=True,
+        ),
+        _FULL,
+        "reported",
+        "1007: livekit/agents-js#1841; the words: Gemini's other APIs",
+    ),
+    Row(
+        Seen(
+            "The input token count exceeds the maximum number of tokens allowed",
+            (1007,),
+            _TOO_LONG,
+            resuming=True,
+        ),
+        _FULL,
+        "inferred",
+        "as in conversation",
+    ),
     Row(
         Seen("Deadline expired before operation could complete.", (1011,), "Deadline expired", opened=True),
         AGE_LIMIT,
