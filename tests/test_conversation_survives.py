@@ -534,6 +534,23 @@ def test_nothing_is_dialled_and_nothing_asked_while_nobody_is_there() -> None:
     assert texts(talk.model_opened(25.5)) == ["Hello"]
 
 
+def test_a_client_that_comes_back_is_told_that_nothing_is_forgotten() -> None:
+    talk = live()
+    say_all(talk, "I am Ada.", "Hello Ada.", 1.0)
+    talk.client_left(False, 2.0)
+    ((_, facts),) = status(talk.client_came(3.0))
+    assert (facts["resumed"], facts["memory"]) == (True, "restored")
+
+
+def test_a_model_that_takes_nothing_to_know_has_no_memory() -> None:
+    talk = live("gemini-3.5-live-translate-preview", handle=None)
+    say_all(talk, "One", "Uno", 1.0)
+    _, dial = opening(talk.model_closed(LINE_LOST, 5.0))
+    assert dial.history is None
+    ((_, facts),) = status(talk.model_opened(6.0))
+    assert (facts["resumed"], facts["memory"]) == (False, "none")
+
+
 # Silence
 
 

@@ -70,3 +70,27 @@ def test_empty_sides_are_not_remembered_and_endless_ones_are_cut() -> None:
         transcript.model_piece(1, "x" * 1024)
     (model,) = transcript.close(1)
     assert len(model.text) == MAX_PIECES_CHARS
+
+
+def test_accumulated_words_give_only_what_is_new_of_them() -> None:
+    transcript = Transcript()
+    told = [transcript.user_piece(1, text, accumulated=True) for text in ("What", "What is", "What is")]
+    assert told == ["What", " is", ""]
+    (finished,) = transcript.close(1)
+    assert finished.text == "What is"
+
+
+def test_accumulated_words_that_correct_themselves_are_told_whole_at_the_end() -> None:
+    transcript = Transcript()
+    transcript.user_piece(1, "What his", accumulated=True)
+    assert transcript.user_piece(1, "What is", accumulated=True) == ""
+    assert transcript.user_piece(1, "What is it", accumulated=True) == " it"
+    assert transcript.close(1) == [Finished("user", "What is it", 1, True)]
+
+
+def test_words_after_the_end_mark_are_told_whole_once_more() -> None:
+    transcript = Transcript()
+    transcript.user_piece(1, "Hello")
+    assert transcript.user_ended(1) == "Hello"
+    transcript.user_piece(1, " you")
+    assert transcript.close(1) == [Finished("user", "Hello you", 1, True)]

@@ -80,3 +80,25 @@ def test_nonsense_counts_nothing(nonsense: dict[str, Json]) -> None:
     usage = Usage()
     usage.add(nonsense)
     assert usage.as_json() == Usage().as_json()
+
+
+def test_cumulative_counts_add_only_what_they_have_grown_by_on_one_connection() -> None:
+    usage = Usage()
+    audio = [{"modality": "AUDIO", "tokenCount": 40}]
+    more = [{"modality": "AUDIO", "tokenCount": 100}]
+    usage.add(
+        {"promptTokenCount": 10, "responseTokenCount": 40, "responseTokensDetails": audio}, cumulative=True
+    )
+    usage.add(
+        {"promptTokenCount": 25, "responseTokenCount": 100, "responseTokensDetails": more}, cumulative=True
+    )
+    usage.add({"promptTokenCount": 25, "responseTokenCount": 90}, cumulative=True)
+    assert usage.as_json() == {
+        "inputTokens": 25,
+        "outputTokens": 100,
+        "totalTokens": 125,
+        "byModality": {"AUDIO": {"input": 0, "output": 100}},
+    }
+    usage.connection_ended()
+    usage.add({"promptTokenCount": 5, "responseTokenCount": 1}, cumulative=True)
+    assert (usage.input_tokens, usage.output_tokens) == (30, 101)

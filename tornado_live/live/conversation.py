@@ -170,6 +170,8 @@ class Conversation:
         commands += self.input.end_activity(self._door)
         if self._greeted and self._options is not None:
             self._resumed = True
+            if self._memory == "none" and self.dialogue.history:
+                self._memory = "restored"  # it began without any, and knows what was said since
             commands += [Agree(self._options), SendToClient(self._line())]
             commands += self._unpark(now)
         else:
@@ -546,6 +548,8 @@ class Conversation:
         self._memory = "restored"
         if dial.handle is None:
             seed, self._memory = recall.seed(self.dialogue.history)
+            if facts.seed == "instruction" and not facts.instruction:
+                seed, self._memory = (), "none"  # models that translate or write down take nothing to know
         declared = self._declarations(self.plan.toolset)
         names = [str(one.get("name")) for one in declared]
         background = frozenset(name for name in names if self._policy(name).background)
