@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ async def test_each_connection_plays_its_own_and_faults_work_there_too(tmp_path:
         for number in (1, 2):
             async with dialled(simulator) as client:
                 await client.send({"setup": SETUP})
-                message = await client.next()
+                message = json.loads(await client.socket.recv())
                 assert message["setupComplete"]["sessionId"] == str(number)
                 assert ("somethingElse" in message) == (number == 2)
                 assert (await client.closed())[0] == 1006

@@ -198,6 +198,15 @@ async def test_who_has_no_key_gets_no_token() -> None:
         assert (await simulator.status())["tokens"] == 0
 
 
+async def test_a_conversation_ends_with_its_token() -> None:
+    async with Simulator(YES, speed=FAST) as simulator:
+        soon = datetime.datetime.now(tz=datetime.UTC) + datetime.timedelta(seconds=3)
+        token = await made(simulator, expireTime=soon.isoformat())
+        async with dialled(simulator, f"{CONSTRAINED}?access_token={token}") as client:
+            await client.send({"setup": SETUP})
+            assert await client.closed() == (1008, "Token has expired.")
+
+
 async def test_what_the_token_fixes_counts() -> None:
     async with Simulator(YES, speed=FAST) as simulator:
         fixed = {"model": f"models/{MODEL}", "generationConfig": AUDIO}

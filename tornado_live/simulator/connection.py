@@ -28,7 +28,7 @@ from .resumption import Line, Rules
 from .scenario import Connection, End, ScenarioBrain
 from .session import Session
 from .setup import Setup, accept
-from .tokens import PREFIX, UNKNOWN
+from .tokens import EXPIRED, PREFIX, UNKNOWN
 
 if TYPE_CHECKING:
     from .server import Simulator
@@ -64,8 +64,9 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
         self._opened_at = time.time()
         self._live_since: float | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._age_timers: list[asyncio.TimerHandle] = []
         self._state = _State.UNOPENED
-        self._age: Age | None = None
+        self._ends_at = math.inf
         self._received = 0
         self._number = -1
 
@@ -178,7 +179,11 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
             if token is None or not self._constrained:
                 raise UNKNOWN
             resuming = bool(_handle(message))
-            return self._simulator.tokens.admit(token, resuming=resuming, now=time.time()).applied(message)
+            admitted = self._simulator.tokens.admit(token, resuming=resuming, now=time.time())
+            left = max(0.0, admitted.expires - time.time())
+            expire = asyncio.get_running_loop().call_later(left, self.close, EXPIRED.code, EXPIRED.reason)
+            self._timers.append(expire)
+            return admitted.applied(message)
         problem = self._simulator.key_problem(key)
         if problem is not None:
             raise problem
@@ -273,15 +278,19 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
     # The end
 
     def _grow_old(self, age: Age) -> None:
-        self._age = age
+        """From now on; an age that was set before counts no more."""
+        for timer in self._age_timers:
+            timer.cancel()
+        self._ends_at = _now() + self._simulator.options.pace.seconds(age.limit)
+        self._age_timers = []
         if math.isinf(age.limit):
             return
         if age.go_away is not None:
             left = min(age.go_away, age.limit)
-            self.later(age.limit - left, lambda: self._go_away(age, left))
+            self._age_timers.append(self.later(age.limit - left, lambda: self._go_away(age, left)))
         then = age.then
         if then is not None:
-            self.later(age.limit, lambda: self.close(then.code, then.reason))
+            self._age_timers.append(self.later(age.limit, lambda: self.close(then.code, then.reason)))
 
     def _go_away(self, age: Age, left: float) -> None:
         told = (
@@ -345,9 +354,11 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
     def reset_next(self, wanted: bool) -> None:
         self._stream.reset_next = wanted
 
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
+    def later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
         delay = self._simulator.options.pace.seconds(seconds)
-        self._timers.append(asyncio.get_running_loop().call_later(delay, act))
+        timer = asyncio.get_running_loop().call_later(delay, act)
+        self._timers.append(timer)
+        return timer
 
     def hand_in(self, name: str, message: Message) -> None:
         if self._session is not None:
@@ -385,16 +396,15 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
     def status(self) -> dict[str, Json]:
         """For GET /status; `setup` is the message as it was understood, in camelCase."""
         counts = {} if self._session is None else dict(self._session.counts)
-        age = None if self._live_since is None else round(_now() - self._live_since, 3)
-        limit = None
-        if self._age is not None and not math.isinf(self._age.limit):
-            limit = round(self._simulator.options.pace.seconds(self._age.limit), 3)
+        since = self._live_since
         return {
             "connection": self._number,
             "since": self._opened_at,
             "live": self.is_live,
-            "age_s": age,
-            "age_limit_s": limit,
+            "age_s": None if since is None else round(_now() - since, 3),
+            "age_limit_s": None
+            if since is None or math.isinf(self._ends_at)
+            else round(self._ends_at - since, 3),
             "handle": None if self._line is None else self._line.newest,
             "faults": self._wire.status(),
             "setup": cast("dict[str, Json]", self._setup),

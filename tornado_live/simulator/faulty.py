@@ -40,7 +40,7 @@ class Line(Protocol):
     def reset_next(self, wanted: bool) -> None:
         """Whether half of the next frame is sent and the connection reset then."""
 
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
+    def later(self, seconds: float, act: Callable[[], None]) -> object:
         """Simulated seconds; forgotten when the connection ends."""
 
     def hand_in(self, name: str, message: Message) -> None:
