@@ -260,8 +260,8 @@ class Turn:
         self.between = False
 
     async def _open(self) -> None:
-        self._show()
         await asyncio.sleep(max(0.0, self._ready_at - time.monotonic()))
+        self._show()
         if self._opened:
             return
         self._opened = True
