@@ -41,7 +41,8 @@ from tornado_live.live.commands import (
     WakeAfter,
     Warned,
 )
-from tornado_live.live.conversation import PLEASE_ANSWER, QUIET_S, Conversation, Phase
+from tornado_live.live.conversation import QUIET_S, Conversation, Phase
+from tornado_live.live.owing import PLEASE_ANSWER
 from tornado_live.live.rotation import SEEK_SHARE
 from tornado_live.resources import require
 from tornado_live.settings import Assistant, Limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tornado_live.live.commands import Timer, WakeAfter
 from tornado_live.live.watchdog import STALLED_S, ZEROS_S, Step, Watchdog
 
 
@@ -13,13 +14,14 @@ def asked(at: float = 0.0) -> Watchdog:
 
 def test_nothing_is_expected_of_a_model_that_nobody_asked() -> None:
     dog = Watchdog()
-    assert dog.wake_after(0.0) is None
+    assert dog.watch(0.0) == []
     assert dog.woke(1000.0) is None
 
 
 def test_a_question_without_an_answer_is_helped_on_step_by_step() -> None:
     dog = asked()
-    assert dog.wake_after(0.0) == 8.0
+    assert dog.watch(0.0) == [WakeAfter(Timer.WATCH, 8.0)]
+    assert dog.watch(0.0) == [], "one timer is enough"
     assert dog.woke(7.0) is None
     steps = []
     for number in range(5):
@@ -36,7 +38,7 @@ def test_an_answer_in_time_starts_the_ladder_anew() -> None:
     dog.sounded(0.0, 9.0)
     dog.generated()
     assert dog.over(empty=False) is None
-    assert dog.wake_after(10.0) is None
+    assert dog.watch(10.0) == []
     dog.asked("text", 8.0, 20.0)
     assert dog.woke(28.0) is Step.NUDGE
 
@@ -44,7 +46,7 @@ def test_an_answer_in_time_starts_the_ladder_anew() -> None:
 def test_an_answer_that_stops_in_the_middle_is_noticed() -> None:
     dog = asked()
     dog.sounded(0.0, 1.0)
-    assert dog.wake_after(2.0) == STALLED_S - 1.0
+    assert dog.watch(2.0) == [WakeAfter(Timer.WATCH, STALLED_S - 1.0)]
     dog.sounded(0.0, 5.0)
     assert dog.woke(11.0) is None
     assert dog.woke(5.0 + STALLED_S) is Step.NUDGE
@@ -56,7 +58,7 @@ def test_an_answer_that_was_sent_whole_may_take_its_time_to_be_heard() -> None:
     dog.sounded(0.0, 1.0)
     dog.generated()
     dog.sounded(0.0, 1.1)
-    assert dog.wake_after(2.0) is None
+    assert dog.watch(2.0) == []
 
 
 def test_a_call_is_the_tools_time() -> None:
@@ -89,3 +91,14 @@ def test_a_pause_of_zeros_in_a_voice_is_no_digital_silence() -> None:
 def test_an_empty_turn_is_no_answer_to_a_question_and_no_fault_without_one() -> None:
     assert asked().over(empty=True) is Step.NUDGE
     assert Watchdog().over(empty=True) is None
+
+
+def test_nothing_is_watched_while_nobody_is_there() -> None:
+    dog = asked()
+    dog.sleep()
+    dog.sounded(0.0, 1.0)
+    assert dog.watch(1.0) == []
+    assert dog.woke(100.0) is None
+    dog.wake()
+    dog.asked("text", 8.0, 200.0)
+    assert dog.woke(208.0) is Step.NUDGE

@@ -19,7 +19,7 @@ from typing import assert_never
 from tornado_live.errors import BadMessage, LiveError, TimedOut
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
-from tornado_live.live.calls import Calls, Delivery
+from tornado_live.live.calls import Calls
 from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Cause
 from tornado_live.live.commands import (
     FORWARD,
@@ -49,8 +49,8 @@ from tornado_live.live.commands import (
 from tornado_live.live.dialogue import Dialogue, Happened
 from tornado_live.live.input import Door, Input
 from tornado_live.live.options import Plan, plan
+from tornado_live.live.owing import Owing
 from tornado_live.live.quiet import is_loud
-from tornado_live.live.recall import NOTHING_OWED, Owed
 from tornado_live.live.rotation import Dial, Rotation
 from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Step, Watchdog
@@ -66,8 +66,6 @@ QUIET_S = 2.0
 """After the last loud sound of the microphone, before the moment counts as a quiet one."""
 
 UNREADABLE_IN_A_ROW = 3
-
-PLEASE_ANSWER = "(There was no answer; please answer now.)"
 
 _ZEROS = "AAAAAAAAAAAAAAAA"
 
@@ -117,6 +115,7 @@ class Conversation:
         self.calls = Calls(policy)
         self.rotation = Rotation(jitter)
         self.watchdog = Watchdog()
+        self.owing = Owing(self.dialogue, self.calls, self.watchdog)
         self.input = Input()
         self.usage = usage if usage is not None else Usage()
         self._assistants = assistants
@@ -134,9 +133,7 @@ class Conversation:
         self._active = 0.0
         self._parked = self._planned = False
         self._gap_from: float | None = None
-        self._owed = NOTHING_OWED
-        self._notes: list[str] = []
-        self._seeking = self._watching = False
+        self._seeking = False
         self._loud_at = 0.0
         self._unreadable = 0
         self._fitted: tuple[str, ...] = ()
@@ -164,6 +161,7 @@ class Conversation:
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
         self._client_here, self._active = True, now
+        self.watchdog.wake()
         self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
@@ -186,7 +184,7 @@ class Conversation:
         if clean or self.phase is Phase.IDLE:
             return self._end(now)
         commands = self.input.client_gone(self._door)
-        self.watchdog.stop()
+        self.watchdog.sleep()
         commands.append(Record("client_lost", {}))
         commands.append(WakeAfter(Timer.GRACE, self._limits.grace_s))
         return commands
@@ -240,9 +238,8 @@ class Conversation:
             case Timer.ROTATE:
                 return self._rotate(now)
             case Timer.WATCH:
-                self._watching = False
-                step = self.watchdog.woke(now) if self.phase is Phase.LIVE else None
-                return self._help(step, now) if step is not None else self._watch(now)
+                step = self.watchdog.woke(now)
+                return self._help(step, now) if step is not None else self.watchdog.watch(now)
             case _:
                 assert_never(timer)
 
@@ -286,8 +283,8 @@ class Conversation:
             self.dialogue.typed(text, now)
         if self.phase is not Phase.LIVE:
             return sent
-        self._owed = NOTHING_OWED
-        return [*sent, *self._expect("text", now)]
+        self.owing.settled()
+        return [*sent, *self.owing.expect("text", self._facts, now)]
 
     def _gesture(self, gesture: Gesture, now: float) -> Sequence[Command]:
         was_open = self.input.activity_open
@@ -296,7 +293,7 @@ class Conversation:
             return commands
         self.dialogue.asked(now)
         if self.phase is Phase.LIVE and not self._may_stay_silent:
-            return [*commands, *self._expect("activity", now)]
+            return [*commands, *self.owing.expect("activity", self._facts, now)]
         return commands
 
     # --- the model's side
@@ -376,28 +373,28 @@ class Conversation:
         step: Step | None = None
         if happened.interrupted:
             self.watchdog.stop()
-            self._owed = NOTHING_OWED
+            self.owing.settled()
         if happened.heard and self.dialogue.turns.speaking is Speaking.USER:
-            self._owed = NOTHING_OWED
+            self.owing.settled()
             if not self._may_stay_silent:
-                commands += self._expect("speech", now)
+                commands += self.owing.expect("speech", self._facts, now)
         if happened.content:
             self.watchdog.sounded(happened.zeros_s, now)
             step = self.watchdog.mute(now)
         if self.dialogue.generated:
             self.watchdog.generated()
-            self._owed = NOTHING_OWED
+            self.owing.settled()
         if happened.completed is not None:
             step = self.watchdog.over(empty=happened.empty) or step
             if not happened.empty:
-                self._owed = NOTHING_OWED
+                self.owing.settled()
                 self.rotation.well()
             if step is None:
                 self.calls.turn_over()
-                commands += self._tell_notes(now)
+                commands += self.owing.tell_notes(self._facts, now)
         if step is not None:
             return commands + self._help(step, now)
-        return commands + self._watch(now)
+        return commands + self.watchdog.watch(now)
 
     @property
     def _may_stay_silent(self) -> bool:
@@ -415,7 +412,7 @@ class Conversation:
         if self.calls.holding(turn):
             self.watchdog.calling()
         else:
-            commands += self._expect("tool_answer", now)
+            commands += self.owing.expect("tool_answer", self._facts, now)
         return commands
 
     def tool_progress(self, call_id: str, text: str, now: float) -> Sequence[Command]:
@@ -432,41 +429,10 @@ class Conversation:
         turn, line, delivery = done
         commands = [*delivery.commands, *self.dialogue.tool_line(turn, line)]
         if live:
-            commands += self._deliver(delivery, now)
+            commands += self.owing.deliver(delivery, self._facts, now)
         if self._seeking:
             commands += self._rotate(now)
         return commands
-
-    def _deliver(self, delivery: Delivery, now: float) -> list[Command]:
-        if delivery.reply and not self.calls.holding(self.dialogue.turns.number):
-            return self._expect("tool_answer", now)
-        if not delivery.note:
-            return self._ask_again(now)
-        if delivery.when == "silent":
-            context = gemini.context(self._facts, [("user", delivery.note)])
-            if context is not None:
-                return [SendToModel(context, Upward.TEXT)]
-        self._notes.append(delivery.note)
-        if delivery.when == "interrupt" or self._owed is not NOTHING_OWED:
-            return self._ask_again(now)
-        return self._tell_notes(now)
-
-    def _tell_notes(self, now: float) -> list[Command]:
-        """Results that had to wait until nobody speaks."""
-        if not self._notes or not self.dialogue.turns.quiet:
-            return []
-        return self._ask_again(now)
-
-    def _ask_again(self, now: float) -> list[Command]:
-        """The model is told the notes and asked what is still owed, once no call is waited for any more."""
-        if self.calls.outstanding:
-            return []
-        text = recall.ask_again(self._owed, self._notes)
-        if not text:
-            return []
-        self._notes.clear()
-        self.calls.asked_again()
-        return [SendToModel(gemini.typed(self._facts, text), Upward.TEXT), *self._expect("text", now)]
 
     # --- changing the connection
 
@@ -525,21 +491,12 @@ class Conversation:
     def _break_off(self, now: float | None) -> list[Command]:
         self._enter(Phase.SWITCHING)
         self._gap_from = now
-        self._owed = self._still_owed()
+        self.owing.connection_lost()
         self._seeking = False
-        self.watchdog.stop()
         self.rotation.closed()
-        self.calls.asked_again()
         self.usage.connection_ended()
         self.input.switched()
         return [SendToClient(Status(Line.RECONNECTING)), *self.dialogue.broken_off()]
-
-    def _still_owed(self) -> Owed:
-        """What is owed now. A question that was asked again is no turn of its own: it is kept until answered."""
-        owed = self.dialogue.owed()
-        if self.dialogue.generated:
-            return NOTHING_OWED
-        return Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
 
     def _open(self, dial: Dial) -> list[Command]:
         assert self.plan is not None
@@ -579,14 +536,10 @@ class Conversation:
         lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"]
         if resuming and lacking and (context := gemini.context(facts, lacking)) is not None:
             commands.append(SendToModel(context, Upward.HISTORY))
-        for delivery in self.calls.reconnected(self.rotation.handle_at if resuming else None, facts):
-            commands += delivery.commands
-            if delivery.note:
-                self._notes.append(delivery.note)
-        commands += self._ask_again(now)
+        commands += self.owing.connection_opened(self.rotation.handle_at if resuming else None, facts, now)
         commands += self.input.release()
         if self.dialogue.turns.speaking is Speaking.USER:
-            commands += self._expect("text", now)
+            commands += self.owing.expect("text", facts, now)
         commands.append(Record(how, told))
         return [*commands, *self._rotate(now)]
 
@@ -601,18 +554,6 @@ class Conversation:
 
     # --- silence
 
-    def _expect(self, after: str, now: float) -> list[Command]:
-        self.watchdog.asked(after, self._facts.silent_s, now)
-        return self._watch(now)
-
-    def _watch(self, now: float) -> list[Command]:
-        """One timer at most; where it wakes too early it is set again."""
-        after = None if self._watching else self.watchdog.wake_after(now)
-        if after is None or self.phase is not Phase.LIVE or not self._client_here:
-            return []
-        self._watching = True
-        return [WakeAfter(Timer.WATCH, after)]
-
     def _help(self, step: Step, now: float) -> list[Command]:
         """The model side is connected and does not answer."""
         facts: dict[str, Json] = {"step": step.value, "after": self.watchdog.after}
@@ -620,24 +561,16 @@ class Conversation:
         self._planned = False
         match step:
             case Step.NUDGE:
-                self._owed = self._still_owed()
-                return commands + (self._ask_again(now) or self._prompt(now))
+                return commands + self.owing.remind(self._facts, now)
             case Step.RESUME:
                 return commands + self._leave(self.rotation.planned, now)
             case Step.RESEED:
                 return commands + self._leave(self.rotation.fresh, now)
             case Step.GIVE_UP:
-                self._owed = NOTHING_OWED
+                self.owing.settled()
                 return [*commands, *self.dialogue.broken_off(), SendToClient(Failure(WENT_SILENT.failure()))]
             case _:
                 assert_never(step)
-
-    def _prompt(self, now: float) -> list[Command]:
-        """The words that were not answered are not known."""
-        return [
-            SendToModel(gemini.typed(self._facts, PLEASE_ANSWER), Upward.TEXT),
-            *self._expect("text", now),
-        ]
 
     # --- both
 
@@ -676,11 +609,9 @@ class Conversation:
             "The conversation was not opened; what you said meanwhile was not heard."
         )
         self._enter(Phase.IDLE)
-        self.watchdog.stop()
+        self.owing.forget()
         self.rotation.closed()
         self.usage.connection_ended()
-        self._owed = NOTHING_OWED
-        self._notes.clear()
         self._seeking = self._parked = False
         self._gap_from = None
         return commands

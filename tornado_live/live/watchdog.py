@@ -2,12 +2,14 @@
 
 A model may be silent by right: nobody asked, or it thinks that nobody spoke to it. So only what must be answered
 is watched: typed text, the end of push-to-talk, speech that a model without proactive audio has written down, an
-answered call; and an answer that has begun. One clock runs at most: `wake_after` says when to call `woke`.
+answered call; and an answer that has begun. Nothing is watched while nobody is there to hear it.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from tornado_live.live.commands import Command, Timer, WakeAfter
 
 STALLED_S = 10.0
 """An answer that has begun and neither goes on nor ends. Models send faster than they speak, so a pause of so long
@@ -47,6 +49,7 @@ class Watchdog:
         self._allowed = 0.0
         self._step = 0
         self._zeros = 0.0
+        self._asleep = self._timer = False
 
     @property
     def after(self) -> str:
@@ -56,10 +59,6 @@ class Watchdog:
     def asked(self, after: str, allowed_s: float, now: float) -> None:
         """The model side must now say something within `allowed_s`."""
         self._state, self._after, self._since, self._allowed = _State.ASKED, after, now, allowed_s
-
-    def still(self, now: float) -> None:
-        """Something was heard of the turn that is no content yet: the time starts again."""
-        self._since = now
 
     def sounded(self, zeros_s: float, now: float) -> None:
         """Content came; `zeros_s` of it is digital silence (0: none, so all is well again)."""
@@ -92,6 +91,14 @@ class Watchdog:
         """Nobody waits for an answer any more: the user spoke again, or the connection is gone."""
         self._state, self._zeros = _State.IDLE, 0.0
 
+    def sleep(self) -> None:
+        """Nobody is there."""
+        self.stop()
+        self._asleep = True
+
+    def wake(self) -> None:
+        self._asleep = False
+
     def mute(self, now: float) -> Step | None:
         """Asked with each digital silence: it has lasted too long."""
         if self._zeros < ZEROS_S:
@@ -99,19 +106,25 @@ class Watchdog:
         self._after, self._state, self._zeros = "silence", _State.IDLE, 0.0
         return self._next()
 
-    def wake_after(self, now: float) -> float | None:
-        """When to call `woke`, or None while nothing is waited for."""
-        if self._state not in (_State.ASKED, _State.ANSWERING):
-            return None
-        return max(_LEAST_WAIT_S, self._since + self._allowed - now)
+    def watch(self, now: float) -> list[Command]:
+        """The timer that calls `woke`: one at most, which is set again where it wakes too early."""
+        if self._timer or not self._waiting:
+            return []
+        self._timer = True
+        return [WakeAfter(Timer.WATCH, max(_LEAST_WAIT_S, self._since + self._allowed - now))]
 
     def woke(self, now: float) -> Step | None:
-        if self._state not in (_State.ASKED, _State.ANSWERING) or now < self._since + self._allowed - 0.001:
+        self._timer = False
+        if not self._waiting or now < self._since + self._allowed - 0.001:
             return None
         if self._state is _State.ANSWERING:
             self._after = "answer"
         self._state = _State.IDLE
         return self._next()
+
+    @property
+    def _waiting(self) -> bool:
+        return not self._asleep and self._state in (_State.ASKED, _State.ANSWERING)
 
     def _next(self) -> Step:
         step = _LADDER[self._step]

@@ -1,0 +1,108 @@
+"""What the model side still owes the user, and how it is asked for it. Pure."""
+
+from __future__ import annotations
+
+from tornado_live.live import recall
+from tornado_live.live.calls import Calls, Delivery
+from tornado_live.live.commands import Command, SendToModel, Upward
+from tornado_live.live.dialogue import Dialogue
+from tornado_live.live.recall import NOTHING_OWED, Owed
+from tornado_live.live.watchdog import Watchdog
+from tornado_live.wire import gemini
+from tornado_live.wire.models import LiveModel
+
+PLEASE_ANSWER = "(There was no answer; please answer now.)"
+
+
+class Owing:
+    """An answer that a connection took with it, and results that have to be told in words."""
+
+    def __init__(self, dialogue: Dialogue, calls: Calls, watchdog: Watchdog) -> None:
+        self._dialogue = dialogue
+        self._calls = calls
+        self._watchdog = watchdog
+        self._owed = NOTHING_OWED
+        self._notes: list[str] = []
+
+    def expect(self, after: str, facts: LiveModel, now: float) -> list[Command]:
+        """The model must say something to what it was just sent."""
+        self._watchdog.asked(after, facts.silent_s, now)
+        return self._watchdog.watch(now)
+
+    def settled(self) -> None:
+        """It was answered, or nobody wants to know any more."""
+        self._owed = NOTHING_OWED
+
+    def forget(self) -> None:
+        """The model side is gone for good."""
+        self._owed = NOTHING_OWED
+        self._notes.clear()
+        self._watchdog.stop()
+
+    # --- connections
+
+    def connection_lost(self) -> None:
+        self._owed = self._still_owed()
+        self._calls.asked_again()
+        self._watchdog.stop()
+
+    def connection_opened(self, known_until: float | None, facts: LiveModel, now: float) -> list[Command]:
+        """`known_until`: what was asked before is known to the session (None: nothing)."""
+        commands: list[Command] = []
+        for delivery in self._calls.reconnected(known_until, facts):
+            commands += delivery.commands
+            if delivery.note:
+                self._notes.append(delivery.note)
+        return commands + self._ask_again(facts, now)
+
+    def _still_owed(self) -> Owed:
+        """A question that was asked again is no turn of its own: it is kept until it is answered."""
+        if self._dialogue.generated:
+            return NOTHING_OWED
+        owed = self._dialogue.owed()
+        return Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+
+    # --- results
+
+    def deliver(self, delivery: Delivery, facts: LiveModel, now: float) -> list[Command]:
+        """What follows a result, beyond the commands of the delivery itself."""
+        if delivery.reply and not self._calls.holding(self._dialogue.turns.number):
+            return self.expect("tool_answer", facts, now)
+        if not delivery.note:
+            return self._ask_again(facts, now)
+        if delivery.when == "silent":
+            context = gemini.context(facts, [("user", delivery.note)])
+            if context is not None:
+                return [SendToModel(context, Upward.TEXT)]
+        self._notes.append(delivery.note)
+        if delivery.when == "interrupt" or self._owed != NOTHING_OWED:
+            return self._ask_again(facts, now)
+        return self.tell_notes(facts, now)
+
+    def tell_notes(self, facts: LiveModel, now: float) -> list[Command]:
+        """Results that had to wait until nobody speaks."""
+        if not self._notes or not self._dialogue.turns.quiet:
+            return []
+        return self._ask_again(facts, now)
+
+    # --- asking
+
+    def remind(self, facts: LiveModel, now: float) -> list[Command]:
+        """The model does not answer: it is asked again, in general words where the question is not known."""
+        self._owed = self._still_owed()
+        asked = self._ask_again(facts, now)
+        if asked:
+            return asked
+        please = SendToModel(gemini.typed(facts, PLEASE_ANSWER), Upward.TEXT)
+        return [please, *self.expect("text", facts, now)]
+
+    def _ask_again(self, facts: LiveModel, now: float) -> list[Command]:
+        """Tells the notes and asks what is owed, once no call is waited for any more."""
+        if self._calls.outstanding:
+            return []
+        text = recall.ask_again(self._owed, self._notes)
+        if not text:
+            return []
+        self._notes.clear()
+        self._calls.asked_again()
+        return [SendToModel(gemini.typed(facts, text), Upward.TEXT), *self.expect("text", facts, now)]
