@@ -83,6 +83,7 @@ async def with_model(
     *,
     vertex: bool = False,
     switches: Mapping[str, object] = {},
+    speed: float = FAST,
     **setup: Any,
 ) -> AsyncIterator[Client]:
     arguments = tuple(
@@ -91,7 +92,7 @@ async def with_model(
         for argument in ("--switch", f"{name}={value if isinstance(value, str) else json.dumps(value)}")
     )
     async with (
-        Simulator(scenario, speed=FAST, arguments=arguments) as simulator,
+        Simulator(scenario, speed=speed, arguments=arguments) as simulator,
         speaking_to(simulator, model, vertex=vertex, **setup) as client,
     ):
         yield client
@@ -645,9 +646,9 @@ async def test_code_may_come_before_a_call_and_voice_activity_beside_empty_conte
 
 
 async def test_turn_complete_may_come_without_waiting_for_the_listener() -> None:
-    scenario = {"turns": [{"do": [{"say": "A long answer.", "seconds": 5_000}]}]}
+    scenario = {"turns": [{"do": [{"say": "A long answer.", "seconds": 120}]}]}
     switches = {"turn_complete": "generation", "pace": 100_000}
-    async with with_model(MODEL, scenario, switches=switches) as client:
+    async with with_model(MODEL, scenario, switches=switches, speed=1) as client:
         await client.say("Speak.")
         assert outline(await client.turn())[-1] == "turnComplete+usageMetadata"
 
