@@ -101,7 +101,10 @@ export class TornadoLive extends EventTarget {
     return this.#sessionId;
   }
 
-  /** CONNECTING, CONNECTED, RECONNECTING, DRAINING or DISCONNECTED, as in the last `status` event. */
+  /**
+   * CONNECTING, CONNECTED, RECONNECTING, DRAINING or DISCONNECTED, as in the last `status` event. While the server
+   * changes its connection to the model that is RECONNECTING too, and the line is as usable as before.
+   */
   get status() {
     return this.#status;
   }

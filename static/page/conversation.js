@@ -161,13 +161,32 @@ export class Conversation {
     for (const turn of this.#cut.splice(0)) turn.lost = false;
   }
 
-  /** @param {Array<{role: string, text: string, turn: number}>} memory  of an earlier visit, oldest first */
-  restore(memory) {
+  /**
+   * What the server remembers: of an earlier visit, or said while the line was down. It has finished turns only.
+   * @param {Array<{role: string, text: string, turn: number}>} memory  oldest first
+   */
+  recall(memory) {
+    const seen = (turn) => turn.tools.length > 0 && turn.tools.every(({ state }) => state !== "unknown");
+    const complete = new Set(this.turns.filter(seen));
+    const changed = new Set();
     for (const { role, text, turn: number } of memory) {
-      const turn = this.#numbered(number);
+      const turn = this.#numbered(number, role === "user" ? text : null);
+      if (!changed.has(turn) && !complete.has(turn)) turn.tools = [];
+      if (role === "user" && turn.typed && !repeats(turn.typed, text)) changed.add(this.#handOn(turn));
+      changed.add(turn);
       turn.complete = true;
-      if (role === "tool") turn.tools.push({ id: null, state: "remembered", ...rememberedCall(text) });
-      else turn[role === "user" ? "said" : "model"] = { text };
+      if (role !== "tool") turn[role === "user" ? "said" : "model"] = { text };
+      else if (!complete.has(turn)) turn.tools.push({ id: null, state: "remembered", ...rememberedCall(text) });
     }
+    return [...changed];
+  }
+
+  /** The turn was open when the page came back and had begun with other words: what was typed since is the next. */
+  #handOn(turn) {
+    const at = this.turns.indexOf(turn) + 1;
+    if (at === this.turns.length || this.turns[at].user.text) this.turns.splice(at, 0, new Turn(null));
+    this.turns[at].typed = turn.typed;
+    turn.typed = "";
+    return this.turns[at];
   }
 }

@@ -69,7 +69,9 @@ const facts = new Map();
 
 let pushToTalk = remembered(TALK_KEY) === "yes";
 let voiceless = false; // the simulator is without a voice, for now or for good
-let speechWanted = false; // Connect was pressed while it was
+let speechWanted = false; // a press asked for the microphone, which is not open yet
+let behind = false; // a turn was open when the page came back: its beginning is told once it is over
+let cut = false; // the page's own line is down; what the server mends on its other side is not
 let healthTimer = null;
 let silenceTimer = null;
 
@@ -112,8 +114,9 @@ function newLive(sessionId) {
   on("text", (detail) => draw(conversation.text(detail)));
   on("interrupted", (detail) => draw(conversation.interrupted(detail)));
   on("turn_complete", (detail) => {
-    const turn = conversation.turnComplete(detail);
-    draw(turn);
+    draw(conversation.turnComplete(detail));
+    if (behind) showMissed();
+    behind = false;
   });
   on("tool_call", (detail) => {
     draw(conversation.toolCall(detail));
@@ -153,19 +156,21 @@ async function connect() {
 }
 
 async function openMicrophone() {
-  speechWanted = false;
+  speechWanted = true;
   try {
     await live.startMicrophone();
   } catch (error) {
     if (!(error instanceof LiveError)) throw error;
+    if (error.code !== "cancelled") speechWanted = false;
     if (!["cancelled", "not_connected"].includes(error.code)) showError(error);
   }
 }
 
 async function talk() {
-  if (!(await connect()) || live.status === "DISCONNECTED") return;
+  const connecting = connect();
+  speechWanted = true;
+  if (!(await connecting) || live.status === "DISCONNECTED") return;
   if (voiceless) {
-    speechWanted = true;
     ui.message.focus();
   } else {
     ui.microphone.focus();
@@ -282,7 +287,7 @@ ui.pushToTalk.addEventListener("click", async () => {
   showPushToTalk();
   if (live.status === "DISCONNECTED") return;
   // The way of talking is an option of the connection: the conversation is opened again with the other one.
-  const wasTalking = live.microphone !== "off";
+  const wasTalking = live.microphone !== "off" || speechWanted;
   live.disconnect();
   if (wasTalking) await talk();
   else await connect();
@@ -303,16 +308,22 @@ function announce(text) {
 function showStatus(detail) {
   const { status } = detail;
   const before = ui.status.dataset.status;
+  const wasCut = cut;
+  cut = status === "RECONNECTING" && detail.attempt !== undefined;
   ui.status.dataset.status = status;
-  if (status === "DISCONNECTED" || (status === "RECONNECTING" && before !== status)) conversation.lost().forEach(draw);
+  if (status === "DISCONNECTED" || (cut && !wasCut)) conversation.lost().forEach(draw);
   if (status === "CONNECTED" && detail.resumed) conversation.resumed();
   ui.statusWords.textContent = STATUS_WORDS[status] ?? status;
   ui.connect.textContent = status === "DISCONNECTED" ? "Connect" : "Disconnect";
   ui.connect.classList.toggle("primary", status === "DISCONNECTED");
   if (status === "DISCONNECTED") speechWanted = false;
-  if (status !== "RECONNECTING") withdraw("line");
-  else if (before !== status) notice(LINE_WORDS, "warning", "line");
+  if (!cut) withdraw("line");
+  else if (!wasCut) notice(LINE_WORDS, "warning", "line");
   if (status === "CONNECTED") {
+    if ((wasCut || before === "CONNECTING") && remembered(SESSION_KEY) === live.sessionId) {
+      behind = detail.resumed;
+      showMissed();
+    }
     remember(SESSION_KEY, live.sessionId);
     clearNotices("error");
     ui.statusDetail.textContent = [detail.assistant, UPSTREAM_WORDS[detail.upstream] ?? detail.upstream]
@@ -322,9 +333,9 @@ function showStatus(detail) {
     setFact("Assistant", detail.assistant);
     setFact("Answered by", UPSTREAM_WORDS[detail.upstream] ?? detail.upstream);
     setFact("Model", detail.model);
-    setFact("Memory", MEMORY_WORDS[detail.memory] ?? "");
+    setFact("Memory", MEMORY_WORDS[detail.resumed ? "restored" : detail.memory] ?? "");
     setFact("Session", live.sessionId);
-  } else {
+  } else if (status !== "RECONNECTING" || cut) {
     ui.statusDetail.textContent = "";
   }
   showMicrophone();
@@ -333,6 +344,7 @@ function showStatus(detail) {
 function showMicrophone() {
   const state = live.talking ? "talking" : live.microphone;
   const open = live.microphone !== "off";
+  if (open) speechWanted = false;
   ui.microphone.dataset.state = state;
   ui.microphone.classList.toggle("hold", pushToTalk && open);
   if (!open) ui.microphoneWords.textContent = "Microphone";
@@ -396,12 +408,13 @@ function showWarning({ code, message }) {
 
 /** Why the simulator has no voice; null: it has one. Asked again until it has. */
 function showVoice(reason) {
+  const wasVoiceless = voiceless;
   voiceless = reason !== null;
   ui.simulatorVoice.textContent = reason ?? "";
   ui.invitation.dataset.way = voiceless ? "type" : "speak";
   clearTimeout(healthTimer);
   if (voiceless) healthTimer = setTimeout(askForVoice, HEALTH_MS);
-  else if (speechWanted && live.status === "CONNECTED") openMicrophone();
+  else if (wasVoiceless && speechWanted && live.status === "CONNECTED") openMicrophone();
 }
 
 async function askForVoice() {
@@ -500,14 +513,25 @@ function chip(question) {
   return made;
 }
 
+async function fetchedMemory() {
+  const session = await fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
+  return session?.memory ?? [];
+}
+
 /** After a reload the earlier words are shown at once; the session itself is taken up by Connect. */
 async function showMemory() {
   if (live.sessionId === null) return;
-  const session = await fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
-  if (!session?.memory?.length || live.status !== "DISCONNECTED") return;
-  conversation.restore(session.memory);
-  conversation.turns.forEach(draw);
-  setFact("Memory", `${session.memory.length} earlier messages`);
+  const memory = await fetchedMemory();
+  if (memory.length === 0 || live.status !== "DISCONNECTED") return;
+  conversation.recall(memory).forEach(draw);
+  setFact("Memory", `${memory.length} earlier messages`);
+}
+
+/** What was said while the page was away is not said again, but written down. */
+async function showMissed() {
+  const asked = conversation;
+  const memory = await fetchedMemory();
+  if (asked === conversation) conversation.recall(memory).forEach(draw);
 }
 
 showPushToTalk();

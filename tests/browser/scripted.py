@@ -169,7 +169,8 @@ class ScriptedServer:
         }
 
         def session(name: str) -> Mapping[str, Any] | None:
-            return {"sessionId": name, "memory": remembered[name]} if name in remembered else None
+            known = name in remembered or any(line.session_id == name for line in self.lines)
+            return {"sessionId": name, "memory": remembered.get(name, [])} if known else None
 
         self._application = Application(
             [

@@ -127,6 +127,39 @@ async def test_what_is_typed_during_a_cut_arrives_after_it(chromium: Browser) ->
     assert seen == ["CONNECTING", "CONNECTED", "RECONNECTING", "CONNECTED", "DISCONNECTED"]
 
 
+async def test_what_is_said_while_the_server_reconnects_is_sent_at_once(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        await line.connected()
+        await line.send("status", status="RECONNECTING")
+        text = await line.message("text")
+        await line.message("pcm")
+        facts = {"resumed": True, "memory": "restored", "gapMs": 640}
+        await line.send("status", status="CONNECTED", **facts)
+        await line.send("transcription", text=text["data"]["text"], isUser=True, isFinal=True, turn=1)
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        assert await run(
+            page,
+            """
+            const live = made();
+            const statuses = [];
+            live.addEventListener("status", ({ detail: { status, attempt, gapMs } }) =>
+              statuses.push([status, attempt, gapMs]));
+            const words = next(live, "transcription");
+            await live.connect();
+            while (live.status !== "RECONNECTING") await next(live, "status");
+            live.sendText("meanwhile");
+            await live.startMicrophone();
+            const { text } = await words;
+            const { microphone } = live;
+            live.disconnect();
+            return [text, microphone, statuses.slice(2, 4), live.status];
+            """,
+        ) == ["meanwhile", "on", [["RECONNECTING", None, None], ["CONNECTED", None, 640]], "DISCONNECTED"]
+        assert len(server.lines) == 1
+
+
 async def test_speech_that_a_long_cut_loses_is_told_once_in_plain_words(chromium: Browser) -> None:
     async def script(line: Line) -> None:
         if line.asked_for is None:

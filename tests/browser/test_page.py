@@ -464,6 +464,25 @@ async def test_switching_push_to_talk_opens_the_same_session_again(chromium: Bro
         assert [line.asked_for for line in server.lines] == [None, "session-1"]
 
 
+async def test_push_to_talk_before_the_microphone_is_open_still_opens_it(chromium: Browser) -> None:
+    allowed = (
+        "navigator.mediaDevices.getUserMedia = () => allowed.then(() => open.call(navigator.mediaDevices, "
+    )
+    async with ScriptedServer(stay) as server, opened(chromium, server.url) as page:
+        await page.evaluate(
+            f"""() => {{
+              const open = navigator.mediaDevices.getUserMedia;
+              const allowed = new Promise((resolve) => (window.allow = resolve));
+              {allowed}{{ audio: true }}));
+            }}"""
+        )
+        await connect(page)
+        await page.get_by_role("switch", name="Push to talk").click()
+        await expect(page.locator("#push-to-talk")).to_have_attribute("aria-checked", "true")
+        await page.evaluate("window.allow()")
+        await expect(page.get_by_role("button", name="Hold to talk")).to_be_visible()
+
+
 # What can go wrong
 
 
@@ -553,6 +572,81 @@ async def test_a_lost_model_side_is_opened_again_on_the_same_socket(chromium: Br
         await expect(page.locator(".model .words")).to_have_text("Back again.")
         await expect(page.locator("#facts")).to_contain_text("All of it is remembered")
         assert len(server.lines) == 1
+
+
+async def test_while_the_server_mends_its_other_side_the_conversation_goes_on(chromium: Browser) -> None:
+    """The model side was lost or is rotated: `status RECONNECTING`, and CONNECTED once it is there again."""
+    frames = 0
+    heard = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        nonlocal frames
+        await line.connected()
+        await line.message("pcm")
+        await line.send("transcription", text="Look it up.", isUser=True, isFinal=True, turn=1)
+        await line.send("tool_call", id="w", name="get_weather", args={"location": "New York"})
+        await line.send_pcm(tone(20))
+        await line.send("status", status="RECONNECTING")
+        while (await line.message("pcm", "text"))["type"] == "pcm":
+            frames += 1
+        await line.message("pcm")
+        await heard.wait()
+        facts = {"model": "gemini-3.8-live", "assistant": "default", "upstream": "simulator"}
+        more = {"resumed": False, "memory": "restored", "gapMs": 640}
+        await line.send("status", status="CONNECTED", **facts, **more)
+        await line.send(
+            "tool_result", id="w", name="get_weather", ok=True, durationMs=900, summary="21 degrees"
+        )
+        await line.send("transcription", text="It is 21 degrees.", isUser=False, isFinal=True, turn=1)
+        await line.send("turn_complete", turn=1)
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        await expect(page.locator("#status-words")).to_have_text("Reconnecting")
+        await expect(page.locator("#status-detail")).to_have_text("default · Simulator")
+        await expect(page.get_by_role("button", name="Mute")).to_be_visible()
+        await expect(page.locator(".call[data-state=running]")).to_be_visible()
+        await expect(page.locator(".notice")).to_have_count(0)
+        await playing(page)
+        await type_in(page, "And tomorrow?")
+        await expect(page.locator(".user .words").last).to_have_text("And tomorrow?")
+        await until(page, "soundProbe.played() > 0.01")
+        heard.set()
+        await expect(page.locator("#status-words")).to_have_text("Connected")
+        await expect(page.locator(".call .state")).to_have_text("done")
+        await expect(page.locator(".model .words").first).to_have_text("It is 21 degrees.")
+        await expect(page.locator("#facts")).to_contain_text("All of it is remembered")
+        await expect(page.locator(".turn")).to_have_count(2)
+        assert len(server.lines) == 1
+    assert frames > 0, "the microphone is not held back: the server holds what is said"
+
+
+async def test_a_model_side_that_cannot_be_mended_is_a_lost_line(chromium: Browser) -> None:
+    shown = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        if line.asked_for is not None:
+            await shown.wait()
+        await line.connected()
+        if line.asked_for is not None:
+            await line.stay()
+            return
+        await line.message("text")
+        await line.send("tool_call", id="w", name="get_weather", args={"location": "New York"})
+        await line.send("status", status="RECONNECTING")
+        words = "The model side cannot be reached. Try again in a minute."
+        await line.send("error", code="unavailable", message=words, retryable=True, requestId="r")
+        line.close(4503)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await type_in(page, "What's the weather in New York?")
+        await says(page, "this page keeps trying")
+        await expect(page.locator(".call .state")).to_have_text("not known")
+        shown.set()
+        await expect(page.locator("#status-words")).to_have_text("Connected")
+        await expect(page.locator(".notice")).to_have_count(0)
+        assert [line.asked_for for line in server.lines] == [None, "session-1"]
 
 
 @pytest.mark.parametrize(
