@@ -247,7 +247,7 @@ async def test_the_status_shows_what_is_broken() -> None:
 
 
 async def test_upgrades_are_refused_so_many_times_with_google_s_words() -> None:
-    async with Simulator(YES, speed=1) as simulator:
+    async with Simulator(YES, speed=FAST) as simulator:
         await simulator.control({"http": {"status": 429, "times": 2, "retry_after": 7}})
         for _ in range(2):
             with pytest.raises(InvalidStatus) as caught:

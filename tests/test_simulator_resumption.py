@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dialling import FAST, SETUP, VERTEX_PATH, WEATHER, Client, answer, dialled, kinds, opened, words
+from google.genai import types
 from simulating import MODEL, Simulator
 
 from tornado_live.simulator.age import CANCELLED, DEADLINE, STAYED, Age, Close, age_of, duration, read_age
@@ -396,6 +397,35 @@ async def test_a_conversation_goes_on_over_many_short_connections() -> None:
                 tokens = messages[-1]["usageMetadata"]["promptTokenCount"]
                 handle = await handle_of(client)
         assert (await simulator.status())["connections"] == 4
+
+
+async def test_google_s_client_reads_go_away_and_resumes() -> None:
+    scenario = {**SCRIPT, "age": {"limit": 300, "go_away": 299, "then": "stay"}}
+    async with Simulator(scenario, tls=True, speed=FAST) as simulator:
+        client = simulator.client()
+        handle: str | None = None
+        for answer_of_turn in ("Answer 1.", "Answer 2."):
+            config = types.LiveConnectConfig(
+                output_audio_transcription=types.AudioTranscriptionConfig(),
+                session_resumption=types.SessionResumptionConfig(handle=handle),
+            )
+            said, left = "", None
+            async with client.aio.live.connect(model=MODEL, config=config) as session:
+                await session.send_realtime_input(text="Go on.")
+                handle = None
+                while answer_of_turn not in said or handle is None or left is None:
+                    async for message in session.receive():
+                        if message.server_content and message.server_content.output_transcription:
+                            said += message.server_content.output_transcription.text or ""
+                        if message.go_away is not None:
+                            left = message.go_away.time_left
+                        update = message.session_resumption_update
+                        if update is not None:
+                            handle = update.new_handle
+                        if answer_of_turn in said and handle is not None and left is not None:
+                            break
+            assert left == "14.950s"
+        client.close()
 
 
 async def test_at_speed_1_go_away_says_50s() -> None:

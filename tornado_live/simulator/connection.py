@@ -78,8 +78,7 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
         status, message = HTTP_ERRORS.get(refused.status, ("UNKNOWN", "The request failed."))
         self.set_status(refused.status)
         if refused.retry_after is not None:
-            seconds = self._simulator.options.pace.seconds(refused.retry_after)
-            self.set_header("Retry-After", str(math.ceil(seconds)))
+            self.set_header("Retry-After", str(math.ceil(refused.retry_after)))
         self.finish({"error": {"code": refused.status, "message": message, "status": status}})
 
     def open(self, version: str) -> None:
@@ -214,7 +213,7 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
         line = Line(profile.name)
         handle = _handle(self._setup)
         if handle:
-            resumed = simulator.resume(handle, profile.name, self._rules)
+            resumed = simulator.resume(handle, profile.name, self._rules, self._number)
             line, kept = resumed.line, resumed.state
             if self._rules.resumed_instruction == "old":
                 setup = replace(setup, instruction=kept.setup.instruction)

@@ -205,9 +205,9 @@ class Simulator:
         age = changed(age, told)
         return replace(age, limit=age.go_away or 0.0)
 
-    def resume(self, handle: str, model: str, rules: Rules) -> Resumed[SessionMemory]:
+    def resume(self, handle: str, model: str, rules: Rules, number: int) -> Resumed[SessionMemory]:
         """Raises Refused."""
-        refused = self._take("refuse_resume", self._connections - 1)
+        refused = self._take("refuse_resume", number)
         if refused is not None:
             raise Refused(refused.value.close.reason, refused.value.close.code)
         return self.handles.resume(handle, model=model, rules=rules, now=asyncio.get_running_loop().time())
