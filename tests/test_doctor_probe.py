@@ -38,6 +38,9 @@ FACTS = {
     "resumption",
     "turn_after_call",
     "hears_during_call",
+    "scheduling",
+    "context_update",
+    "seed",
 }
 
 
@@ -199,6 +202,38 @@ async def test_what_is_special_of_a_service_is_seen(tmp_path: Path) -> None:
     assert "Ada" not in text
     assert '"handle-1"' in text
     assert "***** ****" in text
+
+
+async def deaf(model: ModelSide) -> None:
+    """A model that breaks off at a text, and one that does at sound during a call."""
+    await (await model.dialled()).ready()
+    line = await model.dialled()
+    await line.ready()
+    await line.typed()
+    await line.close(1007, "Request contains an invalid argument.")
+    for what in ("realtimeInput", "clientContent"):  # sound, and the words that interrupt
+        line = await model.dialled()
+        await line.ready()
+        await line.typed()
+        await line.call("fc_1", "get_weather", {"city": "Berlin"})
+        await line.receive(what)
+        await line.close(1008, "Operation is not implemented, or supported, or enabled.")
+
+
+async def test_refusals_in_a_conversation_are_held_against_the_facts(tmp_path: Path) -> None:
+    probes = (*PROBES_OF_TURNS, *(one for one in PROBES if one.name == "calls"))
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(deaf(model))
+        code, lines, files = await probed(tmp_path, model.url, probes=probes)
+    assert code == 0
+    found = table(lines)
+    assert found["typed"] == [("refutes", 'close 1007 "Request contains an invalid argument."')]
+    refusal = 'close 1008 "Operation is not implemented, or supported, or enabled."'
+    assert found["hears_during_call"] == [("refutes", f"sound in a call: {refusal}")]
+    assert found["NON_BLOCKING call"][0][1].startswith(refusal)
+    assert "audio" in files["call-blocking"][-2]["up"]["realtimeInput"]
+    told = next(line for line in lines if line.startswith("To be changed"))
+    assert "hears_during_call, typed" in told
 
 
 async def dying(model: ModelSide) -> None:

@@ -342,7 +342,7 @@ async def _compare(facts: LiveModel, assistant: Assistant, setup: bytes, report:
     try:
         found = await compared(facts, assistant.config, setup)
     except NotComparable as reason:
-        report.note("compare", f"{assistant.name}: google-genai does not send this setup ({reason})")
+        report.note("compare", f"{assistant.name} cannot be compared with google-genai's: {reason}")
         return
     if not found:
         report.fine("compare", f"{assistant.name} means the same as google-genai's")

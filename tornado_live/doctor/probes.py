@@ -301,7 +301,8 @@ async def turns(bench: Bench) -> list[Finding]:
             found += await _other_form(bench, line, second, forms[second](AGAIN))
             found += _numbers(line)
     except Refused as refused:
-        found.append(judged(bench, "typed", first, refused.words, None))
+        holds = False if refused.cause.name == "text_refused" else None
+        found.append(judged(bench, "typed", first, refused.words, holds))
     except TimeoutError:
         found.append(judged(bench, "typed", first, f"no whole turn within {_TURN_S:g} s", None))
     return found
@@ -469,6 +470,37 @@ def _typed(bench: Bench, text: str) -> Message:
     return typed
 
 
+async def updates(bench: Bench) -> list[Finding]:
+    """Another instruction in mid-session."""
+    says = _shown(bench, "context_update")
+    try:
+        async with bench.opened("context-update", base_setup(bench)) as line:
+            await line.send(json.loads(gemini.context_update(instruction=INSTRUCTION)), "text")
+            await line.listen(bench.in_vain(3))
+    except Refused as refused:
+        return [judged(bench, "context_update", says, refused.words, not bench.facts.context_update)]
+    return [judged(bench, "context_update", says, "taken", bench.facts.context_update)]
+
+
+async def memory(bench: Bench) -> list[Finding]:
+    """What was said before, as initial history: whether it is taken, and is not answered."""
+    says = bench.facts.seed
+    setup = {**base_setup(bench), "historyConfig": {"initialHistoryInClientContent": True}}
+    past = [{"role": role, "parts": [{"text": AGAIN}]} for role in ("user", "model")]
+    try:
+        async with bench.opened("history", setup) as line:
+            await line.send({"clientContent": {"turns": past, "turnComplete": True}}, "history")
+            spoken = [message for message in await line.listen(bench.in_vain(5)) if _speaks(message)]
+    except Refused as refused:
+        return [judged(bench, "seed", says, f"history: {refused.words}", says != "history")]
+    seen = "history: taken, and answered" if spoken else "history: taken in, not answered"
+    return [judged(bench, "seed", says, seen, not spoken if says == "history" else None)]
+
+
+def _speaks(message: Message) -> bool:
+    return "modelTurn" in _content(message) or "outputTranscription" in _content(message)
+
+
 # --- calls
 
 
@@ -477,7 +509,7 @@ async def calls(bench: Bench) -> list[Finding]:
     found: list[Finding] = []
     for behavior in sorted(bench.facts.calls):
         try:
-            found += await _call(bench, behavior)
+            found += await _call(bench, behavior, scheduled=behavior == max(bench.facts.calls))
         except Refused as refused:
             found.append(_open(f"{behavior} call", f"{refused.words}: {refused.cause.name}"))
         except TimeoutError:
@@ -485,7 +517,8 @@ async def calls(bench: Bench) -> list[Finding]:
     return found
 
 
-async def _call(bench: Bench, behavior: str) -> list[Finding]:
+async def _call(bench: Bench, behavior: str, *, scheduled: bool) -> list[Finding]:
+    """`scheduled`: the answer says when it may be spoken of."""
     setup = base_setup(bench)
     _calling(behavior)(setup)
     if len(bench.facts.calls) == 1:  # such models refuse the word
@@ -498,8 +531,9 @@ async def _call(bench: Bench, behavior: str) -> list[Finding]:
         meanwhile = await line.listen(bench.in_vain(3))
         if behavior == "BLOCKING":
             ended = any(map(_ends_turn, meanwhile))
-            says, seen = bench.facts.turn_after_call, "new" if ended else "same"
-            found.append(judged(bench, "turn_after_call", says, f"{seen} turn", seen == says))
+            same = bench.facts.turn_after_call == "same"
+            turn = "new turn" if ended else "same turn"
+            found.append(judged(bench, "turn_after_call", bench.facts.turn_after_call, turn, same != ended))
             heard, gone = await _sound_during_call(bench, line)
             found.append(heard)
             if gone:
@@ -508,25 +542,38 @@ async def _call(bench: Bench, behavior: str) -> list[Finding]:
         after = await line.listen(bench.in_vain(6))
         found.append(_new(f"{behavior} call, interrupted", _interruption(after, call.get("id"))))
         answer = {"id": call.get("id"), "name": call["name"], "response": {"output": "sunny"}}
-        await line.send({"toolResponse": {"functionResponses": [answer]}}, "tool_response")
-        await line.listen(bench.in_vain(4))
-        found.append(_new(f"{behavior} call, answered late", "taken"))
-    return found
+        if scheduled:
+            answer["scheduling"] = "WHEN_IDLE"
+        try:
+            await line.send({"toolResponse": {"functionResponses": [answer]}}, "tool_response")
+            await line.listen(bench.in_vain(4))
+            seen, taken = "taken", True
+        except Refused as refused:
+            seen, taken = refused.words, False
+        if scheduled:
+            says = _shown(bench, "scheduling")
+            found.append(
+                judged(bench, "scheduling", says, f"WHEN_IDLE: {seen}", taken == bench.facts.scheduling)
+            )
+        else:
+            found.append(_new(f"{behavior} call, answered late", seen))
+        return found
 
 
 async def _sound_during_call(bench: Bench, line: Line) -> tuple[Finding, bool]:
     """What came of it, and whether the connection is gone."""
-    says = _shown(bench, "hears_during_call")
+    says, hears = _shown(bench, "hears_during_call"), bench.facts.hears_during_call
     blob = {"data": _SILENCE, "mimeType": "audio/pcm;rate=16000"}
     try:
         for _ in range(3):
             await line.send({"realtimeInput": {"audio": blob}}, "audio")
         await line.listen(bench.in_vain(2))
     except Refused as refused:
-        holds = not bench.facts.hears_during_call
-        return judged(bench, "hears_during_call", says, f"sound in a call: {refused.words}", holds), True
-    holds = bench.facts.hears_during_call
-    return judged(bench, "hears_during_call", says, "sound in a call: taken", holds), False
+        seen = f"sound in a call: {refused.words}"
+        return judged(bench, "hears_during_call", says, seen, not hears), True
+    # A refusal is not reported of every call, so that one call that goes well refutes nothing.
+    seen = "sound in a call: taken this time"
+    return judged(bench, "hears_during_call", says, seen, True if hears else None), False
 
 
 def _interruption(messages: Sequence[Message], call_id: str | None) -> str:
@@ -575,6 +622,8 @@ PROBES: tuple[Probe, ...] = (
     Probe("refusals", refusals, 10, 0.0),
     Probe("setups", setups, 25, 0.0),
     Probe("pongs", pongs, 15, 0.0),
+    Probe("updates", updates, 5, 0.0),
+    Probe("memory", memory, 8, 0.002, talks=True),
     Probe("turns", turns, 45, 0.008, talks=True),
     Probe("several fields", several_fields, 25, 0.004, talks=True),
     Probe("resumption", resumption, 30, 0.004, talks=True),
