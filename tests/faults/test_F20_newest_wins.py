@@ -18,7 +18,11 @@ async def test_the_newer_socket_goes_on_and_the_older_one_is_told() -> None:
         await talk.turn("What is nine?", "A number.")
         async with Talker(f"{server.ws_url}/?sessionId={talk.session}") as second:
             connected = await second.until("status")
-            assert (connected["status"], connected["resumed"]) == ("CONNECTED", True)
+            assert (connected["status"], connected["resumed"], connected["memory"]) == (
+                "CONNECTED",
+                True,
+                "restored",
+            )
             assert (await talk.client.closed())[0] == 4409
             assert talk.client.seen[-1]["data"]["code"] == "replaced"
             await second.send("text", {"text": "And ten?"})
