@@ -34,6 +34,7 @@ from tornado_live.simulator.faults import (
     Fault,
     HttpError,
     Kind,
+    Place,
     Planned,
     Refusal,
     read_fault,
@@ -581,3 +582,22 @@ async def test_faults_work_on_every_path() -> None:
                 pass
         async with opened(simulator):
             pass
+
+
+async def test_every_fault_in_mid_conversation_leaves_nothing_behind() -> None:
+    async with Simulator(CALLING, speed=FAST) as simulator:
+        for name, definition in FAULTS.items():
+            async with opened(simulator, **BLOCKING) as client:
+                await client.say("Go on.")
+                await calls_of(client)
+                where: Any = "all" if definition.place is Place.CONVERSATION else None
+                value: Any = {"giant": 1, "duplicate_calls": "repeated"}.get(name, True)
+                await simulator.control({name: value}, connection=where)
+                if definition.kind is not Kind.ONCE:
+                    await simulator.control({name: False}, connection=where)
+                client.socket.transport.abort()
+            if definition.place is Place.OPENING:
+                async with dialled(simulator):
+                    pass
+        assert await simulator.stop() == 0
+        assert simulator.log == ""

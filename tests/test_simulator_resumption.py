@@ -110,6 +110,16 @@ def test_handles_that_were_replaced_may_be_refused() -> None:
         handles.resume(old, model="a-model", rules=rules, now=0)
 
 
+def test_a_session_has_its_newest_hundred_handles() -> None:
+    handles: Handles[int] = Handles(life_s=60)
+    line = Line("a-model")
+    given = [handles.issue(line, number) for number in range(101)]
+    assert line.newest == given[-1]
+    assert handles.resume(given[1], model="a-model", rules=Rules(), now=0).state == 1
+    with pytest.raises(Refused, match="Invalid session handle"):
+        handles.resume(given[0], model="a-model", rules=Rules(), now=0)
+
+
 def test_while_a_connection_is_open_its_session_cannot_be_resumed_unless_told_otherwise() -> None:
     handles: Handles[str] = Handles(life_s=60)
     line = Line("a-model")

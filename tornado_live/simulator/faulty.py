@@ -324,7 +324,7 @@ class FaultyStream:
         if opcode in _DATA and self.reset_next:
             self.reset_next = False
             return self._half_and_reset(frame)
-        if self._rate is not None or self._queue:
+        if (self._rate is not None or self._queue) and not self._stream.closed():
             return self._slowly(frame)
         return self._stream.write(frame)
 
@@ -333,6 +333,10 @@ class FaultyStream:
         self._reading.set()
         if self._pacing is not None:
             self._pacing.cancel()
+        for _, written in self._queue:
+            if not written.done():
+                written.set_result(None)
+        self._queue.clear()
 
     @property
     def _loop(self) -> asyncio.AbstractEventLoop:

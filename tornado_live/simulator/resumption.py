@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Generic, TypeVar
 
 from .messages import Refused
 
 HANDLE_LIFE_S = 2 * 3600.0
+_HANDLES_OF_A_SESSION = 100
 
 _State = TypeVar("_State")
 
@@ -75,7 +77,7 @@ SWITCHES: Mapping[str, Switch] = {
         "documented: other settings may change; reported: the old one stays",
     ),
 }
-assert set(SWITCHES) == {field.name for field in fields(Rules)}
+assert set(SWITCHES) == {each.name for each in fields(Rules)}
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +87,11 @@ class Line:
     model: str
     connections: int = 0
     ended_at: float | None = None
-    newest: str | None = None
+    handles: deque[str] = field(default_factory=deque)
+
+    @property
+    def newest(self) -> str | None:
+        return self.handles[-1] if self.handles else None
 
     def opened(self) -> None:
         self.connections += 1
@@ -112,7 +118,9 @@ class Handles(Generic[_State]):
         """A handle that leads back to this state of the session."""
         handle = str(uuid.uuid4())
         self._kept[handle] = Resumed(line, state)
-        line.newest = handle
+        line.handles.append(handle)
+        if len(line.handles) > _HANDLES_OF_A_SESSION:
+            self._kept.pop(line.handles.popleft(), None)
         return handle
 
     def resume(self, handle: str, *, model: str, rules: Rules, now: float) -> Resumed[_State]:
