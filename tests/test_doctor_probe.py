@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +48,16 @@ async def probed(
     url: str,
     limits: Limits | None = None,
     probes: tuple[Probe, ...] = PROBES,
-    overrides: Mapping[str, str] | None = None,
+    *,
+    pace: float = 20,
 ) -> tuple[int, list[str], dict[str, list[dict[str, Any]]]]:
     """The exit code, the lines, and each recording by name."""
     environ = {"GEMINI_API_KEY": KEY, "GEMINI_BASE_URL": url}
-    settings = load_settings(home=home, config=None, environ=environ, overrides=overrides or {})
+    settings = load_settings(home=home, config=None, environ=environ, overrides={})
     lines: list[str] = []
     directory = home / "recordings"
     code = await probe(
-        settings, limits or Limits(), lines.append, recordings=directory, pace=20, probes=probes
+        settings, limits or Limits(), lines.append, recordings=directory, pace=pace, probes=probes
     )
     files = {
         path.stem: [json.loads(line) for line in path.read_text().splitlines()]
@@ -91,7 +91,7 @@ async def test_the_simulator_confirms_what_models_yaml_says_of_it(tmp_path: Path
     assert found["bad path"] == [("new", "HTTP 404")]
     assert found["a made-up handle"][0][1].endswith(": handle_refused")
     assert found["realtimeInput in mid-conversation"] == [("new", "taken and answered")]
-    assert found["BLOCKING call, interrupted"] == [("new", "toolCallCancellation, interrupted")]
+    assert found["BLOCKING call, interrupted"][0][1].startswith("toolCallCancellation")
     assert found["connection_s"] == [("open", "not waited for: it needs --minutes 60")]
     assert "3 minutes and $0.10" in lines[0]
     assert "models/gemini-3.8-live" in lines[0]
@@ -224,7 +224,7 @@ async def test_refusals_in_a_conversation_are_held_against_the_facts(tmp_path: P
     probes = (*PROBES_OF_TURNS, *(one for one in PROBES if one.name == "calls"))
     async with ModelSide() as model, asyncio.TaskGroup() as tasks:
         tasks.create_task(deaf(model))
-        code, lines, files = await probed(tmp_path, model.url, probes=probes)
+        code, lines, files = await probed(tmp_path, model.url, probes=probes, pace=1)
     assert code == 0
     found = table(lines)
     assert found["typed"] == [("refutes", 'close 1007 "Request contains an invalid argument."')]
@@ -394,6 +394,7 @@ async def test_nothing_is_asked_without_a_key_or_bounds(
     assert not (tmp_path / "recordings").exists()
 
 
+@pytest.mark.timeout(90)
 async def test_the_command_line_asks_for_a_probe_by_its_name(tmp_path: Path) -> None:
     code, lines = await typed(tmp_path, "--probe", "--minutes", "1")
     assert (code, lines) == (

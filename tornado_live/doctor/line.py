@@ -247,11 +247,13 @@ class Line:
             if wanted(message):
                 return message
 
-    async def listen(self, seconds: float) -> list[Message]:
-        """Everything that comes within `seconds`. Raises Refused, Spent."""
+    async def listen(
+        self, seconds: float, *, until: Callable[[Message], bool] = lambda _: False
+    ) -> list[Message]:
+        """Everything that comes within `seconds`, or up to what is waited for. Raises Refused, Spent."""
         heard = len(self.received)
         try:
-            await self.until(lambda _: False, seconds)
+            await self.until(until, seconds)
         except TimeoutError:
             pass
         return [message for _, message in self.received[heard:]]

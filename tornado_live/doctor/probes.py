@@ -445,9 +445,9 @@ async def resumption(bench: Bench) -> list[Finding]:
         async with bench.opened("handle", setup) as line:
             await line.send(_typed(bench, AGAIN), "text")
             await line.until(_ends_turn, _TURN_S)
-            await line.listen(bench.in_vain(3))
-            updates = [message.get("sessionResumptionUpdate") or {} for _, message in line.received]
-        handles = [update["newHandle"] for update in updates if update.get("newHandle")]
+            patience = _TURN_S if bench.facts.resumption else bench.in_vain(3)
+            await line.listen(patience, until=lambda _: bool(_handles(line)))
+        handles = _handles(line)
         if handles:
             async with bench.opened("resumed", {**setup, "sessionResumption": {"handle": handles[-1]}}):
                 found.append(
@@ -463,6 +463,11 @@ async def resumption(bench: Bench) -> list[Finding]:
     except Refused as refused:
         found.append(_new("a made-up handle", f"{refused.words}: {refused.cause.name}"))
     return found
+
+
+def _handles(line: Line) -> list[str]:
+    updates = [message.get("sessionResumptionUpdate") or {} for _, message in line.received]
+    return [update["newHandle"] for update in updates if update.get("newHandle")]
 
 
 def _typed(bench: Bench, text: str) -> Message:
@@ -539,7 +544,9 @@ async def _call(bench: Bench, behavior: str, *, scheduled: bool) -> list[Finding
             if gone:
                 return found
         await line.send(_typed(bench, ENOUGH), "text")
-        after = await line.listen(bench.in_vain(6))
+        patience = 10 if behavior == "BLOCKING" else bench.in_vain(6)
+        after = await line.listen(patience, until=lambda message: "toolCallCancellation" in message)
+        after += await line.listen(bench.in_vain(2))
         found.append(_new(f"{behavior} call, interrupted", _interruption(after, call.get("id"))))
         answer = {"id": call.get("id"), "name": call["name"], "response": {"output": "sunny"}}
         if scheduled:
