@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -139,10 +139,16 @@ def settings(home: Path) -> LiveModel:
     return load_settings(home=home, config=None, environ={}, overrides={}).models.of("gemini-3.8-live")
 
 
-def test_the_operators_own_file_is_read_instead_of_the_packaged_one(tmp_path: Path) -> None:
-    assert settings(tmp_path) == MODELS.of("gemini-3.8-live")
+def test_the_operators_own_file_counts_before_the_packaged_one_fact_by_fact(tmp_path: Path) -> None:
+    known = MODELS.of("gemini-3.8-live")
+    assert settings(tmp_path) == known
     (tmp_path / "config").mkdir()
     mine = tmp_path / "config/models.yaml"
+    mine.write_text(
+        "defaults: {silent_s: {is: 5, reported: ours}}\n"
+        "models: {gemini-3.8-live: {connection_s: {is: 1200, reported: ours}}}\n"
+    )
+    assert settings(tmp_path) == replace(known, connection_s=1200.0, silent_s=5.0)
     mine.write_text(MODELS_YAML.replace("is: 3480", "is: 1200"))
     assert settings(tmp_path).connection_s == 1200
     mine.write_text(MODELS_YAML.replace("is: 3480", "is: never"))

@@ -445,8 +445,12 @@ def _config_file(config: Path | None, home: Path) -> Path | None:
 
 
 def _models(home: Path) -> Models:
-    path = require(MODELS_FILE, home=home)
-    return read_models(read_yaml(path, name=_name_of(path, home)))
+    """What came with this version, and over it what the operator has written."""
+    known, own = require(MODELS_FILE), home / MODELS_FILE
+    packaged = read_yaml(known, name=_name_of(known, home))
+    if not own.exists() or own.samefile(known):
+        return read_models(packaged)
+    return read_models(packaged, read_yaml(own, name=_name_of(own, home)))
 
 
 def _name_of(path: Path, home: Path) -> str:

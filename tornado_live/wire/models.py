@@ -150,9 +150,32 @@ def load_models(text: str, file: str) -> Models:
     return read_models(parse_yaml(text, file))
 
 
-def read_models(file: YamlFile) -> Models:
-    """As `load_models`, for a file that is read already."""
-    return _Reader(file).models()
+def read_models(file: YamlFile, own: YamlFile | None = None) -> Models:
+    """As `load_models`, for a file that is read already; what the file `own` says of a fact counts before it."""
+    written = _Reader(file).sections()
+    if own is None:
+        return _Reader(file).models(written)
+    reader = _Reader(own)
+    return reader.models(written.overlaid(reader.sections()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """What a file says, section by section; nothing is filled in yet."""
+
+    defaults: _Facts
+    models: Mapping[str, _Facts]
+    unlisted: _Facts
+    vertex: _Facts
+
+    def overlaid(self, own: _Sections) -> _Sections:
+        names = [*self.models, *(name for name in own.models if name not in self.models)]
+        return _Sections(
+            {**self.defaults, **own.defaults},
+            {name: {**self.models.get(name, {}), **own.models.get(name, {})} for name in names},
+            {**self.unlisted, **own.unlisted},
+            {**self.vertex, **own.vertex},
+        )
 
 
 class _Reader:
@@ -160,19 +183,29 @@ class _Reader:
         self._file = file
         self._problems: list[Problem] = []
 
-    def models(self) -> Models:
+    def sections(self) -> _Sections:
+        """Raises ConfigError with every mistake found."""
         top = self._mapping((), self._file.data, _SECTIONS)
-        defaults = self._facts(("defaults",), top.get("defaults"))
+        models = self._mapping(("models",), top.get("models"), None)
+        found = _Sections(
+            self._facts(("defaults",), top.get("defaults")),
+            {name: self._facts(("models", name), section) for name, section in models.items()},
+            self._facts(("unlisted",), top.get("unlisted")),
+            self._facts(("vertex",), top.get("vertex")),
+        )
+        if self._problems:
+            raise ConfigError(sorted(set(self._problems), key=lambda problem: problem.line or 0))
+        return found
+
+    def models(self, written: _Sections) -> Models:
+        defaults, vertex = written.defaults, written.vertex
         missing = [fact for fact in FACTS if fact not in defaults]
-        if missing and not self._problems:
+        if missing:
             known = "take the line from the models.yaml that came with this version"
             self._refuse(("defaults",), f"says nothing about {', '.join(missing)} - {known}")
-        vertex = self._facts(("vertex",), top.get("vertex"))
         guessed = {fact: (value, _AS_OTHERS) for fact, (value, _) in defaults.items()}
-        unlisted = {**guessed, **self._facts(("unlisted",), top.get("unlisted"))}
-        listed: dict[str, _Facts] = {}
-        for name, section in self._mapping(("models",), top.get("models"), None).items():
-            listed[name] = {**defaults, **self._facts(("models", name), section)}
+        unlisted = {**guessed, **written.unlisted}
+        listed = {name: {**defaults, **facts} for name, facts in written.models.items()}
         if not self._problems:
             for name, facts in listed.items():
                 self._agree(("models", name), {**facts, **vertex})
