@@ -25,8 +25,10 @@ from dialling import (
 )
 from simulating import LIVE_PATH, MODEL, Simulator
 
+from tornado_live.simulator.brain import Said
 from tornado_live.simulator.pcm import tone
 from tornado_live.simulator.profiles import PROFILES, SWITCHES, VERTEX_PROFILES
+from tornado_live.simulator.recollection import Recollection, read_notes
 
 FAST = 50.0
 NATIVE_2_5 = "gemini-2.5-flash-native-audio-preview-12-2025"
@@ -1051,14 +1053,32 @@ async def test_it_knows_what_it_was_told_of_an_earlier_conversation(way: str) ->
         assert words(await client.turn()).endswith('You said: "My cat is called Mimi."')
 
 
-async def test_a_result_that_was_typed_in_is_spoken_of() -> None:
-    note = f"[result of the tool get_weather, which was called before: {json.dumps(RESULT)}]"
+@pytest.mark.parametrize(
+    "note",
+    [
+        f"[result of the tool get_weather, which was called before: {json.dumps(RESULT)}]",
+        f'(Result of get_weather({{"location": "Oslo"}}), which you asked for before: {json.dumps(RESULT)})',
+        f"Tool get_weather answered: {json.dumps(RESULT)}\nHow is the weather in Oslo?",
+    ],
+    ids=["brackets", "arguments", "question"],
+)
+async def test_a_result_that_was_typed_in_is_spoken_of(note: str) -> None:
     turns = [text_turn("How is the weather in Oslo?"), text_turn("One moment.", "model"), text_turn(note)]
     async with with_model(MODEL, **tools()) as client:
         await client.send({"clientContent": {"turns": turns, "turnComplete": True}})
         messages = await client.turn()
     assert "toolCall" not in kinds(messages)
     assert "snow" in words(messages)
+
+
+async def test_an_answer_that_broke_off_goes_on_where_it_is_known_and_is_asked_for_again_where_not() -> None:
+    said = [text_turn("Tell me of Oslo."), text_turn("It lies by the sea. It has a castle.", "model")]
+    note = "(Your answer broke off; the user heard up to “lies by the sea.”. Go on from there.)"
+    for history, told in ((said, "It has a castle."), ([], "I have lost the thread. Please ask me again.")):
+        async with with_model(MODEL) as client:
+            turns = [*history, text_turn(note)]
+            await client.send({"clientContent": {"turns": turns, "turnComplete": True}})
+            assert words(await client.turn()) == told
 
 
 async def handle_of(client: Client) -> str:
@@ -1132,3 +1152,58 @@ def test_a_wrong_switch_is_told_with_those_that_there_are(switches: dict[str, An
     with pytest.raises(ValueError, match=r"switch|must be") as caught:
         PROFILES[MODEL].with_switches(switches)
     assert str(caught.value).startswith(problem[:60])
+
+
+# What the conversation can be asked about itself
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ("What did I ask before?", 'You said: "How warm is it in Oslo?"'),
+        ("what was my last question", 'You said: "How warm is it in Oslo?"'),
+        ("Do you remember what I said?", 'You said: "How warm is it in Oslo?"'),
+        ("So, what was I saying before the connection broke?", 'You said: "How warm is it in Oslo?"'),
+        ("What were we talking about?", 'You said: "How warm is it in Oslo?"'),
+        ("What did I say first?", 'You said: "Hello, my name is Ada."'),
+        ("What did you say?", 'I said: "It is cold."'),
+        ("Repeat that, please.", 'I said: "It is cold."'),
+        ("Who am I?", "Your name is Ada."),
+        ("How warm is it in Paris?", None),
+        ("What is the name of the king?", None),
+    ],
+)
+def test_a_question_about_the_conversation_is_answered_from_it(question: str, told: str | None) -> None:
+    said = Recollection()
+    said.add(
+        [
+            Said(by_user=True, text="Hello, my name is Ada."),
+            Said(by_user=False, text="Hello Ada."),
+            Said(by_user=True, text="How warm is it in Oslo?"),
+            Said(by_user=False, text="It is cold."),
+            Said(by_user=True, text='(Result of get_time({}), which you asked for before: {"hour": 7})'),
+        ]
+    )
+    assert said.answer(question) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "results", "question"),
+    [
+        (
+            '(Result of f({"a": 1}), which you asked for before: {"b": {"c": 2}})',
+            [("f", {"b": {"c": 2}})],
+            "",
+        ),
+        ('Result of f({}): {"b": 1}\nResult of g({}): {"b": 2}', [("f", {"b": 1}), ("g", {"b": 2})], ""),
+        ('Tool f answered: {"b": 1}\nAnd now?', [("f", {"b": 1})], "And now?"),
+        ('What is {"b": 1} in JSON?', [], 'What is {"b": 1} in JSON?'),
+        ("The result of {this} is open.", [], "The result of {this} is open."),
+        ("", [], ""),
+    ],
+)
+def test_notes_in_a_users_turn_are_told_from_what_is_asked(
+    text: str, results: list[Any], question: str
+) -> None:
+    notes = read_notes(text)
+    assert (list(notes.results), notes.question) == (results, question)

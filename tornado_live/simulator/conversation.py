@@ -9,12 +9,13 @@ from typing import cast
 from .brain import Answer, FunctionCall, Prompt, Said, Turn, Utterance, VoiceBox, spoken
 from .chooser import AskBack, Call, Chooser, Pending, Say
 from .messages import Json
-from .recollection import Recollection, result_in
+from .recollection import Recollection, read_notes
 from .voice import SpeechEnded
 from .wording import compose
 
 INTRODUCTION = "This is the local simulator."
 NO_RECOGNISER = "I hear that you speak, but I cannot understand speech. Please type instead."
+LOST = "I have lost the thread. Please ask me again."
 MEANWHILE = "One moment, please."
 
 
@@ -75,13 +76,18 @@ class ConversationBrain:
         await self._say(turn, compose(question, answers))
 
     async def _answer(self, asked: str, turn: Turn) -> None:
-        result = result_in(asked)
-        if result is not None:
-            question = self._called_for.get(result[0]) or self._said.last_question()
-            await self._say(turn, [*await self._introduction(), *compose(question, [result_of(result)])])
+        notes = read_notes(asked)
+        recalled = self._said.answer(notes.question)
+        self._said.add([Said(by_user=True, text=notes.question)])
+        if notes.results:
+            called_for = " ".join(self._called_for.get(name, "") for name, _ in notes.results)
+            question = notes.question or called_for.strip() or self._said.last_question()
+            await self._say(turn, compose(question, notes.results))
             return
-        recalled = self._said.answer(asked)
-        self._said.add([Said(by_user=True, text=asked)])
+        if notes.heard is not None and not notes.question:
+            await self._say(turn, [self._said.after(notes.heard) or LOST])
+            return
+        asked = notes.question
         if recalled is not None:
             await self._say(turn, [*await self._introduction(), recalled])
             return
@@ -130,8 +136,3 @@ class ConversationBrain:
         if await self._voices.settled() is None:
             return [f"{INTRODUCTION.rstrip('.')}, without a voice: {self._voices.lack}."]
         return [INTRODUCTION]
-
-
-def result_of(result: tuple[str, object]) -> Answer:
-    name, response = result
-    return name, cast("dict[str, Json]", response)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from .brain import Said
 
 _MOST = 400
 _LINE = re.compile(r"^(user|you|model|assistant|gemini)\s*:\s*", re.IGNORECASE)
 _RESULT = re.compile(r"\b(?:result|answer|response|output|tool|function)\b", re.IGNORECASE)
-_TOOL_NAME = re.compile(
-    r"\b(?:tool|function|of|from|call)\s+[`\"]?([A-Za-z_][\w.:-]*)[`\"]?\s*[^\w{]*\{", re.IGNORECASE
+_TOOL = re.compile(
+    r"\b(?:of|from|tool|function)\s+(?:the\s+)?(?:(?:tool|function|call)\s+)?[`\"']?([A-Za-z_][\w.-]*)",
+    re.IGNORECASE,
 )
+_BROKE_OFF = re.compile(r"\bheard up to [“\"](.*)[”\"]")
 
 _OPENING = r"(?:(?:so|and|ok|okay|wait|sorry|pardon|excuse me),? )*"
 _WHEN = r"(?: (?:before|just now|first|at first|last|earlier|previously|at the beginning|a moment ago))?"
@@ -29,7 +32,7 @@ _OWN_WORDS = re.compile(
 )
 _ITS_WORDS = re.compile(
     rf"{_OPENING}what (?:did you|have you|was it you) (?:just )?(?:say|said|answer|answered|tell me|told me)"
-    rf"(?: to that)?{_WHEN}{_SINCE}|(?:please )?(?:repeat|say) (?:that|it)(?: again)?(?: please)?",
+    rf"(?: to that)?{_WHEN}{_SINCE}|(?:please )?(?:repeat|say) (?:that|it)(?: again)?(?:,? please)?",
     re.IGNORECASE,
 )
 _NAME_ASKED = re.compile(
@@ -49,7 +52,10 @@ class Recollection:
         return Recollection(self._said)
 
     def add(self, said: Iterable[Said]) -> None:
-        self._said = [*self._said, *(each for each in said if each.text.strip())][-_MOST:]
+        without_notes = (
+            Said(by_user=True, text=read_notes(each.text).question) if each.by_user else each for each in said
+        )
+        self._said = [*self._said, *(each for each in without_notes if each.text.strip())][-_MOST:]
 
     def read(self, instruction: str) -> None:
         """Takes in the lines of an instruction that tell what was said: `User: ...` and `You: ...`."""
@@ -65,10 +71,15 @@ class Recollection:
             self.add(told)
 
     def last_question(self) -> str:
-        """What the user said last, results of tools that a client typed in left out."""
-        return next(
-            (each.text for each in reversed(self._said) if each.by_user and result_in(each.text) is None), ""
-        )
+        """What the user said last."""
+        return next((each.text for each in reversed(self._said) if each.by_user), "")
+
+    def after(self, heard: str) -> str | None:
+        """What followed these words when they were said; None if that is not known."""
+        for each in reversed(self._said):
+            if not each.by_user and heard and heard in each.text:
+                return each.text.split(heard, 1)[1].strip() or None
+        return None
 
     def answer(self, question: str) -> str | None:
         """What to say to a question about the conversation itself; None if it is none."""
@@ -91,14 +102,47 @@ class Recollection:
         return None
 
 
-def result_in(text: str) -> tuple[str, Mapping[str, object]] | None:
-    """The name of a tool and its result, where a text tells them: `[result of the tool get_time: {...}]`."""
-    at = text.find("{")
-    if at < 0 or not _RESULT.search(text[:at]):
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What a client that lost its connection tells in a user's turn, and what the user asks in it.
+
+    results: of tools whose call the session does not know. heard: the end of what the user heard of an answer.
+    """
+
+    results: tuple[tuple[str, Mapping[str, object]], ...]
+    heard: str | None
+    question: str
+
+
+def read_notes(text: str) -> Notes:
+    """Each note is a line, such as `(Result of get_time({}), which you asked for before: {"hour": 7})`."""
+    results, rest = [], []
+    heard = None
+    for line in text.splitlines():
+        result, broke_off = _result_in(line), _BROKE_OFF.search(line)
+        if result is not None:
+            results.append(result)
+        elif broke_off is not None:
+            heard = broke_off[1]
+        else:
+            rest.append(line)
+    return Notes(tuple(results), heard, "\n".join(rest).strip())
+
+
+def _result_in(line: str) -> tuple[str, Mapping[str, object]] | None:
+    """The name of a tool and its result; the arguments, in parentheses after the name, are not it."""
+    found = None
+    at = line.find("{")
+    while at >= 0:
+        try:
+            value, end = json.JSONDecoder().raw_decode(line, at)
+        except ValueError:
+            end = at + 1
+        else:
+            if not line[:at].endswith("("):
+                found = at, value
+        at = line.find("{", end)
+    if found is None or not isinstance(found[1], dict) or not _RESULT.search(line[: found[0]]):
         return None
-    try:
-        result, _ = json.JSONDecoder().raw_decode(text, at)
-    except ValueError:
-        return None
-    name = _TOOL_NAME.search(text[: at + 1])
-    return (name[1] if name else "", result) if isinstance(result, dict) else None
+    name = _TOOL.search(line[: found[0]])
+    return name[1] if name else "", found[1]
