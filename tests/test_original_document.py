@@ -132,7 +132,11 @@ async def test_a_client_without_a_session_gets_one() -> None:
 
 
 async def test_the_four_questions_run_the_tools_they_should() -> None:
-    async with Server() as server, Talker(f"{server.ws_url}/") as client:
+    async with (
+        Simulator(speed=10) as simulator,
+        Server("--mock-tools", "unreachable", environ={"GEMINI_BASE_URL": simulator.url}) as server,
+        Talker(f"{server.ws_url}/") as client,
+    ):
         await client.connected()
         for question, (tool, argument, words) in QUESTIONS.items():
             await client.send("text", {"text": question})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 from peering import Certificates, raw_server
 from pydantic import SecretStr
+from serving import nobody_listens
 
 from tornado_live.live.causes import (
     CERTIFICATE_UNTRUSTED,
@@ -92,9 +92,7 @@ async def test_a_server_that_says_when_to_come_back_is_asked_no_sooner() -> None
 
 @pytest.mark.proves("F1")
 async def test_a_port_that_is_closed_is_unreachable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
-    with pytest.raises(DialFailed) as failed:
+    with nobody_listens() as port, pytest.raises(DialFailed) as failed:
         await Upstream(GeminiAddress(f"http://127.0.0.1:{port}"), None, "v1beta").dial()
     assert failed.value.cause is UNREACHABLE
 
