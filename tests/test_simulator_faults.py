@@ -207,8 +207,8 @@ async def test_control_lists_what_there_is_and_refuses_what_there_is_not() -> No
         assert "bad_handle" in listed["switches"]
         for fault, connection, problem in (
             ("dorp", None, 'dorp is no fault - did you mean "drop"?'),
-            ("drop", None, "connection there is no open connection"),
-            ("drop", 7, "connection there is no open connection 7"),
+            ("drop", None, "there is no open connection"),
+            ("drop", 7, "there is no open connection 7"),
             ("http", 0, "http concerns all connections: leave the connection out"),
             (
                 "setup_delay",

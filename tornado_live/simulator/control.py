@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .server import Simulator
 
 
+class NotOpen(Mistake):
+    """The connection that a fault is to come on is not there."""
+
+
 class Control(tornado.web.RequestHandler):
     """For programs on this machine only; a web page cannot send what POST takes."""
 
@@ -57,7 +61,7 @@ class Control(tornado.web.RequestHandler):
         try:
             self._answer(self._carry_out(json.loads(self.request.body)))
         except Mistake as mistake:
-            self._refuse(404 if mistake.where == "connection" else 400, str(mistake))
+            self._refuse(404 if isinstance(mistake, NotOpen) else 400, str(mistake))
         except ValueError:
             self._refuse(400, "The body is not JSON.")
 

@@ -19,7 +19,7 @@ import tornado.web
 from .age import Age, age_of, changed
 from .brain import Brain, VoiceBox
 from .connection import LiveSocket, key_of
-from .control import Control
+from .control import Control, NotOpen
 from .conversation import ConversationBrain
 from .faults import Fault, HttpError, Place, Planned
 from .messages import Json, Refused
@@ -253,10 +253,10 @@ class Simulator:
         numbers = [number for number, socket in self.sockets.items() if socket.is_live]
         if isinstance(connection, int):
             if connection not in numbers:
-                raise Mistake(f"there is no open connection {connection}", "connection")
+                raise NotOpen(f"there is no open connection {connection}")
             numbers = [connection]
         if not numbers:
-            raise Mistake("there is no open connection", "connection")
+            raise NotOpen("there is no open connection")
         for number in numbers:
             self.sockets[number].apply(fault)
         return list(numbers)
