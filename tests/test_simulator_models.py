@@ -378,6 +378,15 @@ async def test_the_model_that_translates_streams_without_end_even_silence() -> N
     assert "turnComplete" not in kinds(messages)
 
 
+async def test_the_model_that_translates_gives_handles_all_the_time() -> None:
+    generation = {"translationConfig": {"targetLanguageCode": "es"}}
+    async with with_model(
+        "gemini-3.5-live-translate-preview", generation=generation, sessionResumption={}
+    ) as client:
+        handles = {(await client.next())["sessionResumptionUpdate"]["newHandle"] for _ in range(3)}
+    assert len(handles) == 3
+
+
 # Functions that the model does not wait for
 
 
@@ -956,6 +965,11 @@ async def test_a_context_that_is_full_ends_the_connection_or_is_compressed() -> 
     scenario = {"turns": [{"do": [{"say": "Fine.", "audio": "none"}], "repeat": True}]}
     long = {"clientContent": {"turns": [text_turn("word " * 110_000)], "turnComplete": True}}
     compression = {"contextWindowCompression": {"slidingWindow": {}}}
+    async with with_model(MODEL, scenario, switches={"full_context": "forgets"}) as client:
+        await client.send(long)
+        await client.turn()
+        await client.say("And now?")
+        assert (await client.turn())[-1]["usageMetadata"]["promptTokenCount"] <= 131_072 + 2
     async with Simulator(scenario, speed=FAST) as simulator:
         async with speaking_to(simulator, MODEL) as client:
             await client.send(long)

@@ -826,7 +826,7 @@ async def longest_stall(client: Client) -> tuple[float, float]:
 @pytest.mark.alone
 async def test_while_four_people_talk_a_fifth_hears_no_gap_of_100_ms() -> None:
     talk = await speech("How warm will it be in San Francisco?")
-    tool = {"name": "tell_story", "description": "Tells a story."}
+    tool = {"name": "tell_story", "description": "Tells a story.", "behavior": "BLOCKING"}
     story = (
         "Once upon a time there was a small harbour by the northern sea. Every morning eleven boats went out."
         " One day a storm came up, and only ten returned. The eleventh had found an island that nobody knew."

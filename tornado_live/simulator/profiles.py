@@ -118,6 +118,7 @@ class Profile:
     interrupt_over_user: bool = False
     late_audio: Literal["none", "after_call", "after_generation", "after_interrupted"] = "none"
     spurious_interrupted: bool = False
+    full_context: Literal["closes", "forgets"] = "closes"
     resumable_in_call: bool = False
     resumption_unasked: bool = False
 
@@ -153,6 +154,8 @@ SWITCHES: Mapping[str, str] = {
     " `serverContent: {}` (recorded on 3.1)",
     "finished_marks": "transcriptions begin with `{}` and end with `finished: true` (recorded on Vertex)",
     "first_audio_s": "seconds from the end of the user's speech to the first sound (reported: 1.41 on 3.1)",
+    "full_context": "closes: with 1000 when the context is full and there is no compression (documented for"
+    " Vertex, inferred elsewhere); forgets: goes on without the oldest",
     "idle_message": "alone: IDLE comes in a message after turnComplete (reported on 3.8 extended thinking)",
     "input_during_call": "new input while the turn waits for a call: cancels (documented: interrupted,"
     " toolCallCancellation); forgets: no cancellation, and reissues: and the same call again under a new id"

@@ -99,7 +99,9 @@ class Conversation:
         if setup.compression is not None:
             self.usage.compress(setup.compression.trigger, setup.compression.target)
         elif self.usage.context.total() > profile.context_tokens:
-            self.wire.close(1000, "")
+            if profile.full_context == "closes":
+                self.wire.close(1000, "")
+            self.usage.compress(profile.context_tokens, profile.context_tokens)
 
     @property
     def in_progress(self) -> bool:
