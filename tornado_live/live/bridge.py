@@ -58,6 +58,9 @@ MAX_QUEUED = 512 * 1024
 SLOW_SECONDS = 5.0
 GOODBYE_CODES = (1000, 1005)  # 1005: a browser's close() without a code
 OUTPUT_BYTES_A_SECOND = 48_000
+BLAME_S = 3.0
+"""A close is put down to what was sent so shortly before; later, to the audio that streams all the time."""
+
 OLD_SOCKET_S = 0.5
 """How long a new connection waits for the close of the old one to be answered."""
 
@@ -107,7 +110,6 @@ class _ClientSide:
             return
         if commands is FORWARD and type(message) is Speech:
             bridge.seconds_in += message.seconds
-            bridge.last_sent = Upward.AUDIO
             if bridge.model is not None:
                 bridge.model.send_text(message.payload)
         else:
@@ -190,7 +192,7 @@ class _ModelSide:
                 if self.history is not None:
                     self.peer.send_text(self.history)
                     self.history = None
-                    bridge.last_sent = Upward.HISTORY
+                    bridge.sent(Upward.HISTORY)
                 bridge.model_ready()
             return
         if message.unknown:
@@ -233,7 +235,7 @@ class Bridge:
         self.conversation = conversation
         self.client: _ClientSide | None = None
         self.model: WebSocketPeer | None = None
-        self.last_sent = Upward.NOTHING
+        self._last_sent, self._sent_at = Upward.NOTHING, 0.0
         self.messages_in = self.messages_out = self.bytes_out = self.unknown = 0
         self.seconds_in = 0.0
         self.session_id = session_id
@@ -320,7 +322,7 @@ class Bridge:
             case SendToClient(event=event):
                 self._tell(event)
             case SendToModel(payload=payload, kind=kind):
-                self.last_sent = kind
+                self.sent(kind)
                 if self.model is not None:
                     self.model.send_text(payload)
             case Remember(role=role, text=text, turn=turn):
@@ -351,6 +353,10 @@ class Bridge:
                 raise AssertionError("FORWARD is answered where the message is at hand")
             case _:
                 assert_never(command)
+
+    def sent(self, kind: Upward) -> None:
+        """Something other than the stream of the microphone went to the model side."""
+        self._last_sent, self._sent_at = kind, self.now()
 
     def _tell(self, event: ToClient) -> None:
         request_id = ""
@@ -482,7 +488,7 @@ class Bridge:
         peer.attach(self._model_side)
         self.steer()
         peer.send_text(command.setup)
-        self.last_sent = Upward.SETUP
+        self.sent(Upward.SETUP)
         self._setup_timer = self.loop.call_later(self._shared.setup_timeout_s, self._setup_late)
 
     def _setup_late(self) -> None:
@@ -508,7 +514,7 @@ class Bridge:
             code,
             reason,
             facts=talk.plan.facts if talk.plan is not None else None,
-            last_sent=self.last_sent,
+            last_sent=self._last_sent if self.now() - self._sent_at < BLAME_S else Upward.AUDIO,
             opened=opened,
             resuming=talk.rotation.resuming,
         )
