@@ -24,7 +24,10 @@ from dialling import (
     sound,
     words,
 )
-from simulating import Simulator
+from google.genai import types
+from google.genai.errors import APIError
+from google.genai.live import AsyncSession
+from simulating import MODEL, Simulator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tornado_live.simulator.age import Close
@@ -601,3 +604,49 @@ async def test_every_fault_in_mid_conversation_leaves_nothing_behind() -> None:
                     pass
         assert await simulator.stop() == 0
         assert simulator.log == ""
+
+
+# Google's own client
+
+
+async def said_to_google_s_client(session: AsyncSession) -> str:
+    """What is answered to a sentence, as Google's client tells it."""
+    await session.send_realtime_input(text="Go on.")
+    said = ""
+    async for message in session.receive():
+        if message.server_content and message.server_content.output_transcription:
+            said += message.server_content.output_transcription.text or ""
+    return said
+
+
+@pytest.mark.filterwarnings("ignore:SOMETHING_NEW is not a valid")
+async def test_google_s_client_bears_new_fields_new_values_and_text_frames() -> None:
+    async with Simulator(YES, tls=True, speed=FAST) as simulator:
+        client = simulator.client()
+        config = types.LiveConnectConfig(output_audio_transcription=types.AudioTranscriptionConfig())
+        async with client.aio.live.connect(model=MODEL, config=config) as session:
+            for fault in ("unknown_fields", "unknown_enums", "text_frames"):
+                await simulator.control(fault)
+                assert await said_to_google_s_client(session) == "Yes indeed."
+        client.close()
+
+
+async def test_google_s_client_stumbles_over_a_message_that_is_all_new() -> None:
+    async with Simulator(YES, tls=True, speed=FAST) as simulator:
+        client = simulator.client()
+        async with client.aio.live.connect(model=MODEL) as session:
+            await simulator.control("unknown_message")
+            with pytest.raises(TypeError):
+                await said_to_google_s_client(session)
+        client.close()
+
+
+async def test_google_s_client_refuses_more_than_a_mebibyte() -> None:
+    async with Simulator(YES, tls=True, speed=FAST) as simulator:
+        client = simulator.client()
+        async with client.aio.live.connect(model=MODEL) as session:
+            await simulator.control({"giant": 1.1})
+            with pytest.raises(APIError) as caught:
+                _ = [message async for message in session.receive()]
+            assert caught.value.code == 1006
+        client.close()

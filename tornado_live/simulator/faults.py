@@ -289,7 +289,7 @@ FAULTS: Mapping[str, Definition] = {
         Place.CONVERSATION,
         "true",
         _true,
-        "puts fields that nobody knows into every message",
+        "puts fields that nobody knows beside the known ones of every message",
         "inferred: new fields have come without notice",
     ),
     "unknown_enums": Definition(

@@ -418,6 +418,8 @@ def _silent_part(part: Json) -> Json:
 
 
 def _with_unknown_fields(message: Mapping[str, Json]) -> Mapping[str, Json]:
+    if not message:
+        return message  # it would have nothing but unknown fields, which is another fault
     spoiled = {
         name: {**value, "somethingNew": _UNKNOWN} if isinstance(value, dict) else value
         for name, value in message.items()
