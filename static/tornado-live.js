@@ -82,6 +82,7 @@ export class TornadoLive extends EventTarget {
   #talking = false;
   #held = []; // messages and audio frames of a reconnect, in order
   #preRoll = [];
+  #burst = 0; // bytes of what was held that the browser has not sent yet, at most
   #dropped = 0; // frames for which a slow line had no room
   #unheard = 0; // frames of a reconnect that were too many to hold
 
@@ -447,12 +448,13 @@ export class TornadoLive extends EventTarget {
     }
   }
 
-  /** All at once, which says nothing about how fast the line is. */
+  /** All at once, which says nothing about how fast the line is: it does not count as its backlog. */
   #sendHeld() {
     for (const held of this.#held.splice(0)) {
       if (held instanceof ArrayBuffer) this.#socket.send(held);
       else this.#send(held);
     }
+    this.#burst = this.#socket.bufferedAmount;
     if (this.#unheard === 0) return;
     const message = "The server could not be reached for a while; what you said meanwhile was not heard.";
     this.#emit("warning", { code: "audio_dropped", message, count: this.#unheard });
@@ -460,8 +462,12 @@ export class TornadoLive extends EventTarget {
   }
 
   #sendNow(item) {
-    if (!(item instanceof ArrayBuffer)) this.#send(item);
-    else if (this.#socket.bufferedAmount > SOCKET_BACKLOG) this.#countDropped();
+    if (!(item instanceof ArrayBuffer)) {
+      this.#send(item);
+      return;
+    }
+    this.#burst = Math.min(this.#burst, this.#socket.bufferedAmount);
+    if (this.#socket.bufferedAmount - this.#burst > SOCKET_BACKLOG) this.#countDropped();
     else this.#socket.send(item);
   }
 
