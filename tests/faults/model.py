@@ -145,8 +145,8 @@ class ModelSide:
     `handshakes` counts all of them, `lines` holds those that sent a setup.
     """
 
-    def __init__(self) -> None:
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
         self.refusals: deque[tuple[int, Mapping[str, str]]] = deque()
         self.handshakes = 0
         self.lines: list[ModelLine] = []
@@ -166,7 +166,7 @@ class ModelSide:
         self._server = await serve(
             self._talk,
             "127.0.0.1",
-            0,
+            self.port,
             process_request=self._handshake,
             compression=None,
             ping_interval=None,

@@ -288,14 +288,16 @@ class Proxy:
     of each flow into its `messages`.
     """
 
-    def __init__(self, target: int, *, plan: Plan = _no_faults, seed: int = 0, taps: bool = False) -> None:
+    def __init__(
+        self, target: int, *, port: int = 0, plan: Plan = _no_faults, seed: int = 0, taps: bool = False
+    ) -> None:
         self.target = target
         self.plan = plan
         self.seed = seed
         self.taps = taps
         self.lines: list[Line] = []
         self.log: list[Decision] = []
-        self.port = 0
+        self.port = port
         self._deaf = False
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

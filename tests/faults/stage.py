@@ -17,21 +17,29 @@ from faults.model import ModelLine, ModelSide
 KEY = "a-key-of-the-fault-tests"
 
 
+def environment(model_port: int, home: Path | None = None) -> dict[str, str]:
+    """For a server whose model side is at that port; handlers of tools may lie in `home`."""
+    return {
+        "GEMINI_BASE_URL": f"http://127.0.0.1:{model_port}",
+        "GEMINI_API_KEY": KEY,
+        "PYTHONPATH": f"{home}:{ROOT}",
+    }
+
+
 @contextlib.asynccontextmanager
 async def serving(
     model_port: int, *args: str, home: Path | None = None, **environ: str
 ) -> AsyncIterator[Server]:
-    """A server whose model side is at that port. `args` follow `serve`; tools.yaml may lie in `home`."""
-    everything = {
-        "GEMINI_BASE_URL": f"http://127.0.0.1:{model_port}",
-        "GEMINI_API_KEY": KEY,
-        "PYTHONPATH": f"{home}:{ROOT}",
-        **environ,
-    }
-    async with Server(*args, home=home, environ=everything) as server:
+    """A server of the test's own. `args` follow `serve`; tools.yaml may lie in `home`."""
+    async with Server(*args, home=home, environ=environment(model_port, home) | environ) as server:
         yield server
-        assert "conversation_failed" not in server.log, "a bug of the server"
-        assert "Traceback" not in server.log, "a bug of the server"
+        unbroken(server)
+
+
+def unbroken(server: Server) -> None:
+    """Whatever was broken, it was not the server."""
+    assert "conversation_failed" not in server.log
+    assert "Traceback" not in server.log
 
 
 @contextlib.asynccontextmanager

@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 from talking import Talker
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import KEY, get, serving, told
+from faults.stage import KEY, get, told
 
 
 @pytest.mark.proves("F2")
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_told_once_and_seen_by_the_readiness_probe(status: int) -> None:
-    async with ModelSide() as model, serving(model.port) as server:
+async def test_a_refused_key_is_told_once_and_seen_by_the_readiness_probe(
+    gateway: Gateway, status: int
+) -> None:
+    async with ModelSide(gateway.port) as model:
         model.refusals.append((status, {}))
-        assert (await get(server, "/health/ready")).status_code == 200
-        async with Talker(f"{server.ws_url}/") as client:
+        assert (await get(gateway.server, "/health/ready")).status_code == 200
+        async with Talker(f"{gateway.server.ws_url}/") as client:
             await client.send("connect")
             code, reason = await client.closed()
         error = client.seen[-1]["data"]
@@ -25,14 +28,14 @@ async def test_a_refused_key_is_told_once_and_seen_by_the_readiness_probe(status
         assert "GEMINI_API_KEY" in error["message"]
         assert model.handshakes == 1, "the same key again would be refused again"
 
-        ready = await get(server, "/health/ready")
+        ready = await get(gateway.server, "/health/ready")
         assert ready.status_code == 503
         assert "GEMINI_API_KEY" in ready.json()["error"]["message"]
-        assert (await get(server, "/health")).status_code == 200
+        assert (await get(gateway.server, "/health")).status_code == 200
 
-        async with Talker(f"{server.ws_url}/") as client:
+        async with Talker(f"{gateway.server.ws_url}/") as client:
             await client.send("connect")
             await (await model.dialled()).ready()
             await client.until("status", lambda data: data["status"] == "CONNECTED")
-        assert (await get(server, "/health/ready")).status_code == 200, "the key is good again"
-        assert KEY not in server.log + reason + ready.text
+        assert (await get(gateway.server, "/health/ready")).status_code == 200, "the key is good again"
+        assert KEY not in gateway.server.log + reason + ready.text

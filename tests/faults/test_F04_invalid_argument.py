@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 from talking import Talker
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import kinds, serving, talking, told
+from faults.stage import kinds, talking, told
 
 INVALID = "Request contains an invalid argument."
 NO_HANDLE = "Invalid session handle"
 
 
 @pytest.mark.proves("F4")
-async def test_a_refused_setup_is_not_sent_again() -> None:
-    async with ModelSide() as model, serving(model.port) as server, Talker(f"{server.ws_url}/") as client:
+async def test_a_refused_setup_is_not_sent_again(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, Talker(f"{gateway.server.ws_url}/") as client:
         await client.send("connect")
         await (await model.dialled()).close(1007, INVALID)
         code, _ = await client.closed()
@@ -27,8 +28,10 @@ async def test_a_refused_setup_is_not_sent_again() -> None:
 
 @pytest.mark.proves("F4")
 @pytest.mark.parametrize("reason", [NO_HANDLE, INVALID])
-async def test_a_refused_handle_is_followed_by_one_new_session_with_the_memory(reason: str) -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_a_refused_handle_is_followed_by_one_new_session_that_knows(
+    gateway: Gateway, reason: str
+) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         talk.line.drop()
         second = await model.dialled()
@@ -55,8 +58,8 @@ async def test_a_refused_handle_is_followed_by_one_new_session_with_the_memory(r
 
 
 @pytest.mark.proves("F4")
-async def test_a_new_session_that_is_refused_too_is_the_end() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_a_new_session_that_is_refused_too_is_the_end(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         talk.line.drop()
         await (await model.dialled()).close(1007, NO_HANDLE)
         await (await model.dialled()).close(1007, INVALID)
@@ -66,8 +69,8 @@ async def test_a_new_session_that_is_refused_too_is_the_end() -> None:
 
 
 @pytest.mark.proves("F4")
-async def test_an_invalid_argument_in_mid_conversation_is_no_reason_to_say_it_again() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_an_invalid_argument_in_mid_conversation_is_no_reason_to_say_it_again(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.client.send("text", {"text": "Something that it refuses."})
         await talk.line.typed()

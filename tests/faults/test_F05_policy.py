@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import Talk, kinds, serving, talking, told
+from faults.stage import Talk, kinds, talking, told
 
 REASONS = [
     ("operation_refused", "Operation is not implemented, or supported, or enabled."),
@@ -24,8 +25,8 @@ REASONS = [
 
 
 @pytest.mark.proves("F5")
-async def test_whatever_the_reason_the_conversation_goes_on_with_its_handle() -> None:
-    async with ModelSide() as model, serving(model.port) as server:
+async def test_whatever_the_reason_the_conversation_goes_on_with_its_handle(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
 
         async def lose(talk: Talk, number: int, cause: str, reason: str) -> None:
             await talk.turn("And ten?", "Another one.")
@@ -44,13 +45,13 @@ async def test_whatever_the_reason_the_conversation_goes_on_with_its_handle() ->
 
         async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as losses:
             for number, (cause, reason) in enumerate(REASONS):
-                talk = await clients.enter_async_context(talking(server, model, f"first of {number}"))
+                talk = await clients.enter_async_context(talking(gateway.server, model, f"first of {number}"))
                 losses.create_task(lose(talk, number, cause, reason))
 
 
 @pytest.mark.proves("F5")
-async def test_a_second_refusal_of_the_same_handle_begins_a_new_session() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_a_second_refusal_of_the_same_handle_begins_a_new_session(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.close(1008, "The operation was aborted.")
         second = await model.dialled()

@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import Talk, kinds, serving, talking, told
+from faults.stage import Talk, kinds, talking, told
 
 PASSING = [
     "Internal error encountered.",
@@ -25,8 +26,8 @@ SPENT = [
 
 
 @pytest.mark.proves("F6")
-async def test_what_passes_is_resumed() -> None:
-    async with ModelSide() as model, serving(model.port) as server:
+async def test_what_passes_is_resumed(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
 
         async def lose(talk: Talk, number: int, reason: str) -> None:
             await talk.turn("What is nine?", "A number.")
@@ -40,15 +41,15 @@ async def test_what_passes_is_resumed() -> None:
 
         async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as losses:
             for number, reason in enumerate(PASSING):
-                talk = await clients.enter_async_context(talking(server, model, f"h{number}"))
+                talk = await clients.enter_async_context(talking(gateway.server, model, f"h{number}"))
                 losses.create_task(lose(talk, number, reason))
 
 
 @pytest.mark.proves("F6")
-async def test_a_spent_quota_is_not_asked_for_again() -> None:
-    async with ModelSide() as model, serving(model.port) as server:
+async def test_a_spent_quota_is_not_asked_for_again(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
         for reason in SPENT:
-            async with talking(server, model) as talk:
+            async with talking(gateway.server, model) as talk:
                 await talk.line.close(1011, reason)
                 assert (await talk.client.closed())[0] == 4503
                 assert told(talk.client, "error") == ["error unavailable"]
@@ -59,8 +60,8 @@ async def test_a_spent_quota_is_not_asked_for_again() -> None:
 
 
 @pytest.mark.proves("F6")
-async def test_the_fourth_loss_within_a_minute_is_unavailable() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_the_fourth_loss_within_a_minute_is_unavailable(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         line = talk.line
         for number in range(3):
@@ -79,8 +80,8 @@ async def test_the_fourth_loss_within_a_minute_is_unavailable() -> None:
 
 
 @pytest.mark.proves("F4", "F6")
-async def test_an_age_limit_whose_handle_is_refused_begins_a_new_session() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_an_age_limit_whose_handle_is_refused_begins_a_new_session(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.close(1011, "Deadline expired before operation could complete.")
         await (await model.dialled()).close(1007, "Request contains an invalid argument.")

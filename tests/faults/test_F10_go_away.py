@@ -7,8 +7,9 @@ import contextlib
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import Talk, kinds, serving, talking, told
+from faults.stage import Talk, kinds, talking, told
 
 TIMES_LEFT = ["50s", "9.5s", "0s", "0.000001s", None, "soon", "-5s", ""]
 SWITCHED = ["status RECONNECTING", "status CONNECTED"]
@@ -26,8 +27,8 @@ async def switched(model: ModelSide, talk: Talk, handle: str) -> None:
 
 
 @pytest.mark.proves("F10")
-async def test_in_a_pause_it_is_switched_whatever_time_is_left() -> None:
-    async with ModelSide() as model, serving(model.port) as server:
+async def test_in_a_pause_it_is_switched_whatever_time_is_left(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
 
         async def leave(talk: Talk, time_left: str | None) -> None:
             await talk.turn("What is nine?", "A number.")
@@ -41,13 +42,13 @@ async def test_in_a_pause_it_is_switched_whatever_time_is_left() -> None:
 
         async with contextlib.AsyncExitStack() as clients, asyncio.TaskGroup() as leaving:
             for time_left in TIMES_LEFT:
-                talk = await clients.enter_async_context(talking(server, model))
+                talk = await clients.enter_async_context(talking(gateway.server, model))
                 leaving.create_task(leave(talk, time_left))
 
 
 @pytest.mark.proves("F10")
-async def test_said_twice_it_is_switched_once() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_said_twice_it_is_switched_once(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.say("I am not", bytes(4800), complete=False)
         await talk.client.until("transcription", lambda data: data["text"] == "I am not")
@@ -55,14 +56,15 @@ async def test_said_twice_it_is_switched_once() -> None:
         await talk.line.go_away("49s")
         await talk.line.say(" done.")
         await talk.client.until("turn_complete")
-        await switched(model, talk, "h1")
+        await talk.line.resumable("h2")
+        await switched(model, talk, "h2")
         assert told(talk.client, "status", "error", "warning")[2:] == SWITCHED
         assert model.handshakes == 2
 
 
 @pytest.mark.proves("F10")
-async def test_an_answer_is_heard_to_its_end_before_the_switch() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_an_answer_is_heard_to_its_end_before_the_switch(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.client.send("text", {"text": "Tell me."})
         await talk.line.typed()
         await talk.line.say("First,", b"\1\0" * 2400, complete=False)
@@ -85,8 +87,8 @@ async def test_an_answer_is_heard_to_its_end_before_the_switch() -> None:
 
 
 @pytest.mark.proves("F10")
-async def test_a_model_that_falls_silent_after_it_is_left_before_its_deadline() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_a_model_that_falls_silent_after_it_is_left_before_its_deadline(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.say("I will never", bytes(4800), complete=False)
         await talk.client.until("transcription", lambda data: data["text"] == "I will never")
@@ -100,8 +102,8 @@ async def test_a_model_that_falls_silent_after_it_is_left_before_its_deadline() 
 
 
 @pytest.mark.proves("F10")
-async def test_whoever_stays_is_cut_and_goes_on_all_the_same() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_whoever_stays_is_cut_and_goes_on_all_the_same(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.say("I am still", bytes(4800), complete=False)
         await talk.client.until("transcription", lambda data: data["text"] == "I am still")

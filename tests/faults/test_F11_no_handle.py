@@ -6,16 +6,16 @@ import json
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import serving, talking, told
+from faults.stage import talking, told
 
 
 @pytest.mark.proves("F11")
-async def test_without_a_handle_a_new_session_is_given_the_memory() -> None:
+async def test_without_a_handle_a_new_session_is_given_the_memory(gateway: Gateway) -> None:
     async with (
-        ModelSide() as model,
-        serving(model.port) as server,
-        talking(server, model, handle=None) as talk,
+        ModelSide(gateway.port) as model,
+        talking(gateway.server, model, handle=None) as talk,
     ):
         await talk.turn("What is nine?", "A number.")
         talk.line.drop()
@@ -35,11 +35,10 @@ async def test_without_a_handle_a_new_session_is_given_the_memory() -> None:
 
 
 @pytest.mark.proves("F11")
-async def test_without_a_handle_and_without_a_memory_it_says_none() -> None:
+async def test_without_a_handle_and_without_a_memory_it_says_none(gateway: Gateway) -> None:
     async with (
-        ModelSide() as model,
-        serving(model.port) as server,
-        talking(server, model, handle=None) as talk,
+        ModelSide(gateway.port) as model,
+        talking(gateway.server, model, handle=None) as talk,
     ):
         talk.line.drop()
         second = await model.dialled()
@@ -52,8 +51,8 @@ async def test_without_a_handle_and_without_a_memory_it_says_none() -> None:
 
 
 @pytest.mark.proves("F11")
-async def test_while_it_cannot_be_resumed_the_last_good_handle_holds() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_while_it_cannot_be_resumed_the_last_good_handle_holds(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.resumable("h2")
         await talk.line.not_resumable()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import serving, talking, told
+from faults.stage import talking, told
 
 UNKNOWN: list[dict[str, Any]] = [
     {"somethingNew": {"deep": [1, {"er": None}]}},
@@ -35,8 +36,8 @@ UNKNOWN: list[dict[str, Any]] = [
 
 
 @pytest.mark.proves("F14")
-async def test_what_is_unknown_is_passed_over() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_what_is_unknown_is_passed_over(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         for message in UNKNOWN * 3:
             await talk.line.send(message)
         await talk.turn("What is nine?", "A number.")
@@ -64,9 +65,9 @@ def with_unknown_fields(message: Any, chance: random.Random) -> Any:
 
 
 @pytest.mark.proves("F14")
-async def test_unknown_fields_in_every_place_change_nothing() -> None:
+async def test_unknown_fields_in_every_place_change_nothing(gateway: Gateway) -> None:
     chance = random.Random(14)
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         send = talk.line.send
 
         async def changed(message: Any) -> None:

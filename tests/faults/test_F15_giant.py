@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import kinds, serving, talking, told
+from faults.stage import kinds, talking, told
 
 MIB = 1024 * 1024
 
 
 @pytest.mark.proves("F15")
-async def test_17_mib_are_refused_with_1009_and_the_conversation_goes_on() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_17_mib_are_refused_with_1009_and_the_conversation_goes_on(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         await talk.line.raw(
             b'{"serverContent": {"inputTranscription": {"text": "' + b"x" * 17 * MIB + b'"}}}'
@@ -33,8 +34,8 @@ async def test_17_mib_are_refused_with_1009_and_the_conversation_goes_on() -> No
 
 
 @pytest.mark.proves("F15")
-async def test_a_large_message_within_the_cap_is_a_message() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_a_large_message_within_the_cap_is_a_message(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         sound = bytes(range(256)) * 1000
         await talk.line.say("Very long.", sound)
         await talk.client.until("turn_complete", within=30)

@@ -7,19 +7,19 @@ import random
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
 from faults.pcm import numbered, numbers
 from faults.proxy import Proxy
-from faults.stage import serving, talking, told
+from faults.stage import talking, told
 
 
 @pytest.mark.proves("F16")
-async def test_half_a_message_never_reaches_the_client() -> None:
+async def test_half_a_message_never_reaches_the_client(gateway: Gateway) -> None:
     async with (
         ModelSide() as model,
-        Proxy(model.port) as proxy,
-        serving(proxy.port) as server,
-        talking(server, model) as talk,
+        Proxy(model.port, port=gateway.port) as proxy,
+        talking(gateway.server, model) as talk,
     ):
         await talk.turn("What is nine?", "A number.")
         proxy.lines[0].down.reset_within(b"torn in two")
@@ -35,13 +35,12 @@ async def test_half_a_message_never_reaches_the_client() -> None:
 
 
 @pytest.mark.proves("F16")
-async def test_wherever_it_is_cut_whole_messages_are_heard_and_no_parts() -> None:
+async def test_wherever_it_is_cut_whole_messages_are_heard_and_no_parts(gateway: Gateway) -> None:
     chance = random.Random(16)
     async with (
         ModelSide() as model,
-        Proxy(model.port) as proxy,
-        serving(proxy.port) as server,
-        talking(server, model) as talk,
+        Proxy(model.port, port=gateway.port) as proxy,
+        talking(gateway.server, model) as talk,
     ):
         line = talk.line
         for cut in range(6):

@@ -5,21 +5,26 @@ from __future__ import annotations
 import pytest
 from talking import Talker
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import get, kinds, serving, talking
+from faults.stage import get, kinds, serving, settled, talking
 
 
 @pytest.mark.proves("F18")
-async def test_within_the_grace_period_it_finds_the_conversation_going_on() -> None:
-    async with ModelSide() as model, serving(model.port) as server:
-        async with talking(server, model) as talk:
+async def test_within_the_grace_period_it_finds_the_conversation_going_on(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
+        async with talking(gateway.server, model) as talk:
             await talk.client.send("text", {"text": "Tell me."})
             await talk.line.typed()
             talk.client.connection.transport.abort()
-            await server.printed("client_lost")
+
+        async def missed() -> bool:
+            return len(kinds(await talk.events(), "client_lost")) == 1
+
+        await settled(missed)
         await talk.line.say("Said while nobody was there.", bytes(4800))
-        assert (await get(server, f"/api/sessions/{talk.session}")).json()["connected"] is False
-        async with Talker(f"{server.ws_url}/?sessionId={talk.session}") as client:
+        assert (await get(gateway.server, f"/api/sessions/{talk.session}")).json()["connected"] is False
+        async with Talker(f"{gateway.server.ws_url}/?sessionId={talk.session}") as client:
             connected = await client.until("status")
             assert (connected["status"], connected["resumed"]) == ("CONNECTED", True)
             await client.send("text", {"text": "Again?"})

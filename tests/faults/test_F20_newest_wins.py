@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from talking import Talker
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
-from faults.stage import serving, talking
+from faults.stage import settled, talking
 
 
 @pytest.mark.proves("F20", "T14")
-async def test_the_newer_socket_goes_on_and_the_older_one_is_told() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_the_newer_socket_goes_on_and_the_older_one_is_told(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
-        async with Talker(f"{server.ws_url}/?sessionId={talk.session}") as second:
+        async with Talker(f"{gateway.server.ws_url}/?sessionId={talk.session}") as second:
             connected = await second.until("status")
             assert (connected["status"], connected["resumed"], connected["memory"]) == (
                 "CONNECTED",
@@ -39,12 +40,12 @@ async def test_the_newer_socket_goes_on_and_the_older_one_is_told() -> None:
 
 
 @pytest.mark.proves("F20", "T14")
-async def test_of_many_sockets_at_once_one_is_left_with_one_model() -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_of_many_sockets_at_once_one_is_left_with_one_model(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         loop = asyncio.get_running_loop()
         ends = {loop.create_task(talk.client.closed(60)): talk.client}
         for _ in range(5):
-            others = [Talker(f"{server.ws_url}/?sessionId={talk.session}") for _ in range(20)]
+            others = [Talker(f"{gateway.server.ws_url}/?sessionId={talk.session}") for _ in range(20)]
             await asyncio.gather(*(other.__aenter__() for other in others))
             ends |= {loop.create_task(other.closed(60)): other for other in others}
             while len(ends) > 1:
@@ -55,9 +56,13 @@ async def test_of_many_sockets_at_once_one_is_left_with_one_model() -> None:
         ((waiting, alive),) = ends.items()
         await talk.line.heard("Who is left?")
         await talk.line.say("You.")
-        await server.printed('"event": "turn"')
-        alive.connection.transport.abort()
-        await waiting
+
+        async def heard() -> bool:
+            return len(finals(alive)) == 2
+
+        await settled(heard)
+        await alive.connection.close()
+        assert (await waiting)[0] == 1000
         assert [data["text"] for data in finals(alive)] == ["Who is left?", "You."]
         assert model.handshakes == 1
 

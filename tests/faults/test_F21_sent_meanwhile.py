@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from faults.conftest import Gateway
 from faults.model import ModelSide
 from faults.pcm import numbered, numbers
-from faults.stage import kinds, serving, talking, told
+from faults.stage import kinds, talking, told
 
 
 @pytest.mark.proves("F21")
 @pytest.mark.parametrize("planned", [True, False])
-async def test_it_is_held_in_its_order_and_sent_once(planned: bool) -> None:
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+async def test_it_is_held_in_its_order_and_sent_once(gateway: Gateway, planned: bool) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         for number in range(10):
             await talk.client.speak(numbered(number))
@@ -42,9 +43,9 @@ async def test_it_is_held_in_its_order_and_sent_once(planned: bool) -> None:
 
 
 @pytest.mark.proves("F21")
-async def test_of_more_than_five_seconds_the_newest_are_heard_and_the_rest_is_told() -> None:
+async def test_of_more_than_five_seconds_the_newest_are_heard_and_the_rest_is_told(gateway: Gateway) -> None:
     second_bytes = 32_000
-    async with ModelSide() as model, serving(model.port) as server, talking(server, model) as talk:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
         await talk.turn("What is nine?", "A number.")
         talk.line.drop()
         second = await model.dialled()
