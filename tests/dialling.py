@@ -92,6 +92,8 @@ _RENAMED = {
 def is_known_to_google(message: Mapping[str, Any]) -> None:
     """Fails for a field or a type of value that google-genai's types do not have."""
     renamed = dict(message)
+    if "toolCall" in message:
+        renamed.pop("interactionStatus", None)  # documented there, and left out by the SDK
     for name in message.keys() & _RENAMED.keys():
         renamed[name] = {_RENAMED[name].get(field, field): value for field, value in message[name].items()}
     types.LiveServerMessage.model_validate(renamed)

@@ -241,7 +241,7 @@ async def test_extended_thinking_is_idle_only_when_it_says_so() -> None:
         assert outline(before)[-3:] == [
             "generationComplete",
             "turnComplete+IN_PROGRESS+usageMetadata",
-            "toolCall",
+            "toolCall+IN_PROGRESS",
         ]
         await reply(client, before[-1]["toolCall"]["functionCalls"][0], {"sky": "clear"})
         assert outline(await client.turn())[-1] == "turnComplete+IDLE+usageMetadata"

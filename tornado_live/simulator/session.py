@@ -516,7 +516,7 @@ class Session:
         still_open = [identifier for identifier in identifiers if identifier in self._calls.open]
         if still_open:
             turn.between = False
-            await self.wire.send(self._calls.message(still_open))
+            await self._conversation.send_calls(still_open)
 
     # The rest
 

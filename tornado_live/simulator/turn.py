@@ -103,6 +103,12 @@ class Conversation:
                 self.wire.close(1000, "")
             self.usage.compress(profile.context_tokens, profile.context_tokens)
 
+    def send_calls(self, identifiers: Sequence[str]) -> Awaitable[None]:
+        status: dict[str, Json] = {}
+        if self.profile.idle == "interaction_status":
+            status["interactionStatus"] = "IN_PROGRESS"  # beside the call, not in a serverContent
+        return self.wire.send({**self.calls.message(identifiers), **status})
+
     @property
     def in_progress(self) -> bool:
         return bool(self.calls.open) or self.more_to_come()
@@ -296,7 +302,7 @@ class Turn:
         late = self._profile.late_audio == "after_call"
         if not late:
             self._send_all(held)
-        await conversation.wire.send(conversation.calls.message(identifiers))
+        await conversation.send_calls(identifiers)
         if late:
             self._send_all(held)
         self.between = self._profile.idle == "interaction_status"
