@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_DEADLINE_S = 15.0
+_DEADLINE_S = 30.0
 
 _TOOLS = """\
 version: 1

@@ -24,7 +24,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-_DEADLINE_S = 15.0
+_DEADLINE_S = 30.0
 
 
 class ModelLine:

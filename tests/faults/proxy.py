@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _CHUNK = 65536
-_DEADLINE_S = 15.0
+_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

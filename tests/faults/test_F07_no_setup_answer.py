@@ -9,8 +9,8 @@ from faults.model import ModelSide
 from faults.proxy import Proxy
 from faults.stage import serving, talking, told
 
-SOON = ("--set", "limits.setup_timeout_s=0.3")
-NOT_SO_SOON = ("--set", "limits.setup_timeout_s=1.5")
+SOON = ("--set", "limits.setup_timeout_s=1")
+NOT_SO_SOON = ("--set", "limits.setup_timeout_s=2")
 """Where the answer has to be in time also on a busy machine."""
 
 

@@ -9,7 +9,7 @@ from faults.proxy import Proxy
 from faults.stage import serving, talking, told
 
 OFTEN = ("--set", "limits.upstream_ping_s=0.1", "--set", "limits.upstream_pong_s=5")
-IMPATIENT = ("--set", "limits.upstream_ping_s=0.2", "--set", "limits.upstream_pong_s=0.5")
+IMPATIENT = ("--set", "limits.upstream_ping_s=0.2", "--set", "limits.upstream_pong_s=2")
 
 
 @pytest.mark.proves("F8")

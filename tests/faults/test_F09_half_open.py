@@ -9,7 +9,7 @@ from faults.model import ModelSide
 from faults.proxy import Proxy
 from faults.stage import get, kinds, serving, talking, told
 
-IMPATIENT = ("--set", "limits.client_ping_s=0.2", "--set", "limits.client_pong_s=0.5")
+IMPATIENT = ("--set", "limits.client_ping_s=0.2", "--set", "limits.client_pong_s=2")
 
 
 @pytest.mark.proves("F9", "F18")
@@ -39,7 +39,7 @@ async def test_a_client_that_is_gone_without_a_word_is_missed_and_may_come_back(
 @pytest.mark.proves("F9")
 async def test_a_dial_into_a_black_hole_is_given_up_and_tried_elsewhere() -> None:
     async with ModelSide() as model, Proxy(model.port) as proxy:
-        soon = ("--set", "limits.setup_timeout_s=1.5")
+        soon = ("--set", "limits.setup_timeout_s=2")
         async with serving(proxy.port, *soon) as server, talking(server, model) as talk:
             await talk.turn("What is nine?", "A number.")
             talk.line.drop()
