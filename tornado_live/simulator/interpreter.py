@@ -29,8 +29,8 @@ class Interpreter:
             self._begun = True
             own(self._stream())
 
-    def turn(self, at: float) -> Turn:
-        return _Interpretation(self._conversation, at, self)
+    def turn(self, conversation: Conversation, at: float, *, silent: bool) -> Turn:
+        return _Interpretation(conversation, at, self)
 
     async def say(self, utterance: Utterance) -> None:
         """The words at once, the sound in the stream."""

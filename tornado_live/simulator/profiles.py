@@ -77,7 +77,6 @@ class Profile:
     client_content_mid_session: bool = True
     context_update: bool = False
     several_inputs: bool = True
-    resumption: bool = True
     job: Literal["converse", "transcribe", "translate"] = "converse"
     video_between_speech: bool = True  # frames count when nobody speaks, unless turnCoverage says otherwise
     vertex: bool = False

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import re
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from .brain import Answer, Brain, Prompt, Said, VoiceBox
 from .calls import Calls
+from .floor import Floor
 from .interpreter import Interpreter
 from .listening import Listening
 from .messages import Json, Message, Refused
@@ -30,10 +31,7 @@ __all__ = ["Pace", "Session", "SessionMemory", "Usage", "Wire"]
 
 logger = logging.getLogger(__name__)
 
-_REISSUED_AFTER_S = 0.65
 _HANDLES_EVERY_S = 2.0  # of a model that has no turns
-
-_Respond = Callable[[Turn], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Session:
                 {} if resumed is None else resumed.open_calls,
                 () if resumed is None else resumed.settled_calls,
             ),
-            more_to_come=lambda: bool(self._results or self._waiting),
+            more_to_come=lambda: self._floor.more_to_come,
             changed=lambda: self._tell_resumable(),
         )
         self._calls = self._conversation.calls
@@ -89,11 +87,14 @@ class Session:
         self._listening = Listening(setup, profile, voices)
         self._interpreter = Interpreter(self._conversation) if profile.job == "translate" else None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turn: Turn | None = None
-        self._waiting: deque[tuple[_Respond, float]] = deque()
-        self._results: list[Answer] = []
-        self._delivering: list[Answer] = []
-        self._settling: asyncio.Task[None] | None = None
+        self._floor = Floor(
+            self._conversation,
+            brain,
+            own=self._own,
+            free=lambda: not self._listening.user_speaks and not self._hearing.locked(),
+            new_state=lambda: self._tell_resumable(anew=True),
+            turn=Turn if self._interpreter is None else self._interpreter.turn,
+        )
         self._hearing = asyncio.Lock()
         self._held: list[str] = []
         self._unanswered: list[str] = []
@@ -130,7 +131,7 @@ class Session:
 
     def begin(self) -> None:
         """After setupComplete."""
-        self._start_turn(self._brain.begin, time.monotonic(), silent=True)
+        self._floor.begin()
         if self._interpreter is not None:
             self._own(self._renew_handles())
 
@@ -186,8 +187,7 @@ class Session:
     def _audio(self, blob: Message) -> None:
         if self._calls.waited_for() and self.profile.input_during_call == "closes":
             raise Refused(NOT_ENABLED, 1008)
-        audible = self._turn is not None and self._turn.audible
-        events, length = self._listening.audio(blob, over_speech=audible)
+        events, length = self._listening.audio(blob, over_speech=self._floor.audible)
         self.counts["audio_bytes"] += len(cast("bytes", blob.get("data", b"")))
         if self.setup.counts_audio_between_speech():
             self.usage.heard(length)
@@ -220,7 +220,7 @@ class Session:
         for event in events:
             if isinstance(event, SpeechStarted):
                 if self.setup.interruptible:
-                    self._interrupt()
+                    self._floor.interrupt()
                 self._tell_activity("ACTIVITY_START")
                 self._tell_vad("SOS")
             else:
@@ -245,7 +245,7 @@ class Session:
     def _activity_start(self) -> None:
         self._listening.activity_start()
         self._tell_vad("SOS")
-        interrupted = self.setup.interruptible and self._interrupt()
+        interrupted = self.setup.interruptible and self._floor.interrupt()
         if self.profile.spurious_interrupted and not interrupted and self.counts["turns"]:
             self._conversation.send_content({"interrupted": True})
             self._conversation.send_content({"turnComplete": True})
@@ -265,15 +265,15 @@ class Session:
                 self._send_input_transcription(words)
             if words is not None:
                 self._held.append(words)
-            if self._listening.user_speaks:
-                # A pause in the middle of a sentence ended a segment, not what the user had to say.
-                return
-            if self._held:
-                text = " ".join(filter(None, self._held))
-                self._held.clear()
-                self._prompt(Prompt(text, spoken=True, translate_to=self.setup.translate_to), ended_at)
-            else:
-                self._go_on()
+        if self._listening.user_speaks:
+            # A pause in the middle of a sentence ended a segment, not what the user had to say.
+            return
+        if self._held:
+            text = " ".join(filter(None, self._held))
+            self._held.clear()
+            self._prompt(Prompt(text, spoken=True, translate_to=self.setup.translate_to), ended_at)
+        else:
+            self._floor.go_on()
 
     def _send_input_transcription(self, words: str) -> None:
         pieces = re.findall(r"\s*\S+", words) if self.profile.input_pieces else [words]
@@ -322,7 +322,7 @@ class Session:
         asked = [text for text in self._unanswered if text]
         self._unanswered = asked[:-1]
         self._remember_unanswered()
-        self._interrupt()  # unconditionally, whatever activityHandling says
+        self._floor.interrupt()  # unconditionally, whatever activityHandling says
         last = asked[-1] if asked else ""
         self._prompt(
             Prompt(" ".join(asked), spoken=False, last=last, translate_to=self.setup.translate_to),
@@ -391,7 +391,8 @@ class Session:
                     urgent.append((call.call.name, answer))
                 case _:
                     spoken.append((call.call.name, answer))
-        self._deliver(spoken, urgent)
+        self._floor.deliver(spoken, urgent)
+        self._tell_resumable()
 
     def _answered_call(self, response: Message) -> str | None:
         """The open call that this answers; None if it was settled meanwhile. Raises Refused for no call."""
@@ -407,127 +408,19 @@ class Session:
             raise Refused
         return identifier
 
-    def _deliver(self, spoken: Sequence[Answer], urgent: Sequence[Answer]) -> None:
-        """What a call has answered that no turn waits for: at once, or when there is nothing else to say."""
-        self._results += spoken
-        if urgent and (self.profile.interrupt_over_user or not self._listening.user_speaks):
-            self._interrupt()
-            self._waiting.appendleft((self._delivery(urgent), time.monotonic()))
-        else:
-            self._results += urgent
-        self._go_on()
-        if self._turn is None:
-            self._conversation.tell_idle()
-        self._tell_resumable()
-
-    def _delivery(self, answers: Iterable[Answer]) -> _Respond:
-        told = list(answers)
-        return lambda turn: self._brain.deliver(told, turn)
-
-    # Turns
-
     def _prompt(self, prompt: Prompt, at: float) -> None:
         self._remember_unanswered()
-        if self.setup.interruptible:
-            self._interrupt()
-        self._waiting.append((lambda turn: self._brain.respond(prompt, turn), at))
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Starts what is next: a prompt, then results, unless the user speaks."""
-        if self._turn is not None:
-            return
-        if self._waiting:
-            self.counts["turns"] += 1
-            self._start_turn(*self._waiting.popleft())
-        elif self._results and not self._listening.user_speaks and not self._hearing.locked():
-            self._delivering, self._results = self._results, []
-            self.counts["turns"] += 1
-            sooner = self.pace.first_audio(self.profile) - self.pace.seconds(self.profile.after_tool_s)
-            self._start_turn(self._delivery(self._delivering), time.monotonic() - sooner, silent=True)
-
-    def _start_turn(self, respond: _Respond, at: float, *, silent: bool = False) -> None:
-        if self._interpreter is not None:
-            turn: Turn = self._interpreter.turn(at)
-        else:
-            turn = Turn(self._conversation, at, silent=silent)
-        self._turn = turn
-        self._tell_resumable()
-        turn.task = self._own(self._run(turn, respond))
-
-    async def _run(self, turn: Turn, respond: _Respond) -> None:
-        if self._settling is not None:
-            await self._settling
-        await respond(turn)
-        await turn.complete()
-        if self._turn is turn:
-            self._turn = None
-            self._delivering = []
-            self._tell_resumable(anew=True)
-            self._go_on()
-
-    def _interrupt(self) -> bool:
-        """Ends the running turn at once: `interrupted`, the calls it waits for, then turnComplete."""
-        turn = self._turn
-        if turn is None:
-            return False
-        waited_for = self._calls.waited_for()
-        if waited_for and self.profile.input_during_call == "waits":
-            return False
-        again = bool(waited_for) and self.profile.input_during_call == "reissues"
-        if not again:
-            self._turn = None
-            turn.task.cancel()
-        delivering, self._delivering = self._delivering, []
-        if turn.silent:
-            self._results[:0] = delivering  # nobody has heard anything of them yet
-            return False
-        self.counts["interrupted"] += 1
-        visible = not turn.between
-        if visible:
-            self._conversation.send_content({"interrupted": True})
-        if again:
-            renewed = [self._calls.ask_again(identifier) for identifier in waited_for]
-            self._own(self._ask_again(turn, renewed, visible=visible))
-            return visible
-        cancelled = waited_for
-        if self.profile.barge_in_cancels_background_calls:
-            cancelled = [*cancelled, *self._calls.in_background()]
-        self._calls.settle(cancelled)
-        if cancelled and self.profile.input_during_call != "forgets":
-            self.wire.send({"toolCallCancellation": {"ids": cast("list[Json]", cancelled)}})
-        if visible:
-            self._settling = self._own(self._settle(turn))
-        return visible
-
-    async def _settle(self, turn: Turn) -> None:
-        if self.profile.late_audio == "after_interrupted":
-            turn.late_sound()
-        await asyncio.sleep(self.pace.seconds(self.profile.turn_complete_after_interrupted_s))
-        self._conversation.send_turn_complete(turn, in_progress=self._conversation.in_progress)
-        self._tell_resumable(anew=True)
-
-    async def _ask_again(self, turn: Turn, identifiers: Sequence[str], *, visible: bool) -> None:
-        """The interrupted turn ends, and the model makes the same calls again."""
-        if visible:
-            turn.between = True
-            await self._settle(turn)
-        await asyncio.sleep(self.pace.seconds(_REISSUED_AFTER_S))
-        still_open = [identifier for identifier in identifiers if identifier in self._calls.open]
-        if still_open:
-            turn.between = False
-            await self._conversation.send_calls(still_open)
+        self._floor.prompt(prompt, at)
 
     # The rest
 
     def _tell_resumable(self, *, anew: bool = False) -> None:
         """anew: there is something new to remember, even if the session was resumable before."""
         in_call = bool(self._calls.open)
-        generating = self._turn is not None and not (in_call and self._turn.between)
         if self.profile.resumable_in_call:
-            resumable = not generating or bool(self._calls.waited_for())
+            resumable = self._floor.free_of_speech or bool(self._calls.waited_for())
         else:
-            resumable = self._turn is None and not in_call
+            resumable = self._floor.turn is None and not in_call
         if self.on_resumable is not None and (resumable != self._resumable or (resumable and anew)):
             self._resumable = resumable
             self.on_resumable(resumable)

@@ -66,8 +66,7 @@ class Compression:
 class Setup:
     """declarations: function declarations in camelCase JSON; `parameters` and `parametersJsonSchema` as sent.
 
-    silence: None leaves it to the profile. coverage: TurnCoverage, None for the model's own. handle: what another
-    connection is to be resumed with; nobody has looked it up yet. raw: the setup message, for GET /status.
+    silence: None leaves it to the profile. coverage: TurnCoverage, None for the model's own.
     """
 
     declarations: tuple[dict[str, Json], ...]
@@ -89,8 +88,6 @@ class Setup:
     searches: bool
     compression: Compression | None
     translate_to: str | None
-    handle: str | None
-    raw: Message
 
     def updated(self, update: Message, profile: Profile) -> Setup:
         """The setup after a contextUpdate: what it names is replaced, what it leaves out stays."""
@@ -142,7 +139,6 @@ def accept(message: Message, profile: Profile) -> Setup:
     if any(isinstance(each, int) and each < 0 for each in (silence, padding)):
         raise Refused
     tools = _list(message, "tools")
-    handle = resumption.get("handle")
     return Setup(
         declarations=_declarations(tools, profile),
         instruction=text_of(message.get("systemInstruction")),
@@ -163,8 +159,6 @@ def accept(message: Message, profile: Profile) -> Setup:
         searches=any("googleSearch" in _message(tool) for tool in tools),
         compression=_compression(message.get("contextWindowCompression"), profile),
         translate_to=str(translation.get("targetLanguageCode", "")) if translation else None,
-        handle=handle if isinstance(handle, str) and handle else None,
-        raw=message,
     )
 
 
