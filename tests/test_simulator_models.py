@@ -450,6 +450,17 @@ async def test_a_silent_answer_is_known_and_not_spoken() -> None:
         assert words(await client.turn()) == "I know: clear."
 
 
+async def test_noise_keeps_an_answer_waiting_no_longer_than_it_lasts() -> None:
+    async with with_model(MODEL, {"turns": IN_BACKGROUND["turns"][:2]}, **MANUAL) as client:
+        await client.say("The weather?")
+        call = await called(client)
+        await client.turn()
+        await client.send({"realtimeInput": {"activityStart": {}}})
+        await reply(client, call, {"sky": "clear"})
+        await client.send({"realtimeInput": {"activityEnd": {}}})  # nothing was heard in between
+        assert words(await client.turn()) == "It is clear."
+
+
 async def test_an_interrupting_answer_waits_for_the_user_to_finish_on_3_8_and_talks_over_them_on_2_5() -> (
     None
 ):

@@ -179,7 +179,9 @@ class Session:
         if "activityEnd" in message:
             speech = self._listening.activity_end()
             self._tell_vad("EOS")
-            if speech is not None:
+            if speech is None:
+                self._floor.go_on()
+            else:
                 self._hear(speech, time.monotonic())
         if message.get("audioStreamEnd") is True:
             self._listen(self._listening.pause())
