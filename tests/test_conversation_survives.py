@@ -644,7 +644,7 @@ def test_a_thinking_model_is_done_when_it_says_so_and_not_with_its_first_words()
     talk.from_model(spoken("Let me see."), 2.0)
     busy = b'{"serverContent": {"turnComplete": true, "interactionStatus": "IN_PROGRESS"}}'
     assert told(talk.from_model(gemini.decode(busy), 2.1)) == []
-    talk.from_model(spoken(" It is five."), 5.0)
+    assert told(talk.from_model(spoken("It is five."), 5.0)) == [Transcribed(" It is five.", False, False, 1)]
     idle = b'{"serverContent": {"interactionStatus": "IDLE"}}'
     commands = talk.from_model(gemini.decode(idle), 6.0)
     assert TurnComplete(1) in told(commands)

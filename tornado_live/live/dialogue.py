@@ -100,6 +100,8 @@ class Dialogue:
         self._answered = self._answered or spoke
         if content.generation_complete:
             self._generated = True
+        if content.turn_complete and content.interaction_status == IN_PROGRESS:
+            self.transcript.model_pauses(self.turns.number)
         completed, empty = None, not self._answered
         if self._is_over(message, content, facts, waiting=waiting):
             completed = self.turns.number

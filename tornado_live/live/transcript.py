@@ -15,6 +15,7 @@ class _Side:
 
     pieces: list[str] = field(default_factory=list)
     chars: int = 0
+    apart: bool = False
 
     def append(self, text: str) -> None:
         if self.chars + len(text) <= MAX_PIECES_CHARS:
@@ -25,6 +26,9 @@ class _Side:
         """Keeps `text`; what of it was not there before. An accumulated text that corrects what was told
         replaces it, and nothing is new: the whole will follow at the end."""
         if not accumulated:
+            if self.apart and text:
+                self.apart = False
+                text = text if text[0].isspace() else f" {text}"
             self.append(text)
             return text
         so_far = "".join(self.pieces)
@@ -77,6 +81,11 @@ class Transcript:
         entry = self._turn(turn)
         entry.model_told = False
         return entry.model.take(text, accumulated=accumulated)
+
+    def model_pauses(self, turn: int) -> None:
+        """A thinking model has said one thing, and will say another in the same turn: the words stand apart."""
+        if turn in self._turns:
+            self._turns[turn].model.apart = True
 
     def so_far(self, turn: int) -> tuple[str, str]:
         """What user and model have said in an open turn."""
