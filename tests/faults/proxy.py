@@ -149,7 +149,7 @@ class Flow:
         self._line.proxy.note(self._line, self._name, self.passed, "swallow")
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             while data := await reader.read(_CHUNK):
                 for piece in self._pieces(data):
                     if not await self._pass_on(piece, writer):
@@ -157,6 +157,9 @@ class Flow:
             await self._flowing.wait()
             if not self._swallows and not writer.is_closing():
                 writer.write_eof()
+        except ConnectionError:
+            if not self._swallows:
+                self._line.reset()  # an end that was reset is passed on as what it is
 
     def _pieces(self, data: bytes) -> list[bytes]:
         most = self._way.slices
@@ -232,12 +235,16 @@ class Line:
         self.proxy = proxy
         self.number = number
         self.ended = asyncio.Event()
+        self._cut = False
         self.up = Flow(self, "up", ways[0])
         self.down = Flow(self, "down", ways[1])
         self._writers: list[asyncio.StreamWriter] = []
 
     def reset(self) -> None:
         """RST to both ends, as a crashed machine's kernel sends it."""
+        if self._cut:
+            return
+        self._cut = True
         self.proxy.note(self, "both", self.down.passed, "reset")
         for writer in self._writers:
             with contextlib.suppress(OSError):
@@ -248,6 +255,7 @@ class Line:
 
     def drop(self) -> None:
         """FIN to both ends, in the middle of whatever was being said."""
+        self._cut = True
         self.proxy.note(self, "both", self.down.passed, "drop")
         for writer in self._writers:
             writer.transport.close()

@@ -100,6 +100,17 @@ async def test_a_reset_within_a_text_passes_half_of_it() -> None:
         writer.transport.abort()
 
 
+async def test_a_reset_of_one_end_reaches_the_other() -> None:
+    async with echo() as port, Proxy(port) as outer, Proxy(outer.port) as inner:
+        reader, writer = await asyncio.open_connection("127.0.0.1", inner.port)
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        outer.lines[0].reset()
+        with pytest.raises(ConnectionResetError):
+            await reader.read(100)
+        writer.transport.abort()
+
+
 async def test_a_drop_ends_the_line_after_its_byte() -> None:
     async with echo() as port, Proxy(port, plan=lambda number: (Way(), Way(drop_at=1000))) as proxy:
         assert await through(proxy) == (TEXT[:1000], EOFError)
