@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from talking import Talker
 
 from faults.conftest import Gateway
+from faults.gate import Gate
 from faults.model import ModelSide
-from faults.stage import get, kinds, serving, settled, talking
+from faults.stage import get, idle, kinds, serving, settled, talking
 
 
 @pytest.mark.proves("F18")
@@ -58,3 +61,54 @@ async def test_after_the_grace_period_the_model_side_is_closed_and_the_memory_is
             await second.ready()
             connected = await client.until("status", lambda data: data["status"] == "CONNECTED")
             assert connected["memory"] == "restored"
+
+
+@pytest.mark.proves("F18")
+async def test_after_the_grace_period_nothing_runs_for_it_any_more(tmp_path: Path) -> None:
+    async with (
+        Gate(tmp_path) as gate,
+        ModelSide() as model,
+        serving(model.port, *gate.arguments, "--set", "limits.grace_s=0.5", home=tmp_path) as server,
+    ):
+        async with talking(server, model) as talk:
+            await talk.turn("What is nine?", "A number.")
+            await talk.line.call("c1", "wait", {"n": 1})
+            run = await gate.arrival()
+            talk.client.connection.transport.abort()
+            await run.gone()
+            assert await talk.line.closed() == 1000
+        await settled(lambda: idle(server))
+        happened = [event["kind"] for event in await talk.events()]
+        assert happened[-2:] == ["client_lost", "tool_cancelled"]
+        assert model.handshakes == 1
+
+
+@pytest.mark.proves("F18")
+async def test_a_model_that_is_lost_while_nobody_is_there_waits_with_them(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model:
+        async with talking(gateway.server, model) as talk:
+            await talk.turn("What is nine?", "A number.")
+            talk.client.connection.transport.abort()
+
+            async def missed() -> bool:
+                return len(kinds(await talk.events(), "client_lost")) == 1
+
+            await settled(missed)
+        await talk.line.close(1011, "Internal error encountered.")
+
+        async def lost() -> bool:
+            return len(kinds(await talk.events(), "model_lost")) == 1
+
+        await settled(lost)
+        assert model.handshakes == 1, "nobody is there to talk to"
+        async with Talker(f"{gateway.server.ws_url}/?sessionId={talk.session}") as client:
+            assert (await client.until("status"))["status"] == "RECONNECTING"
+            second = await model.dialled()
+            assert second.handle == "h1"
+            await second.ready()
+            connected = await client.until("status")
+            assert (connected["status"], connected["resumed"], connected["memory"]) == (
+                "CONNECTED",
+                True,
+                "restored",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from talking import Talker
 
 from faults.conftest import Gateway
 from faults.model import ModelSide
@@ -62,3 +63,34 @@ async def test_of_more_than_five_seconds_the_newest_are_heard_and_the_rest_is_to
         assert numbers(second.audio, second_bytes) == [3, 4, 5, 6, 7]
         (dropped,) = kinds(await talk.events(), "audio_dropped")
         assert dropped["data"]["seconds"] == 3.0
+
+
+@pytest.mark.proves("F21")
+async def test_a_pressed_button_is_pressed_on_the_new_connection_too(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, Talker(f"{gateway.server.ws_url}/") as client:
+        await client.send("connect", {"activity": "manual"})
+        first = await model.dialled()
+        await first.ready("h1")
+        await client.until("status", lambda data: data["status"] == "CONNECTED")
+        await client.send("activity_start")
+        for number in range(10):
+            await client.speak(numbered(number))
+        while len(first.audio) < 6400:
+            await first.receive()
+        first.drop()
+        await client.until("status", lambda data: data["status"] == "RECONNECTING")
+        for number in range(10, 20):
+            await client.speak(numbered(number))
+        await client.send("activity_end")
+        second = await model.dialled()
+        await second.ready("h2")
+        await second.receive("realtimeInput")
+        while "activityEnd" not in second.got[-1]["realtimeInput"]:
+            await second.receive("realtimeInput")
+        marks = [key for one in second.got for key in one["realtimeInput"] if key.startswith("activity")]
+        assert marks == ["activityStart", "activityEnd"]
+        assert "activityStart" in second.got[0]["realtimeInput"], "before any sound"
+        assert numbers(second.audio) == list(range(10, 20))
+        await second.say("I have heard the end of it.")
+        await client.until("turn_complete")
+        assert told(client, "error", "warning") == []

@@ -14,6 +14,7 @@ from simulating import Simulator
 from talking import Talker
 
 from faults.gate import Gate
+from faults.proxy import Proxy
 from faults.stage import events as events_of
 from faults.stage import idle, kinds, memory, serving, settled, told
 
@@ -293,12 +294,15 @@ async def test_a_call_outlives_its_connection_whether_or_not_the_new_one_knows_i
     async with (
         Gate(tmp_path) as gate,
         Simulator(ASKS, speed=20, latency=0.1, arguments=switches(resumable_in_call=known)) as simulator,
-        serving(simulator.port, *gate.arguments, home=tmp_path) as server,
+        Proxy(simulator.port, taps=True) as proxy,
+        serving(proxy.port, *gate.arguments, home=tmp_path) as server,
         talking(server, simulator) as talk,
     ):
         await talk.resumable()
         await talk.client.send("text", {"text": "ask"})
         run = await gate.arrival()
+        if known == "true":
+            await proxy.until(lambda: handle_after_call(proxy.lines[0].down.messages.seen))
         await talk.break_by({"drop": True})
         connected = await talk.switched()
         assert (connected["resumed"], connected["memory"]) == (True, "restored")
@@ -313,6 +317,14 @@ async def test_a_call_outlives_its_connection_whether_or_not_the_new_one_knows_i
         assert len([text for role, text in remembered if role == "tool"]) == gate.runs
         (call,) = await talk.events("tool_call")
         assert call["data"]["delivered"] == ("answer" if known == "true" else "note")
+
+
+def handle_after_call(messages: list[dict[str, Any]]) -> bool:
+    """Whether a handle has come that stands for a state with the call in it."""
+    calls = [at for at, message in enumerate(messages) if "toolCall" in message]
+    return bool(calls) and any(
+        message.get("sessionResumptionUpdate", {}).get("newHandle") for message in messages[calls[0] :]
+    )
 
 
 @pytest.mark.proves("F26")
