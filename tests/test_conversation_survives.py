@@ -66,6 +66,9 @@ OVERLOADED = of_close(
 TURN_COMPLETE = gemini.decode(b'{"serverContent": {"turnComplete": true}}')
 GENERATED = gemini.decode(b'{"serverContent": {"generationComplete": true}}')
 INTERRUPTED = gemini.decode(b'{"serverContent": {"interrupted": true}}')
+STILL_THINKING = gemini.decode(
+    b'{"serverContent": {"turnComplete": true, "interactionStatus": "IN_PROGRESS"}}'
+)
 
 
 def live(
@@ -625,7 +628,110 @@ def test_an_empty_turn_is_no_answer() -> None:
     assert records(commands, "watchdog") == [{"step": "nudge", "after": "empty_turn"}]
 
 
+@pytest.mark.parametrize("ends", [(INTERRUPTED, TURN_COMPLETE), (GENERATED, TURN_COMPLETE)])
+def test_what_is_typed_into_an_answer_is_watched_when_that_answer_has_ended(
+    ends: Sequence[gemini.ServerMessage],
+) -> None:
+    talk = live()
+    for message in (heard("Hello"), sound(), spoken("Well,")):
+        talk.from_model(message, 1.0)
+    talk.from_client(Typed("And you?"), 2.0)
+    for message in ends:
+        assert not records(talk.from_model(message, 2.1), "watchdog")
+    assert texts(talk.woke(Timer.WATCH, 60.0)) == ["And you?"]
+
+
+def test_the_end_of_an_interrupted_turn_is_no_empty_answer_to_what_interrupted_it() -> None:
+    talk = live(OLD)
+    for message in (heard("Hello"), sound(), spoken("Well,"), INTERRUPTED, heard("Stop!")):
+        talk.from_model(message, 1.0)
+    assert not records(talk.from_model(TURN_COMPLETE, 1.15), "watchdog")
+    assert records(talk.woke(Timer.WATCH, 60.0), "watchdog")[0]["after"] == "speech"
+
+
+def test_a_second_message_before_the_answer_belongs_to_the_same_question() -> None:
+    talk = live()
+    talk.from_client(Typed("Are you there?"), 1.0)
+    talk.from_client(Typed("Hello?"), 1.5)
+    talk.from_model(INTERRUPTED, 1.52)
+    assert told(talk.from_model(TURN_COMPLETE, 1.53)) == []
+    assert texts(talk.woke(Timer.WATCH, 60.0)) == ["Are you there?\nHello?"]
+    talk.from_model(spoken("Yes."), 61.0)
+    assert Remember("model", "Yes.", 1) in talk.from_model(TURN_COMPLETE, 62.0)
+
+
+def test_a_reminder_that_interrupts_a_silent_answer_is_not_the_last_step() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    silence = sound("A" * 64_000)  # a second
+    for number in range(3):
+        talk.from_model(silence, 2.0 + number)
+    talk.from_model(INTERRUPTED, 5.0)
+    talk.from_model(TURN_COMPLETE, 5.1)
+    commands = talk.woke(Timer.WATCH, 60.0)
+    assert records(commands, "watchdog")[0]["step"] == "resume"
+    assert texts(talk.model_opened(61.0)) == ["Hello"]
+
+
+@pytest.mark.parametrize("before", [(), (GENERATED,)])
+def test_the_question_of_an_empty_turn_is_asked_at_every_step(before: Sequence[gemini.ServerMessage]) -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    for message in before:
+        talk.from_model(message, 2.0)
+    assert texts(talk.from_model(TURN_COMPLETE, 2.0)) == ["Hello"]
+    commands = talk.from_model(TURN_COMPLETE, 3.0)
+    assert records(commands, "watchdog") == [{"step": "resume", "after": "empty_turn"}]
+    assert texts(talk.model_opened(4.0)) == ["Hello"]
+
+
+def test_a_thinking_model_may_take_its_time_after_its_first_words_but_not_for_ever() -> None:
+    talk = live(THINKING)
+    talk.from_client(Typed("Think."), 1.0)
+    for message in (spoken("Let me see."), GENERATED, STILL_THINKING):
+        talk.from_model(message, 2.0)
+    assert not records(talk.woke(Timer.WATCH, 20.0), "watchdog")
+    assert records(talk.woke(Timer.WATCH, 60.0), "watchdog")
+
+
+def test_the_first_words_of_a_thinking_model_are_no_answer() -> None:
+    talk = live(THINKING)
+    talk.from_client(Typed("Think."), 1.0)
+    for message in (spoken("Let me see."), GENERATED, STILL_THINKING):
+        talk.from_model(message, 2.0)
+    talk.model_closed(LINE_LOST, 3.0)
+    (text,) = texts(talk.model_opened(4.0))
+    assert text.endswith("Think.")
+
+
+def test_late_sound_of_before_a_call_does_not_start_the_watch_while_the_tool_runs() -> None:
+    talk = live(OLD)
+    for message in (heard("Weather?"), sound(), calling("a"), sound(), spoken("Let me look.")):
+        talk.from_model(message, 4.0)
+    assert not records(talk.woke(Timer.WATCH, 60.0), "watchdog")
+    talk.tool_finished("a", OK, 61.0)
+    assert records(talk.woke(Timer.WATCH, 161.0), "watchdog")[0]["after"] == "tool_answer"
+
+
+def test_a_question_that_was_asked_again_is_not_asked_between_two_answered_calls() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome and Oslo?"), 1.0)
+    talk.model_closed(LINE_LOST, 1.2)
+    assert len(texts(talk.model_opened(2.0))) == 1
+    talk.from_model(calling("a", "Rome"), 3.0)
+    talk.from_model(calling("b", "Oslo"), 3.0)
+    assert texts(talk.tool_finished("a", OK, 4.0)) == []
+
+
 # Turns
+
+
+def test_an_end_mark_without_words_opens_no_turn() -> None:
+    talk = live()
+    say_all(talk, "Hello", "Hi.", 1.0)
+    for mark in (b'{"inputTranscription": {"finished": true}}', b'{"inputTranscription": {}}'):
+        talk.from_model(gemini.decode(b'{"serverContent": ' + mark + b"}"), 2.0)
+    assert talk.dialogue.turns.quiet
 
 
 def test_late_words_and_sound_of_an_interrupted_turn_never_reach_the_client() -> None:
@@ -651,7 +757,8 @@ def test_a_thinking_model_is_done_when_it_says_so_and_not_with_its_first_words()
     assert Remember("model", "Let me see. It is five.", 1) in commands
 
 
-def test_a_model_side_that_ends_its_turn_with_the_call_does_not_end_ours() -> None:
+def live_on_vertex() -> Conversation:
+    """A conversation that is live at 3.5, with a model that ends its turn with a call."""
     vertex = MODELS.on_vertex("projects/p/locations/l")
     name = "gemini-live-2.5-flash-native-audio"
     assert vertex.of(name).turn_after_call == "new"
@@ -661,6 +768,30 @@ def test_a_model_side_that_ends_its_turn_with_the_call_does_not_end_ours() -> No
     talk._assistants = {"default": Assistant("default", name, {}, None)}
     talk.from_client(Open(ConnectOptions()), 3.0)
     talk.model_opened(3.5)
+    return talk
+
+
+def test_a_tool_that_is_quicker_than_the_end_of_the_calls_turn_does_not_end_ours() -> None:
+    talk = live_on_vertex()
+    talk.from_model(heard("Weather?"), 4.0)
+    talk.from_model(calling("a"), 4.1)
+    talk.tool_finished("a", OK, 4.11)
+    for message in (GENERATED, TURN_COMPLETE):
+        assert told(talk.from_model(message, 4.12)) == []
+    assert records(talk.woke(Timer.WATCH, 60.0), "watchdog")[0]["after"] == "tool_answer"
+
+
+def test_a_call_that_ends_its_turn_is_not_yet_the_answer() -> None:
+    talk = live_on_vertex()
+    for message in (heard("Weather?"), calling("a"), GENERATED, TURN_COMPLETE):
+        talk.from_model(message, 4.0)
+    talk.tool_finished("a", OK, 5.0)
+    talk.model_closed(LINE_LOST, 5.5)
+    assert texts(talk.model_opened(6.0)) == ["Weather?"]
+
+
+def test_a_model_side_that_ends_its_turn_with_the_call_does_not_end_ours() -> None:
+    talk = live_on_vertex()
     talk.from_model(heard("Weather?"), 4.0)
     talk.from_model(calling("a"), 4.1)
     assert told(talk.from_model(TURN_COMPLETE, 4.2)) == []

@@ -73,6 +73,16 @@ def test_nothing_is_interrupted_before_the_first_turn() -> None:
     assert Turns().interrupted(0.0) is None
 
 
+def test_an_answer_that_is_dropped_before_its_first_word_leaves_the_question_open() -> None:
+    turns = Turns()
+    turns.user_spoke()
+    assert turns.interrupted(1.0) is None
+    assert turns.muted(1.1)
+    assert turns.completed() is None
+    turns.model_spoke()
+    assert turns.completed() == 1
+
+
 def test_what_is_typed_into_an_answer_waits_for_the_next_turn() -> None:
     turns = Turns()
     turns.user_spoke()

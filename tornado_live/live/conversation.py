@@ -238,6 +238,8 @@ class Conversation:
             case Timer.ROTATE:
                 return self._rotate(now)
             case Timer.WATCH:
+                if self.calls.holding(self.dialogue.turns.number):
+                    self.watchdog.calling()  # sound of before the call may have come after it
                 step = self.watchdog.woke(now)
                 return self._help(step, now) if step is not None else self.watchdog.watch(now)
             case _:
@@ -372,8 +374,7 @@ class Conversation:
         commands: list[Command] = []
         step: Step | None = None
         if happened.interrupted:
-            self.watchdog.stop()
-            self.owing.settled()
+            commands += self.owing.interrupted(self._facts, now)
         if happened.heard and self.dialogue.turns.speaking is Speaking.USER:
             self.owing.settled()
             if not self._may_stay_silent:
@@ -384,11 +385,17 @@ class Conversation:
         if self.dialogue.generated:
             self.watchdog.generated()
             self.owing.settled()
+        if happened.pauses and not self.calls.holding(self.dialogue.turns.number):
+            commands += self.owing.expect("answer", self._facts, now)
         if happened.completed is not None:
-            step = self.watchdog.over(empty=happened.empty) or step
-            if not happened.empty:
-                self.owing.settled()
-                self.rotation.well()
+            if not happened.cut:
+                step = self.watchdog.over(empty=happened.empty) or step
+                if not happened.empty:
+                    self.owing.settled()
+                    self.rotation.well()
+                elif step is not None:
+                    self.owing.unanswered(happened.owed)
+                commands += self.owing.turn_over(self._facts, now)
             if step is None:
                 self.calls.turn_over()
                 commands += self.owing.tell_notes(self._facts, now)
@@ -407,8 +414,9 @@ class Conversation:
     # --- function calls
 
     def _tool_calls(self, asked: gemini.ToolCallMessage, now: float) -> list[Command]:
-        turn = self.dialogue.call_begins()
-        commands = self.calls.asked(asked.function_calls or [], turn, self._facts, now)
+        wanted = asked.function_calls or []
+        turn = self.dialogue.call_begins(waits=any(not self._policy(call.name).background for call in wanted))
+        commands = self.calls.asked(wanted, turn, self._facts, now)
         if self.calls.holding(turn):
             self.watchdog.calling()
         else:

@@ -33,14 +33,22 @@ IDLE = "IDLE"
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What a message meant for the turn; `zeros_s` of its sound is digital silence."""
+    """What a message meant for the turn; `zeros_s` of its sound is digital silence.
+
+    `pauses`: a thinking model has said its first words, and goes on in the same turn. `completed` is the turn that
+    ended; `cut`: it was interrupted before; `empty`: nothing was said in it, and `owed` is what it should have
+    answered.
+    """
 
     content: bool = False
     zeros_s: float = 0.0
     heard: bool = False
     interrupted: bool = False
+    pauses: bool = False
     completed: int | None = None
+    cut: bool = False
     empty: bool = False
+    owed: Owed = NOTHING_OWED
 
 
 class Dialogue:
@@ -57,6 +65,7 @@ class Dialogue:
         self._first_sound_ms: int | None = None
         self._generated = False
         self._answered = False
+        self._called = False
 
     def asked(self, now: float) -> None:
         """The user has ended what is to be answered: the time to the first sound runs from here."""
@@ -85,7 +94,7 @@ class Dialogue:
         accumulated = facts.transcripts == "accumulated"
         spoke = heard = interrupted = False
         if content.interrupted:
-            interrupted = True
+            interrupted = self.turns.speaking is not Speaking.USER
             commands += self._interrupted(now)
         if content.input_transcription is not None:
             heard = bool(content.input_transcription.text)
@@ -98,28 +107,48 @@ class Dialogue:
             spoke = spoke or bool(content.output_transcription.text)
             commands += self._spoken(content.output_transcription, accumulated=accumulated)
         self._answered = self._answered or spoke
-        if content.generation_complete:
+        if spoke and not waiting:
+            self._called = False
+        ends_call = facts.turn_after_call == "new" and (waiting or self._called)
+        if content.generation_complete and not ends_call:
             self._generated = True
-        if content.turn_complete and content.interaction_status == IN_PROGRESS:
+        status = content.interaction_status or message.interaction_status
+        pauses = content.turn_complete is True and status == IN_PROGRESS
+        if pauses:
+            self._generated = False
             self.transcript.model_pauses(self.turns.number)
-        completed, empty = None, not self._answered
-        if self._is_over(message, content, facts, waiting=waiting):
+        completed, cut, empty, owed = None, self.turns.cut, not self._answered, NOTHING_OWED
+        if self._is_over(content, status, facts, waiting=waiting, ends_call=ends_call):
             completed = self.turns.number
+            owed = self.owed() if empty else owed
             commands += self._turn_complete(message.usage_metadata)
             self._generated = self._answered = False
-        happened = Happened(spoke, zeros_s if spoke else 0.0, heard, interrupted, completed, empty)
+        if content.turn_complete:
+            self._called = False
+        happened = Happened(
+            content=spoke,
+            zeros_s=zeros_s if spoke else 0.0,
+            heard=heard,
+            interrupted=interrupted,
+            pauses=pauses,
+            completed=completed,
+            cut=cut,
+            empty=empty,
+            owed=owed,
+        )
         return commands, happened
 
     @property
     def generated(self) -> bool:
         """Whether all of the answer has come, and only its end in time is waited for."""
-        return self._generated
+        return self._generated and self._answered
 
-    def call_begins(self) -> int:
-        """The turn that a function call belongs to."""
+    def call_begins(self, *, waits: bool) -> int:
+        """The turn that a function call belongs to. `waits`: the model says nothing until it is answered."""
         if self.turns.speaking is Speaking.NOBODY:
             self.turns.model_spoke()
         self._answered = True
+        self._called = waits
         return self.turns.number
 
     def owed(self) -> Owed:
@@ -127,14 +156,14 @@ class Dialogue:
         question, heard = self.transcript.so_far(self.turns.number)
         if self.turns.speaking is Speaking.USER:
             return Owed(question)
-        if self.turns.speaking is Speaking.MODEL and not self._generated:
+        if self.turns.speaking is Speaking.MODEL and not self.generated:
             return Owed(question, heard)
         return NOTHING_OWED
 
     def broken_off(self) -> list[Command]:
         """The connection is gone in the middle of whatever was said; a question without an answer stays open."""
         turn = self.turns.broken_off()
-        self._generated = self._answered = False
+        self._generated = self._answered = self._called = False
         if turn is None:
             return []
         return [
@@ -147,7 +176,7 @@ class Dialogue:
         """The model side is gone for good: open turns are finished as far as they came."""
         self.turns.lost()
         self._asked_at = self._first_sound_ms = None
-        self._generated = self._answered = False
+        self._generated = self._answered = self._called = False
         return self.finish(self.turns.number)
 
     def finish(self, turn: int) -> list[Command]:
@@ -171,22 +200,22 @@ class Dialogue:
 
     def _is_over(
         self,
-        message: gemini.ServerMessage,
         content: gemini.ServerContent,
+        status: str | None,
         facts: LiveModel,
         *,
         waiting: bool,
+        ends_call: bool,
     ) -> bool:
-        status = content.interaction_status or message.interaction_status
         if facts.idle == "interaction_status" and status is not None:
             return status == IDLE and not waiting
         if not content.turn_complete or status == IN_PROGRESS:
             return False
-        return not (waiting and facts.turn_after_call == "new")
+        return not ends_call
 
     def _heard(self, heard: gemini.Transcription, now: float, *, accumulated: bool) -> list[Command]:
         commands: list[Command] = []
-        turn = self.turns.user_spoke()
+        turn = self.turns.user_spoke() if heard.text else self.turns.number
         if heard.text:
             if self.turns.speaking is Speaking.USER:
                 self._asked_at = now
@@ -229,7 +258,7 @@ class Dialogue:
         turn = self.turns.interrupted(now)
         if turn is None:
             return []
-        self._generated = self._answered = False
+        self._generated = self._answered = self._called = False
         return [SendToClient(Interrupted(turn)), *self.finish(turn), Record("barge_in", {"turn": turn})]
 
     def _turn_complete(self, usage: Mapping[str, Json] | None) -> list[Command]:
@@ -279,6 +308,7 @@ def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) ->
         and not content.turn_complete
         and not content.generation_complete
         and content.interaction_status is None
+        and message.interaction_status is None
         and message.usage_metadata is None
         and message.tool_call is None
         and message.tool_call_cancellation is None

@@ -7,6 +7,7 @@ from tornado_live.live.calls import Calls, Delivery
 from tornado_live.live.commands import Command, SendToModel, Upward
 from tornado_live.live.dialogue import Dialogue
 from tornado_live.live.recall import NOTHING_OWED, Owed
+from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Watchdog
 from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel
@@ -22,10 +23,16 @@ class Owing:
         self._calls = calls
         self._watchdog = watchdog
         self._owed = NOTHING_OWED
+        self._asked = False
+        """Whether this connection was asked for what is owed."""
+        self._into_answer = False
+        """Whether a text was sent while the model spoke, so that its answer is still to begin."""
         self._notes: list[str] = []
 
     def expect(self, after: str, facts: LiveModel, now: float) -> list[Command]:
         """The model must say something to what it was just sent."""
+        if after == "text" and self._dialogue.turns.speaking is Speaking.MODEL:
+            self._into_answer = True
         self._watchdog.asked(after, facts.silent_s, now)
         return self._watchdog.watch(now)
 
@@ -33,9 +40,28 @@ class Owing:
         """It was answered, or nobody wants to know any more."""
         self._owed = NOTHING_OWED
 
+    def interrupted(self, facts: LiveModel, now: float) -> list[Command]:
+        """Nobody wants to hear more of this answer; where a text has cut it, that is now to be answered."""
+        self._watchdog.stop()
+        if not self._into_answer:
+            self.settled()
+            return []
+        self._into_answer = False
+        return self.expect("text", facts, now)
+
+    def turn_over(self, facts: LiveModel, now: float) -> list[Command]:
+        """An answer has ended; what was typed into it is now to be answered."""
+        self._into_answer = False
+        typed = self._dialogue.turns.speaking is Speaking.USER
+        return self.expect("text", facts, now) if typed else []
+
+    def unanswered(self, owed: Owed) -> None:
+        """The turn has ended without a word, and what it should have answered is to be asked again."""
+        self._owed = Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+
     def forget(self) -> None:
         """The model side is gone for good."""
-        self._owed = NOTHING_OWED
+        self._owed, self._into_answer = NOTHING_OWED, False
         self._notes.clear()
         self._watchdog.stop()
 
@@ -43,6 +69,7 @@ class Owing:
 
     def connection_lost(self) -> None:
         self._owed = self._still_owed()
+        self._asked = self._into_answer = False
         self._calls.asked_again()
         self._watchdog.stop()
 
@@ -75,7 +102,7 @@ class Owing:
             if context is not None:
                 return [SendToModel(context, Upward.TEXT)]
         self._notes.append(delivery.note)
-        if delivery.when == "interrupt" or self._owed != NOTHING_OWED:
+        if delivery.when == "interrupt" or (self._owed != NOTHING_OWED and not self._asked):
             return self._ask_again(facts, now)
         return self.tell_notes(facts, now)
 
@@ -89,7 +116,7 @@ class Owing:
 
     def remind(self, facts: LiveModel, now: float) -> list[Command]:
         """The model does not answer: it is asked again, in general words where the question is not known."""
-        self._owed = self._still_owed()
+        self._owed, self._asked = self._still_owed(), False
         asked = self._ask_again(facts, now)
         if asked:
             return asked
@@ -100,9 +127,10 @@ class Owing:
         """Tells the notes and asks what is owed, once no call is waited for any more."""
         if self._calls.outstanding:
             return []
-        text = recall.ask_again(self._owed, self._notes)
+        text = recall.ask_again(NOTHING_OWED if self._asked else self._owed, self._notes)
         if not text:
             return []
+        self._asked = True
         self._notes.clear()
         self._calls.asked_again()
         return [SendToModel(gemini.typed(facts, text), Upward.TEXT), *self.expect("text", facts, now)]

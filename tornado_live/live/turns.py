@@ -13,6 +13,9 @@ TAIL_SECONDS = 2.0
 with turnComplete at once (5 ms on gemini-3.8-live); the limit keeps a conversation from staying mute where that
 message never comes."""
 
+_NOTHING_HEARD = 0
+"""In the place of a turn that was cut: the answer that was dropped had not begun, so its question stays open."""
+
 
 class Speaking(StrEnum):
     NOBODY = "nobody"
@@ -59,6 +62,9 @@ class Turns:
             return None
         if self.speaking is Speaking.NOBODY:
             return self.number  # its turnComplete has come already; there is no tail to mute
+        if self.speaking is Speaking.USER:
+            self._cut, self._cut_at = _NOTHING_HEARD, now
+            return self.number - 1 or None  # a listener may still be hearing the turn before
         self._cut, self._cut_at = self.number, now
         self._close()
         return self._cut
@@ -82,6 +88,11 @@ class Turns:
             return True
         self._cut = None
         return False
+
+    @property
+    def cut(self) -> bool:
+        """Whether the next turnComplete ends what was interrupted before."""
+        return self._cut is not None
 
     @property
     def quiet(self) -> bool:
