@@ -555,7 +555,50 @@ def test_a_model_that_takes_nothing_to_know_has_no_memory() -> None:
     assert (facts["resumed"], facts["memory"]) == (False, "none")
 
 
+@pytest.mark.proves("F18")
+def test_when_both_lines_are_lost_the_model_side_is_dialled_when_the_client_is_back() -> None:
+    talk = live()
+    talk.model_closed(LINE_LOST, 1.0)
+    talk.client_left(False, 1.1)
+    commands = talk.model_closed(UNREACHABLE, 2.0)
+    assert CloseModel() in commands
+    assert not [command for command in commands if isinstance(command, OpenModel | End)]
+    back = talk.client_came(10.0)
+    assert status(back) == [(Line.RECONNECTING, {})]
+    assert opening(back)[0]["sessionResumption"] == {"handle": "h1"}
+    assert status(talk.model_opened(10.5))[0][0] is Line.CONNECTED
+
+
+def test_a_page_that_is_reloaded_while_it_waits_for_an_answer_is_not_forgotten() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    talk.client_left(False, 2.0)
+    assert talk.woke(Timer.WATCH, 13.0) == []
+    assert [one for one in talk.client_came(14.0) if isinstance(one, WakeAfter) and one.timer is Timer.WATCH]
+    assert texts(talk.woke(Timer.WATCH, 60.0)) == ["Hello"]
+
+
 # Silence
+
+
+@pytest.mark.parametrize("model", ["gemini-3.5-transcribe-live", "gemini-3.5-live-translate-preview"])
+def test_a_model_that_does_not_converse_owes_no_answer(model: str) -> None:
+    talk = live(model)
+    talk.from_model(heard("One two"), 4.0)
+    assert talk.woke(Timer.WATCH, 60.0) == []
+    for number in range(5):
+        assert not records(talk.from_model(sound("A" * 64_000), 60.0 + number), "watchdog")
+    talk.model_closed(LINE_LOST, 100.0)
+    assert sent(talk.model_opened(101.0)) == []
+
+
+def test_a_call_that_was_asked_again_is_waited_for_as_long_as_it_runs() -> None:
+    talk = live()
+    for message in (heard("Weather?"), sound(), calling("a"), INTERRUPTED, TURN_COMPLETE, calling("b")):
+        talk.from_model(message, 1.0)
+    assert talk.woke(Timer.WATCH, 60.0) == []
+    talk.tool_finished("a", OK, 61.0)
+    assert records(talk.woke(Timer.WATCH, 161.0), "watchdog")[0]["after"] == "tool_answer"
 
 
 def test_typed_text_without_an_answer_is_asked_again_then_resumed_then_seeded_then_given_up() -> None:
@@ -578,8 +621,11 @@ def test_typed_text_without_an_answer_is_asked_again_then_resumed_then_seeded_th
         else:
             (failure,) = [event for event in told(commands) if isinstance(event, Failure)]
             assert failure.error.code == "unavailable"
+            assert Remember("user", "Are you there?", 2) in commands
     assert steps == ["nudge", "resume", "reseed", "give_up"]
     assert talk.phase is Phase.LIVE, "the conversation is there for the next question"
+    talk.model_closed(LINE_LOST, now + 10)
+    assert texts(talk.model_opened(now + 11)) == [], "what was given up is not asked again"
 
 
 def test_a_tool_answer_without_a_reaction_is_noticed() -> None:

@@ -99,6 +99,24 @@ def test_nothing_is_watched_while_nobody_is_there() -> None:
     dog.sounded(0.0, 1.0)
     assert dog.watch(1.0) == []
     assert dog.woke(100.0) is None
-    dog.wake()
+    dog.wake(190.0)
     dog.asked("text", 8.0, 200.0)
     assert dog.woke(208.0) is Step.NUDGE
+
+
+def test_what_was_asked_while_nobody_was_there_is_watched_from_the_return_on() -> None:
+    dog = asked()
+    dog.sleep()
+    assert dog.woke(100.0) is None
+    assert dog.wake(100.0)
+    assert dog.woke(101.0) is None
+    assert dog.woke(200.0) is Step.NUDGE
+
+
+def test_silence_and_empty_turns_are_nobodys_business_while_nobody_is_there() -> None:
+    dog = asked()
+    dog.sleep()
+    dog.sounded(ZEROS_S, 1.0)
+    assert dog.mute(1.0) is None
+    dog.asked("tool_answer", 8.0, 2.0)
+    assert dog.over(empty=True) is None

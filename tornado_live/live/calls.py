@@ -143,6 +143,7 @@ class Calls:
         twin = self._running_twin(call)
         if twin is not None:
             twin.twins.append(call.id)
+            twin.turn = call.turn
             call.state = CallState.JOINED
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
         commands: list[Command] = [
@@ -287,7 +288,7 @@ class Calls:
         return any(
             call.state is CallState.RUNNING
             and call.turn == turn
-            and call.known
+            and (call.known or call.twins)
             and not call.policy.background
             for call in self._calls.values()
         )
@@ -296,7 +297,10 @@ class Calls:
     def outstanding(self) -> bool:
         """Whether the user waits for a call whose answer will have to go in words."""
         return any(
-            call.state is CallState.RUNNING and not call.known and call.wanted and not call.policy.background
+            call.state is CallState.RUNNING
+            and not (call.known or call.twins)
+            and call.wanted
+            and not call.policy.background
             for call in self._calls.values()
         )
 

@@ -161,10 +161,10 @@ class Conversation:
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
         self._client_here, self._active = True, now
-        self.watchdog.wake()
         self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
+        commands += self.watchdog.wake(now)
         commands += self.input.end_activity(self._door)
         if self._greeted and self._options is not None:
             self._resumed = True
@@ -314,6 +314,8 @@ class Conversation:
             case Phase.LIVE:
                 return self._lost(cause, now)
             case Phase.CONNECTING | Phase.SWITCHING if not self._parked:
+                if not self._client_here:
+                    return self._park()
                 dial = self.rotation.lost(cause, now)
                 return self._open(dial) if dial is not None else self._given_up(cause, now)
             case _:
@@ -542,8 +544,9 @@ class Conversation:
         commands: list[Command] = [SendToClient(self._connected(told.get("gapMs")))]
         self._gap_from = None
         lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"]
-        if resuming and lacking and (context := gemini.context(facts, lacking)) is not None:
-            commands.append(SendToModel(context, Upward.HISTORY))
+        if resuming and lacking and facts.converses:
+            context = gemini.context(facts, lacking)
+            commands += [SendToModel(context, Upward.HISTORY)] if context is not None else []
         commands += self.owing.connection_opened(self.rotation.handle_at if resuming else None, facts, now)
         commands += self.input.release()
         if self.dialogue.turns.speaking is Speaking.USER:
@@ -576,7 +579,8 @@ class Conversation:
                 return commands + self._leave(self.rotation.fresh, now)
             case Step.GIVE_UP:
                 self.owing.settled()
-                return [*commands, *self.dialogue.broken_off(), SendToClient(Failure(WENT_SILENT.failure()))]
+                commands += [*self.dialogue.broken_off(), *self.dialogue.ended()]
+                return [*commands, SendToClient(Failure(WENT_SILENT.failure()))]
             case _:
                 assert_never(step)
 

@@ -75,6 +75,9 @@ class Owing:
 
     def connection_opened(self, known_until: float | None, facts: LiveModel, now: float) -> list[Command]:
         """`known_until`: what was asked before is known to the session (None: nothing)."""
+        self._watchdog.guard(facts.converses)
+        if not facts.converses:
+            self.settled()
         commands: list[Command] = []
         for delivery in self._calls.reconnected(known_until, facts):
             commands += delivery.commands

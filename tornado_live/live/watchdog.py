@@ -49,6 +49,7 @@ class Watchdog:
         self._allowed = 0.0
         self._step = 0
         self._zeros = 0.0
+        self._wanted = True
         self._asleep = self._timer = False
 
     @property
@@ -82,7 +83,7 @@ class Watchdog:
     def over(self, *, empty: bool) -> Step | None:
         """The turn was completed. An `empty` one that was asked for is no answer."""
         asked, self._state, self._zeros = self._state is _State.ASKED, _State.IDLE, 0.0
-        if empty and asked:
+        if empty and asked and self._on:
             self._after = "empty_turn"
             return self._next()
         return None
@@ -91,17 +92,21 @@ class Watchdog:
         """Nobody waits for an answer any more: the user spoke again, or the connection is gone."""
         self._state, self._zeros = _State.IDLE, 0.0
 
+    def guard(self, wanted: bool) -> None:
+        """A connection is open; whether its model owes answers at all."""
+        self._wanted = wanted
+
     def sleep(self) -> None:
-        """Nobody is there."""
-        self.stop()
+        """Nobody is there; what is owed meanwhile is watched when somebody is."""
         self._asleep = True
 
-    def wake(self) -> None:
-        self._asleep = False
+    def wake(self, now: float) -> list[Command]:
+        self._asleep, self._zeros, self._since = False, 0.0, max(self._since, now)
+        return self.watch(now)
 
     def mute(self, now: float) -> Step | None:
         """Asked with each digital silence: it has lasted too long."""
-        if self._zeros < ZEROS_S:
+        if self._zeros < ZEROS_S or not self._on:
             return None
         self._after, self._state, self._zeros = "silence", _State.IDLE, 0.0
         return self._next()
@@ -123,8 +128,12 @@ class Watchdog:
         return self._next()
 
     @property
+    def _on(self) -> bool:
+        return self._wanted and not self._asleep
+
+    @property
     def _waiting(self) -> bool:
-        return not self._asleep and self._state in (_State.ASKED, _State.ANSWERING)
+        return self._on and self._state in (_State.ASKED, _State.ANSWERING)
 
     def _next(self) -> Step:
         step = _LADDER[self._step]

@@ -63,6 +63,11 @@ class LiveModel:
     path: str = ""
     vertex: bool = False
 
+    @property
+    def converses(self) -> bool:
+        """Whether it answers. Models that translate or write down take no instruction, and owe no answer."""
+        return self.instruction
+
     def warning(self) -> str | None:
         """What to tell the operator of a model that nobody has described, or None."""
         if self.listed:
