@@ -169,6 +169,21 @@ async def test_an_announced_end_is_forestalled(truths: tuple[str, ...]) -> None:
                 leaving.create_task(leave(talk, fault))
 
 
+@pytest.mark.alone
+@pytest.mark.proves("F10")
+async def test_a_planned_switch_is_hardly_noticed() -> None:
+    async with (
+        Simulator(WELL, speed=1, latency=0.1) as simulator,
+        serving(simulator.port) as server,
+        contextlib.AsyncExitStack() as clients,
+    ):
+        talks = [await clients.enter_async_context(talking(server, simulator)) for _ in range(20)]
+        await asyncio.gather(*(talk.turn() for talk in talks))
+        await simulator.control({"go_away": 30}, connection="all")
+        gaps = sorted([(await talk.switched())["gapMs"] for talk in talks])
+        assert gaps[18] < 1000, gaps
+
+
 @pytest.mark.proves("F8", "F12", "F13", "F14")
 async def test_what_is_odd_and_harmless_is_not_seen() -> None:
     async with (
