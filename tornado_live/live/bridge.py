@@ -473,8 +473,10 @@ class Bridge:
     async def _open_model(self, command: OpenModel) -> None:
         leaving, self._leaving = self._leaving, None
         if leaving is not None:
+            # Not wait_for: before Python 3.12 it may swallow a cancellation, and two lines would be dialled.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(leaving.closed.wait(), OLD_SOCKET_S)
+                async with asyncio.timeout(OLD_SOCKET_S):
+                    await leaving.closed.wait()
         if command.delay:
             await asyncio.sleep(command.delay)
         try:
@@ -588,7 +590,7 @@ class Bridge:
                 self._perform(command)
         except Exception as again:  # noqa: BLE001 - the end must come, whatever is broken
             log_event(_log, "conversation_failed", level=logging.ERROR, error=again, session=self.session_id)
-            self._end()
+        self._end()  # also where the bug was met on the way to the end
 
     def _end(self) -> None:
         if self._ended:
