@@ -318,6 +318,16 @@ def test_a_resumed_session_is_told_what_was_said_after_its_handle() -> None:
     assert sent(talk.model_opened(7.5)) == []
 
 
+def test_memory_is_partial_where_a_model_cannot_be_told_what_its_handle_does_not_know() -> None:
+    talk = live("gemini-3.1-flash-live-preview")
+    say_all(talk, "I am Ada.", "Hello Ada.", 1.0)
+    talk.model_closed(LINE_LOST, 5.0)
+    back = talk.model_opened(5.5)
+    assert sent(back) == []
+    ((_, facts),) = status(back)
+    assert (facts["resumed"], facts["memory"]) == (True, "partial")
+
+
 # What the client says meanwhile
 
 
@@ -445,6 +455,17 @@ def test_a_person_who_is_speaking_is_waited_for() -> None:
     assert talk.phase is Phase.LIVE
     assert talk.from_client(microphone(False), 82.9) is FORWARD
     assert opening(talk.woke(Timer.ROTATE, 81.0 + QUIET_S))
+
+
+def test_speech_that_the_model_has_ignored_delays_no_switch_and_is_not_put_to_the_next_connection() -> None:
+    talk = live(limits=Limits(connection_s=100))
+    talk.from_model(heard("Not you, the dog!"), 10.0)
+    give(talk, "h2", 11.0)
+    commands = talk.woke(Timer.ROTATE, 80.0)
+    assert Remember("user", "Not you, the dog!", 1) in commands
+    handle = b'{"sessionResumptionUpdate": {"newHandle": "h3", "resumable": true}}'
+    assert opening(talk.from_model(gemini.decode(handle), 83.0))
+    assert sent(talk.model_opened(84.0)) == []
 
 
 def test_a_running_tool_is_waited_for_until_it_is_time() -> None:

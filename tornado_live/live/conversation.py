@@ -452,12 +452,15 @@ class Conversation:
             return []
         if self.rotation.seeking(now) and not self._seeking:
             self._seeking, self._loud_at = True, self._active  # until now nobody listened for loudness
+        commands: list[Command] = []
+        if self._seeking and self._may_stay_silent and self.dialogue.unheeded_s(now) > self._facts.silent_s:
+            commands += self.dialogue.passed_over()
         if self.rotation.due(self._quiet(now), now):
             self._planned = True
-            commands: list[Command] = [Record("switch_planned", {"quiet": self._quiet(now)})]
+            commands.append(Record("switch_planned", {"quiet": self._quiet(now)}))
             return commands + self._leave(self.rotation.planned, now)
         after = self.rotation.wake_after(now)
-        return [] if after is None else [WakeAfter(Timer.ROTATE, after)]
+        return commands if after is None else [*commands, WakeAfter(Timer.ROTATE, after)]
 
     def _quiet(self, now: float) -> bool:
         """Whether nobody speaks, no call runs, and the newest handle knows of everything that was said."""
@@ -536,6 +539,10 @@ class Conversation:
         facts, resuming = self._facts, self.rotation.resuming
         self._resumed = resuming
         self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
+        lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"] if resuming else []
+        context = gemini.context(facts, lacking) if lacking and facts.converses else None
+        if lacking and context is None and self._memory == "restored":
+            self._memory = "partial"
         told: dict[str, Json] = {"model": facts.name, "resumed": resuming, "memory": self._memory}
         if self._gap_from is not None:
             told["gapMs"] = round((now - self._gap_from) * 1000)
@@ -543,10 +550,8 @@ class Conversation:
             told |= {"planned": self._planned, "attempts": self.rotation.attempts}
         commands: list[Command] = [SendToClient(self._connected(told.get("gapMs")))]
         self._gap_from = None
-        lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"]
-        if resuming and lacking and facts.converses:
-            context = gemini.context(facts, lacking)
-            commands += [SendToModel(context, Upward.HISTORY)] if context is not None else []
+        if context is not None:
+            commands.append(SendToModel(context, Upward.HISTORY))
         commands += self.owing.connection_opened(self.rotation.handle_at if resuming else None, facts, now)
         commands += self.input.release()
         if self.dialogue.turns.speaking is Speaking.USER:

@@ -62,6 +62,8 @@ class Dialogue:
         """Messages that were finished after the newest resumption handle: the session it resumes lacks them."""
         self._item_bytes = limits.memory_message_bytes
         self._asked_at: float | None = None
+        self._heard_at = 0.0
+        self._typed = 0
         self._first_sound_ms: int | None = None
         self._generated = False
         self._answered = False
@@ -72,7 +74,8 @@ class Dialogue:
         self._asked_at = now
 
     def typed(self, text: str, now: float) -> None:
-        self.transcript.user_typed(self.turns.user_typed(), text)
+        self._typed = self.turns.user_typed()
+        self.transcript.user_typed(self._typed, text)
         self._asked_at = now
 
     def plain_speech(self, message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
@@ -172,6 +175,15 @@ class Dialogue:
             Record("turn", {"turn": turn, "brokenOff": True}),
         ]
 
+    def unheeded_s(self, now: float) -> float:
+        """For how long speech, and nothing typed, has stood without any answer."""
+        spoken = self.turns.speaking is Speaking.USER and self._typed != self.turns.number
+        return now - self._heard_at if spoken and not self._answered else 0.0
+
+    def passed_over(self) -> list[Command]:
+        """The model took what was said for not being meant for it: the turn is over with the user's words."""
+        return self._turn_complete(None)
+
     def ended(self) -> list[Command]:
         """The model side is gone for good: open turns are finished as far as they came."""
         self.turns.lost()
@@ -217,6 +229,7 @@ class Dialogue:
         commands: list[Command] = []
         turn = self.turns.user_spoke() if heard.text else self.turns.number
         if heard.text:
+            self._heard_at = now
             if self.turns.speaking is Speaking.USER:
                 self._asked_at = now
             if piece := self.transcript.user_piece(turn, heard.text, accumulated=accumulated):
