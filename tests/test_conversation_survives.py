@@ -331,6 +331,31 @@ def test_memory_is_partial_where_a_model_cannot_be_told_what_its_handle_does_not
 # What the client says meanwhile
 
 
+def test_a_model_that_is_deaf_while_it_waits_for_a_tool_hears_afterwards() -> None:
+    talk = live(OLD)
+    talk.from_model(heard("Weather?"), 1.0)
+    talk.from_model(calling("a"), 1.5)
+    assert talk.from_client(Speech(b'{"one":1}', 0.02), 2.0) == ()
+    finished = talk.tool_finished("a", OK, 3.0)
+    assert [next(iter(message)) for message in sent(finished)] == ["toolResponse", "one"]
+    assert talk.from_client(microphone(True), 3.1) is FORWARD
+
+
+def test_a_model_that_hears_during_a_call_hears_at_once() -> None:
+    talk = live(FLUENT)
+    talk.from_model(calling("a"), 1.5)
+    assert talk.from_client(microphone(True), 2.0) is FORWARD
+
+
+def test_what_a_deaf_model_was_not_told_is_held_over_a_switch() -> None:
+    talk = live(OLD)
+    talk.from_model(calling("a"), 1.5)
+    talk.from_client(Speech(b'{"one":1}', 0.02), 2.0)
+    talk.model_closed(LINE_LOST, 2.5)
+    talk.from_client(Speech(b'{"two":2}', 0.02), 2.6)
+    assert [next(iter(message)) for message in sent(talk.model_opened(3.0))] == ["one", "two"]
+
+
 @pytest.mark.proves("F21")
 def test_speech_during_a_switch_is_held_and_sent_in_its_order() -> None:
     talk = live()

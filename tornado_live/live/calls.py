@@ -294,6 +294,11 @@ class Calls:
         )
 
     @property
+    def awaited(self) -> bool:
+        """Whether the model waits for any call."""
+        return any(self.holding(call.turn) for call in self._calls.values())
+
+    @property
     def outstanding(self) -> bool:
         """Whether the user waits for a call whose answer will have to go in words."""
         return any(

@@ -136,6 +136,8 @@ class Conversation:
         self._seeking = False
         self._loud_at = 0.0
         self._unreadable = 0
+        self._deaf = False
+        """Whether the model takes nothing in while it waits for a call."""
         self._fitted: tuple[str, ...] = ()
 
     @property
@@ -149,7 +151,7 @@ class Conversation:
 
     @property
     def _door(self) -> Door:
-        return _DOORS[self._phase]
+        return Door.HELD if self._deaf and self._phase is Phase.LIVE else _DOORS[self._phase]
 
     @property
     def _facts(self) -> LiveModel:
@@ -192,7 +194,7 @@ class Conversation:
     def from_client(self, message: FromClient, now: float) -> Sequence[Command]:
         self._active = now
         if isinstance(message, Speech):
-            if self._phase is Phase.LIVE and not self.input.manual and not self._seeking:
+            if self._phase is Phase.LIVE and not (self.input.manual or self._seeking or self._deaf):
                 return FORWARD
             if self._seeking and is_loud(message.payload):
                 self._loud_at = now
@@ -349,6 +351,7 @@ class Conversation:
             commands += self._tool_calls(message.tool_call, now)
         if message.tool_call_cancellation is not None:
             commands += self.calls.cancelled(message.tool_call_cancellation.ids or [])
+            commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
             commands.append(SendToClient(UsageTotals(self.usage.as_json())))
@@ -419,6 +422,7 @@ class Conversation:
         wanted = asked.function_calls or []
         turn = self.dialogue.call_begins(waits=any(not self._policy(call.name).background for call in wanted))
         commands = self.calls.asked(wanted, turn, self._facts, now)
+        self._deaf = not self._facts.hears_during_call and self.calls.awaited
         if self.calls.holding(turn):
             self.watchdog.calling()
         else:
@@ -440,9 +444,17 @@ class Conversation:
         commands = [*delivery.commands, *self.dialogue.tool_line(turn, line)]
         if live:
             commands += self.owing.deliver(delivery, self._facts, now)
+            commands += self._listen()
         if self._seeking:
             commands += self._rotate(now)
         return commands
+
+    def _listen(self) -> list[Command]:
+        """What was held while the model could not take it in, once no call is open any more."""
+        if not self._deaf or self.calls.awaited:
+            return []
+        self._deaf = False
+        return self.input.release("A tool took long")
 
     # --- changing the connection
 
@@ -505,7 +517,7 @@ class Conversation:
         self._enter(Phase.SWITCHING)
         self._gap_from = now
         self.owing.connection_lost()
-        self._seeking = False
+        self._seeking = self._deaf = False
         self.rotation.closed()
         self.usage.connection_ended()
         self.input.switched()
@@ -629,7 +641,7 @@ class Conversation:
         self.owing.forget()
         self.rotation.closed()
         self.usage.connection_ended()
-        self._seeking = self._parked = False
+        self._seeking = self._parked = self._deaf = False
         self._gap_from = None
         return commands
 

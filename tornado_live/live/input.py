@@ -84,7 +84,7 @@ class Input:
             commands.append(SendToModel(gemini.AUDIO_STREAM_END, Upward.ACTIVITY))
         return commands
 
-    def release(self) -> list[Command]:
+    def release(self, why: str = "The connection took long") -> list[Command]:
         """The model side is open: what was held, in its order, and how much of it was lost.
 
         An activity that was begun on a connection that is gone is begun again, before what was held.
@@ -92,9 +92,7 @@ class Input:
         commands: list[Command] = [SendToModel(payload, kind) for payload, _, kind in self._held]
         self._held.clear()
         self._held_bytes = 0
-        return commands + self._tell_dropped(
-            "The connection took long; the oldest seconds of speech were not heard."
-        )
+        return commands + self._tell_dropped(f"{why}; the oldest seconds of speech were not heard.")
 
     def switched(self) -> None:
         """A new connection follows one that was lost or left; it does not know of an activity that is open."""
