@@ -193,10 +193,11 @@ def test_a_model_that_does_not_open_is_dialled_three_times() -> None:
     talk = conversation()
     talk.from_client(Open(ConnectOptions()), 0.0)
     for _ in range(2):
-        (again,) = talk.model_closed(UNREACHABLE, 1.0)
+        failed, again = talk.dial_failed(UNREACHABLE, 1.0)
+        assert isinstance(failed, Record)
         assert isinstance(again, OpenModel)
         assert again.delay > 0
-    commands = talk.model_closed(UNREACHABLE, 2.0)
+    commands = talk.dial_failed(UNREACHABLE, 2.0)
     assert told(commands) == []
     (close,) = [command for command in commands if isinstance(command, CloseClient)]
     assert isinstance(close.error, Unavailable)

@@ -186,7 +186,7 @@ def test_a_lost_connection_is_resumed_with_the_newest_handle() -> None:
     setup, dial = opening(lost)
     assert setup["sessionResumption"] == {"handle": "h2"}
     assert dial.history is None
-    assert records(lost, "model_lost") == [{"cause": "line_lost", "code": "unavailable"}]
+    assert records(lost, "model_lost") == [{"cause": "line_lost", "code": "unavailable", "ageS": 5.0}]
     back = talk.model_opened(5.4)
     ((line, facts),) = status(back)
     assert line is Line.CONNECTED
@@ -813,6 +813,106 @@ def test_a_question_that_was_asked_again_is_not_asked_between_two_answered_calls
     talk.from_model(calling("a", "Rome"), 3.0)
     talk.from_model(calling("b", "Oslo"), 3.0)
     assert texts(talk.tool_finished("a", OK, 4.0)) == []
+
+
+@pytest.mark.parametrize("asked_for", ["text", "tool_answer"])
+def test_what_our_reminder_cuts_short_is_no_barge_in_and_its_tool_is_not_run_again(asked_for: str) -> None:
+    talk = live()
+    talk.from_client(Typed("Weather in Rome?"), 1.0)
+    if asked_for == "tool_answer":
+        talk.from_model(calling("a"), 1.5)
+        talk.tool_finished("a", OK, 2.0)
+    assert records(talk.woke(Timer.WATCH, 100.0), "watchdog")[0]["after"] == asked_for
+    for message in (INTERRUPTED, TURN_COMPLETE):
+        commands = talk.from_model(message, 100.1)
+        assert told(commands) == []
+        assert not records(commands, "barge_in")
+    again = talk.from_model(calling("b"), 101.0)
+    assert bool([command for command in again if isinstance(command, StartTool)]) is (asked_for == "text")
+    talk.tool_finished("b", OK, 102.0)
+    talk.from_model(spoken("21 degrees."), 103.0)
+    talk.from_model(GENERATED, 103.1)
+    done = talk.from_model(TURN_COMPLETE, 104.0)
+    assert TurnComplete(1) in told(done)
+    assert [command.text for command in done if isinstance(command, Remember) and command.role != "tool"] == [
+        "Weather in Rome?",
+        "21 degrees.",
+    ]
+
+
+def test_an_answer_after_our_reminder_can_be_interrupted_by_the_user() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    talk.woke(Timer.WATCH, 100.0)
+    talk.from_model(sound(), 101.0)
+    assert Interrupted(1) in told(talk.from_model(INTERRUPTED, 102.0))
+
+
+def test_a_turn_whose_end_is_never_said_is_ended_when_its_sound_was_heard() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    talk.from_model(sound(), 2.0)
+    talk.from_model(sound("U" * 640_000), 2.1)  # ten seconds, all at once
+    talk.from_model(spoken("Hi."), 2.2)
+    talk.from_model(GENERATED, 2.3)
+    assert records(talk.woke(Timer.WATCH, 20.0), "watchdog") == []
+    commands = talk.woke(Timer.WATCH, 22.4)
+    assert records(commands, "watchdog") == [{"step": "end_turn", "after": "turn_complete"}]
+    assert TurnComplete(1) in told(commands)
+    assert told(talk.from_model(TURN_COMPLETE, 30.0)) == []
+
+
+def test_a_new_question_and_its_answer_are_not_glued_to_a_turn_whose_end_was_never_said() -> None:
+    talk = live()
+    talk.from_client(Typed("One?"), 1.0)
+    for message in (sound(), spoken("Yes."), GENERATED):
+        talk.from_model(message, 2.0)
+    talk.from_client(Typed("Two?"), 5.0)
+    first = talk.from_model(spoken("No."), 6.0)
+    assert told(first) == [
+        Transcribed("Yes.", False, True, 1),
+        TurnComplete(1),
+        Transcribed("No.", False, False, 2),
+    ]
+    talk.from_model(GENERATED, 6.1)
+    assert TurnComplete(2) in told(talk.from_model(TURN_COMPLETE, 7.0))
+    talk.from_model(sound(), 8.0)
+    talk.from_model(GENERATED, 8.1)
+    assert told(talk.from_model(heard("Three?"), 30.0))[-1] == Transcribed("Three?", True, False, 4)
+
+
+def test_an_answer_that_was_heard_until_the_user_had_enough_was_an_answer() -> None:
+    talk = live()
+    say_all(talk, "One", "two", 1.0)
+    for number in range(5):
+        now = 5.0 + 2 * number
+        assert opening(talk.model_closed(LINE_LOST, now))
+        talk.model_opened(now + 0.5)
+        for message in (heard("Hello"), sound(), INTERRUPTED, TURN_COMPLETE):
+            talk.from_model(message, now + 1)
+
+
+def test_dials_that_fail_leave_a_trace_with_their_cause() -> None:
+    talk = live()
+    talk.model_closed(LINE_LOST, 5.0)
+    assert records(talk.dial_failed(UNREACHABLE, 6.0), "dial_failed")[0]["cause"] == "unreachable"
+    assert records(talk.model_closed(HANDLE_REFUSED, 7.0), "dial_failed")[0]["cause"] == "handle_refused"
+
+
+def test_a_model_that_only_writes_down_what_it_hears_is_not_sent_text() -> None:
+    talk = live("gemini-3.5-transcribe-live", handle=None)
+    (failure,) = told(talk.from_client(Typed("Hello"), 1.0))
+    assert isinstance(failure, Failure)
+    assert failure.error.code == "bad_message"
+
+
+def test_the_coming_and_going_of_clients_is_written_down() -> None:
+    talk = live()
+    assert records(talk.client_left(False, 1.0), "client_lost") == [{}]
+    assert records(talk.client_came(2.0), "client_back") == [{}]
+    assert records(talk.client_came(3.0), "client_replaced") == [{}]
+    talk.client_left(False, 4.0)
+    assert records(talk.woke(Timer.GRACE, 40.0), "client_gone") == [{}]
 
 
 # Turns

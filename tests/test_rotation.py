@@ -142,7 +142,11 @@ def test_the_last_dial_is_not_spent_on_a_handle_that_did_not_help_twice() -> Non
 def test_a_handle_is_kept_while_the_network_is_down() -> None:
     one = opened()
     one.well()
-    handles = [dial.handle for number in range(3) if (dial := one.lost(UNREACHABLE, 100.0 + number))]
+    handles = [
+        dial.handle
+        for number in range(3)
+        if (dial := one.lost(UNREACHABLE, 100.0 + number, reached=number == 0))
+    ]
     assert handles == ["h1", "h1", "h1"]
 
 

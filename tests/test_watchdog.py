@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tornado_live.live.commands import Timer, WakeAfter
-from tornado_live.live.watchdog import STALLED_S, ZEROS_S, Step, Watchdog
+from tornado_live.live.watchdog import ENDLESS_S, STALLED_S, ZEROS_S, Step, Watchdog
 
 
 def asked(at: float = 0.0) -> Watchdog:
@@ -36,7 +36,7 @@ def test_an_answer_in_time_starts_the_ladder_anew() -> None:
     assert dog.woke(8.0) is Step.NUDGE
     dog.asked("text", 8.0, 8.0)
     dog.sounded(0.0, 9.0)
-    dog.generated()
+    dog.generated(9.5, 9.0)
     assert dog.over(empty=False) is None
     assert dog.watch(10.0) == []
     dog.asked("text", 8.0, 20.0)
@@ -56,9 +56,19 @@ def test_an_answer_that_stops_in_the_middle_is_noticed() -> None:
 def test_an_answer_that_was_sent_whole_may_take_its_time_to_be_heard() -> None:
     dog = asked()
     dog.sounded(0.0, 1.0)
-    dog.generated()
+    dog.generated(61.0, 1.0)
     dog.sounded(0.0, 1.1)
-    assert dog.watch(2.0) == []
+    assert dog.woke(61.0) is None
+
+
+def test_a_turn_that_is_never_said_to_be_over_is_ended_when_it_was_heard() -> None:
+    dog = asked()
+    dog.sounded(0.0, 1.0)
+    dog.generated(4.0, 1.0)
+    assert dog.woke(4.0 + ENDLESS_S) is Step.END_TURN
+    assert dog.after == "turn_complete"
+    dog.asked("text", 8.0, 20.0)
+    assert dog.woke(28.0) is Step.NUDGE, "it was no fault of the answer"
 
 
 def test_a_call_is_the_tools_time() -> None:

@@ -271,7 +271,13 @@ class Bridge:
         self.react(self.conversation.client_came)
         if self._missed:
             missed, self._missed = self._missed, 0
-            self._tell(Warned("audio_dropped", "What was said while the line was cut was not heard.", missed))
+            self._tell(
+                Warned(
+                    "audio_dropped",
+                    "What the model said while your line was cut was not played; its words are in the transcript.",
+                    missed,
+                )
+            )
 
     def steer(self) -> None:
         """Each side is read only while the other one takes what it is sent; for whenever a side changes."""
@@ -393,7 +399,7 @@ class Bridge:
                 self._count_traffic()
             case "barge_in":
                 metrics.barged_in()
-            case "model_lost" | "model_given_up":
+            case "model_lost" | "dial_failed":
                 metrics.model_lost(str(data.get("cause")))
             case "switched":
                 gap = data.get("gapMs")
@@ -483,7 +489,9 @@ class Bridge:
             peer = await self._shared.upstream.dial()
         except DialFailed as failed:
             self._refused(failed.cause)
-            self.react(self.conversation.model_closed, failed.cause)
+            why = str(failed.__cause__ or failed)
+            log_event(_log, "model_not_reached", cause=failed.cause.name, reason=why, session=self.session_id)
+            self.react(self.conversation.dial_failed, failed.cause)
             return
         self.model = peer
         self._model_side = _ModelSide(self, peer, command.history)
@@ -612,7 +620,7 @@ class Bridge:
         self._on_end()
 
 
-_ALARMING = frozenset({"model_lost", "model_given_up", "watchdog"})
+_ALARMING = frozenset({"model_lost", "dial_failed", "model_given_up", "watchdog"})
 
 
 def _outcome(cause: Cause) -> DialOutcome:

@@ -132,6 +132,7 @@ class Conversation:
         self._client_here = True
         self._active = 0.0
         self._parked = self._planned = False
+        self._opened_at = 0.0
         self._gap_from: float | None = None
         self._seeking = False
         self._loud_at = 0.0
@@ -162,7 +163,7 @@ class Conversation:
 
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
-        self._client_here, self._active = True, now
+        taken_over, self._client_here, self._active = self._client_here, True, now
         self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
@@ -173,6 +174,7 @@ class Conversation:
             if self._memory == "none" and self.dialogue.history:
                 self._memory = "restored"  # it began without any, and knows what was said since
             commands += [Agree(self._options), SendToClient(self._line())]
+            commands.append(Record("client_replaced" if taken_over else "client_back", {}))
             commands += self._unpark(now)
         else:
             commands.append(WakeAfter(Timer.HELLO, self._limits.hello_timeout_s))
@@ -236,7 +238,7 @@ class Conversation:
                 minutes = self._limits.idle_timeout_s / 60
                 return (CloseClient(TimedOut(f"Nothing was said for {minutes:g} minutes.")),)
             case Timer.GRACE:
-                return () if self._client_here else self._end(now)
+                return () if self._client_here else [Record("client_gone", {}), *self._end(now)]
             case Timer.ROTATE:
                 return self._rotate(now)
             case Timer.WATCH:
@@ -282,6 +284,8 @@ class Conversation:
             return self.refused(BadMessage("text is empty; put the words into data.text."), now)
         if self.phase is Phase.IDLE:
             return self.refused(BadMessage("text before connect is not heard; send connect first."), now)
+        if not self._facts.takes_text:
+            return self.refused(BadMessage("text: this model writes down what it hears; speak instead."), now)
         sent = self.input.send_up(gemini.typed(self._facts, text), Upward.TEXT, self._door)
         if self.phase is Phase.LIVE or not sent:
             self.dialogue.typed(text, now)
@@ -310,18 +314,27 @@ class Conversation:
             return self._opened("switched", now)
         return (CloseModel(),)
 
+    def dial_failed(self, cause: Cause, now: float) -> Sequence[Command]:
+        """The model side was not reached: no handshake came about."""
+        return self._not_opened(cause, now, reached=False)
+
     def model_closed(self, cause: Cause, now: float) -> Sequence[Command]:
-        """The model side could not be opened, or has gone."""
+        """The model side has gone, or refused the setup."""
         match self.phase:
             case Phase.LIVE:
                 return self._lost(cause, now)
-            case Phase.CONNECTING | Phase.SWITCHING if not self._parked:
-                if not self._client_here:
-                    return self._park()
-                dial = self.rotation.lost(cause, now)
-                return self._open(dial) if dial is not None else self._given_up(cause, now)
             case _:
-                return ()
+                return self._not_opened(cause, now, reached=True)
+
+    def _not_opened(self, cause: Cause, now: float, *, reached: bool) -> Sequence[Command]:
+        """`reached`: the model side has seen the setup."""
+        if self.phase not in (Phase.CONNECTING, Phase.SWITCHING) or self._parked:
+            return ()
+        failed = Record("dial_failed", {"cause": cause.name, "attempt": self.rotation.attempts})
+        if not self._client_here:
+            return [failed, *self._park()]
+        dial = self.rotation.lost(cause, now, reached=reached)
+        return [failed, *(self._open(dial) if dial is not None else self._given_up(cause, now))]
 
     def unreadable(self, now: float) -> Sequence[Command]:
         """A frame of the model side that is no message. One is passed over; a row of them is a broken line."""
@@ -341,6 +354,7 @@ class Conversation:
                 if self.dialogue.turns.muted(now):
                     return ()
                 self.watchdog.sounded(0.0, now)
+                self.dialogue.sound_chars += len(_sound(content))
                 return FORWARD
             commands += self._content(message, content, now)
         elif message.interaction_status is not None:
@@ -379,6 +393,7 @@ class Conversation:
         commands: list[Command] = []
         step: Step | None = None
         if happened.interrupted:
+            self.rotation.well()  # an answer that was heard until the user had enough
             commands += self.owing.interrupted(self._facts, now)
         if happened.heard and self.dialogue.turns.speaking is Speaking.USER:
             self.owing.settled()
@@ -388,7 +403,7 @@ class Conversation:
             self.watchdog.sounded(happened.zeros_s, now)
             step = self.watchdog.mute(now)
         if self.dialogue.generated:
-            self.watchdog.generated()
+            self.watchdog.generated(self.dialogue.heard_at, now)
             self.owing.settled()
         if happened.pauses and not self.calls.holding(self.dialogue.turns.number):
             commands += self.owing.expect("answer", self._facts, now)
@@ -486,7 +501,9 @@ class Conversation:
 
     def _lost(self, cause: Cause, now: float) -> list[Command]:
         self._planned = False
-        commands: list[Command] = [Record("model_lost", {"cause": cause.name, "code": cause.error.code})]
+        age_s = round(now - self._opened_at, 1)
+        facts: dict[str, Json] = {"cause": cause.name, "code": cause.error.code, "ageS": age_s}
+        commands: list[Command] = [Record("model_lost", facts)]
         if not self._client_here:
             self.rotation.closed()
             return commands + self._park()
@@ -548,6 +565,7 @@ class Conversation:
     def _opened(self, how: str, now: float) -> list[Command]:
         """From CONNECTING or SWITCHING to LIVE: what was owed is asked, what was held is sent."""
         self._enter(Phase.LIVE)
+        self._opened_at = now
         facts, resuming = self._facts, self.rotation.resuming
         self._resumed = resuming
         self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
@@ -555,7 +573,11 @@ class Conversation:
         context = gemini.context(facts, lacking) if lacking and facts.converses else None
         if lacking and context is None and self._memory == "restored":
             self._memory = "partial"
-        told: dict[str, Json] = {"model": facts.name, "resumed": resuming, "memory": self._memory}
+        told: dict[str, Json] = {
+            "model": self.plan.model if self.plan else facts.name,
+            "resumed": resuming,
+            "memory": self._memory,
+        }
         if self._gap_from is not None:
             told["gapMs"] = round((now - self._gap_from) * 1000)
         if how == "switched":
@@ -594,6 +616,14 @@ class Conversation:
                 return commands + self._leave(self.rotation.planned, now)
             case Step.RESEED:
                 return commands + self._leave(self.rotation.fresh, now)
+            case Step.END_TURN:
+                self.calls.turn_over()
+                return [
+                    *commands,
+                    *self.dialogue.end_turn(),
+                    *self.owing.turn_over(self._facts, now),
+                    *self.owing.tell_notes(self._facts, now),
+                ]
             case Step.GIVE_UP:
                 self.owing.settled()
                 commands += [*self.dialogue.broken_off(), *self.dialogue.ended()]
@@ -660,6 +690,11 @@ class Conversation:
 
 def _may_be_silence(content: gemini.ServerContent) -> bool:
     """Whether sound begins with zeros, so that it is worth a closer look."""
+    return _sound(content).startswith(_ZEROS)
+
+
+def _sound(content: gemini.ServerContent) -> str:
+    """The base64 of a message of plain speech."""
     turn = content.model_turn
     data = turn.parts[0].inline_data if turn is not None and turn.parts else None
-    return data is not None and (data.data or "").startswith(_ZEROS)
+    return (data.data or "") if data is not None else ""

@@ -27,6 +27,12 @@ from tornado_live.settings import Limits
 from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel
 
+LATE_WORDS_S = 2.0
+"""After the end of what is heard of an answer: words of the user that come later are a new question."""
+
+_CHARS_TO_SECONDS = 0.75 / 48_000
+"""Base64 of PCM16 at 24 kHz."""
+
 IN_PROGRESS = "IN_PROGRESS"
 IDLE = "IDLE"
 
@@ -68,6 +74,9 @@ class Dialogue:
         self._generated = False
         self._answered = False
         self._called = False
+        self._sound_from = 0.0
+        self.sound_chars = 0
+        """Of base64, since the turn's first sound."""
 
     def asked(self, now: float) -> None:
         """The user has ended what is to be answered: the time to the first sound runs from here."""
@@ -97,8 +106,12 @@ class Dialogue:
         accumulated = facts.transcripts == "accumulated"
         spoke = heard = interrupted = False
         if content.interrupted:
-            interrupted = self.turns.speaking is not Speaking.USER
-            commands += self._interrupted(now)
+            cut_short = self._interrupted(now)
+            interrupted = bool(cut_short) and self._answered
+            self._answered = self._answered and not cut_short
+            commands += cut_short
+        if self._outlived(content, now):
+            commands += self.end_turn()
         if content.input_transcription is not None:
             heard = bool(content.input_transcription.text)
             commands += self._heard(content.input_transcription, now, accumulated=accumulated)
@@ -106,10 +119,13 @@ class Dialogue:
             told = self._model_turn(message, content.model_turn.parts, now)
             spoke, zeros_s = bool(told), zeros(content.model_turn.parts)
             commands += told
+            self._count_sound(content.model_turn.parts, now)
         if content.output_transcription is not None and not self.turns.muted(now):
             spoke = spoke or bool(content.output_transcription.text)
             commands += self._spoken(content.output_transcription, accumulated=accumulated)
         self._answered = self._answered or spoke
+        if spoke and not zeros_s:
+            self.turns.answered()
         if spoke and not waiting:
             self._called = False
         ends_call = facts.turn_after_call == "new" and (waiting or self._called)
@@ -122,10 +138,10 @@ class Dialogue:
             self.transcript.model_pauses(self.turns.number)
         completed, cut, empty, owed = None, self.turns.cut, not self._answered, NOTHING_OWED
         if self._is_over(content, status, facts, waiting=waiting, ends_call=ends_call):
-            completed = self.turns.number
+            completed = None if self.turns.stays_open else self.turns.number
             owed = self.owed() if empty else owed
             commands += self._turn_complete(message.usage_metadata)
-            self._generated = self._answered = False
+            self._turn_is_new()
         if content.turn_complete:
             self._called = False
         happened = Happened(
@@ -140,6 +156,37 @@ class Dialogue:
             owed=owed,
         )
         return commands, happened
+
+    @property
+    def heard_at(self) -> float:
+        """When a listener has heard all of the sound that has come."""
+        return self._sound_from + self.sound_chars * _CHARS_TO_SECONDS
+
+    def end_turn(self) -> list[Command]:
+        """The answer has come whole, and the model side does not say that it is over."""
+        commands = self._turn_complete(None)
+        self._turn_is_new()
+        return commands
+
+    def _turn_is_new(self) -> None:
+        self._generated = self._answered = False
+        self.sound_chars = 0
+
+    def _count_sound(self, parts: Sequence[gemini.Part], now: float) -> None:
+        chars = sum(len(part.inline_data.data or "") for part in parts if part.inline_data is not None)
+        if chars and not self.sound_chars:
+            self._sound_from = now
+        self.sound_chars += chars
+
+    def _outlived(self, content: gemini.ServerContent, now: float) -> bool:
+        """Whether a new turn begins though the last one, which was answered, was never said to be over."""
+        if not self.generated or content.turn_complete or content.interrupted:
+            return False
+        if content.input_transcription is not None and content.input_transcription.text:
+            return now > self.heard_at + LATE_WORDS_S
+        return self.turns.queued and (
+            content.model_turn is not None or content.output_transcription is not None
+        )
 
     @property
     def generated(self) -> bool:
@@ -271,7 +318,8 @@ class Dialogue:
         turn = self.turns.interrupted(now)
         if turn is None:
             return []
-        self._generated = self._answered = self._called = False
+        self._generated = self._called = False
+        self.sound_chars = 0
         return [SendToClient(Interrupted(turn)), *self.finish(turn), Record("barge_in", {"turn": turn})]
 
     def _turn_complete(self, usage: Mapping[str, Json] | None) -> list[Command]:
@@ -297,7 +345,7 @@ def zeros(parts: Sequence[gemini.Part]) -> float:
             continue
         if data.lstrip("A").rstrip("="):
             return 0.0
-        seconds += len(data) * 0.75 / 48_000
+        seconds += len(data) * _CHARS_TO_SECONDS
     return seconds
 
 

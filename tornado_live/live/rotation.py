@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tornado_live.live.causes import DIAL_TIMED_OUT, UNREACHABLE, Cause, Retry
+from tornado_live.live.causes import Cause, Retry
 
 MAX_DIALS = 3
 WINDOW_S = 60.0
@@ -134,8 +134,8 @@ class Rotation:
         self._dials.clear()
         return self._dial(self._good_handle(now), 0.0, now)
 
-    def lost(self, cause: Cause, now: float) -> Dial | None:
-        """The connection was lost, or a dial failed; None to give up."""
+    def lost(self, cause: Cause, now: float, *, reached: bool = True) -> Dial | None:
+        """The connection was lost, or a dial failed; None to give up. `reached`: the handle was looked at."""
         if cause.retry in (Retry.NEVER, Retry.LATER):
             return None
         while self._dials and now - self._dials[0] > WINDOW_S:
@@ -147,7 +147,7 @@ class Rotation:
             if done and not self.resuming:
                 return None  # the same bytes once more would meet the same refusal
             self.forget()
-        elif self.resuming and done and cause not in (UNREACHABLE, DIAL_TIMED_OUT):
+        elif self.resuming and done and reached:
             self._refusals += 1
             if self._refusals >= MAX_DIALS - 1:
                 self.forget()  # the last try is not spent on a handle that did not help twice

@@ -30,6 +30,7 @@ class Turns:
         self.number = number
         self.speaking = Speaking.NOBODY
         self._queued = False
+        self._asked_again = False
         self._cut: int | None = None
         self._cut_at = 0.0
         self._ended = number
@@ -60,6 +61,10 @@ class Turns:
         """The turn whose sound is to be dropped, or None when no turn has begun or the cut is known already."""
         if self._cut is not None or not self.number:
             return None
+        if self._asked_again:
+            self._asked_again = False
+            self._cut, self._cut_at = _NOTHING_HEARD, now
+            return None
         if self.speaking is Speaking.NOBODY:
             return self.number  # its turnComplete has come already; there is no tail to mute
         if self.speaking is Speaking.USER:
@@ -80,6 +85,14 @@ class Turns:
         self._close()
         return self._end(done)
 
+    def asked_again(self) -> None:
+        """A text of ours asks once more for the answer of this turn. What it may cut short is no barge-in."""
+        self._asked_again = self.speaking is not Speaking.NOBODY
+
+    def answered(self) -> None:
+        """The model says something: a text of ours has cut nothing short."""
+        self._asked_again = False
+
     def muted(self, now: float) -> bool:
         """Whether model content that arrives now belongs to an interrupted turn."""
         if self._cut is None:
@@ -95,6 +108,16 @@ class Turns:
         return self._cut is not None
 
     @property
+    def stays_open(self) -> bool:
+        """Whether the next turnComplete ends no turn of ours: what was cut short had not been heard."""
+        return self._cut == _NOTHING_HEARD
+
+    @property
+    def queued(self) -> bool:
+        """Whether a typed message waits for the turn after this one."""
+        return self._queued
+
+    @property
     def quiet(self) -> bool:
         """Whether no turn is open and none is being cut short."""
         return self.speaking is Speaking.NOBODY and self._cut is None
@@ -104,14 +127,15 @@ class Turns:
         if self._queued:
             self.number += 1
         self.speaking, self._queued, self._cut = Speaking.NOBODY, False, None
+        self._asked_again = False
 
     def broken_off(self) -> int | None:
         """The model side is gone, and another follows: the turn that ends with it, or None.
 
         A question that the model has not begun to answer stays open, since it will be asked again.
         """
-        cut, self._cut = self._cut, None
-        if cut is not None:
+        cut, self._cut, self._asked_again = self._cut, None, False
+        if cut:
             return self._end(cut)
         if self.speaking is not Speaking.MODEL:
             return None

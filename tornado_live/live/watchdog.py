@@ -15,6 +15,9 @@ STALLED_S = 10.0
 """An answer that has begun and neither goes on nor ends. Models send faster than they speak, so a pause of so long
 is none that a listener would take for one."""
 
+ENDLESS_S = 10.0
+"""After all of an answer was heard: its turnComplete, which Google sends about then, will not come."""
+
 ZEROS_S = 3.0
 """So much digital silence in one answer: no voice pauses in exact zeros for so long
 (google-gemini/gemini-live-api-examples#40)."""
@@ -29,6 +32,7 @@ class Step(StrEnum):
     RESUME = "resume"
     RESEED = "reseed"
     GIVE_UP = "give_up"
+    END_TURN = "end_turn"  # no help is needed: all was said, only the end of the turn does not come
 
 
 _LADDER = (Step.NUDGE, Step.RESUME, Step.RESEED, Step.GIVE_UP)
@@ -77,8 +81,10 @@ class Watchdog:
         """The model waits for a call; its own deadline is the tool's."""
         self._state = _State.IDLE
 
-    def generated(self) -> None:
-        self._state = _State.SPOKEN
+    def generated(self, heard_at: float, now: float) -> None:
+        """All of the answer has come; a listener has heard it at `heard_at`, and then it is to be over."""
+        self._state, self._since = _State.SPOKEN, now
+        self._allowed = max(0.0, heard_at - now) + ENDLESS_S
 
     def over(self, *, empty: bool) -> Step | None:
         """The turn was completed. An `empty` one that was asked for is no answer."""
@@ -122,9 +128,12 @@ class Watchdog:
         self._timer = False
         if not self._waiting or now < self._since + self._allowed - 0.001:
             return None
-        if self._state is _State.ANSWERING:
+        state, self._state = self._state, _State.IDLE
+        if state is _State.SPOKEN:
+            self._after = "turn_complete"
+            return Step.END_TURN
+        if state is _State.ANSWERING:
             self._after = "answer"
-        self._state = _State.IDLE
         return self._next()
 
     @property
@@ -133,7 +142,7 @@ class Watchdog:
 
     @property
     def _waiting(self) -> bool:
-        return self._on and self._state in (_State.ASKED, _State.ANSWERING)
+        return self._on and self._state is not _State.IDLE
 
     def _next(self) -> Step:
         step = _LADDER[self._step]

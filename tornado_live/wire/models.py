@@ -68,6 +68,11 @@ class LiveModel:
         """Whether it answers. Models that translate or write down take no instruction, and owe no answer."""
         return self.instruction
 
+    @property
+    def takes_text(self) -> bool:
+        """Models that only write down what they hear end the session at a typed turn (reported)."""
+        return self.converses or self.translation
+
     def warning(self) -> str | None:
         """What to tell the operator of a model that nobody has described, or None."""
         if self.listed:
