@@ -99,6 +99,15 @@ def test_cumulative_counts_add_only_what_they_have_grown_by_on_one_connection() 
         "totalTokens": 125,
         "byModality": {"AUDIO": {"input": 0, "output": 100}},
     }
-    usage.connection_ended()
+    usage.connection_opened(resumed=False)
     usage.add({"promptTokenCount": 5, "responseTokenCount": 1}, cumulative=True)
     assert (usage.input_tokens, usage.output_tokens) == (30, 101)
+
+
+@pytest.mark.parametrize(("first_count", "total"), [(120, 20), (15, 15)])
+def test_cumulative_counts_of_a_resumed_session_go_on_or_begin_anew(first_count: int, total: int) -> None:
+    usage = Usage()
+    usage.add({"promptTokenCount": 100}, cumulative=True)
+    usage.connection_opened(resumed=True)
+    usage.add({"promptTokenCount": first_count}, cumulative=True)
+    assert usage.input_tokens == 100 + total

@@ -536,7 +536,6 @@ class Conversation:
         self.owing.connection_lost()
         self._seeking = self._deaf = False
         self.rotation.closed()
-        self.usage.connection_ended()
         self.input.switched()
         return [SendToClient(Status(Line.RECONNECTING)), *self.dialogue.broken_off()]
 
@@ -568,6 +567,7 @@ class Conversation:
         self._opened_at = now
         facts, resuming = self._facts, self.rotation.resuming
         self._resumed = resuming
+        self.usage.connection_opened(resumed=resuming)
         self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
         lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"] if resuming else []
         context = gemini.context(facts, lacking) if lacking and facts.converses else None
@@ -670,7 +670,6 @@ class Conversation:
         self._enter(Phase.IDLE)
         self.owing.forget()
         self.rotation.closed()
-        self.usage.connection_ended()
         self._seeking = self._parked = self._deaf = False
         self._gap_from = None
         return commands

@@ -17,7 +17,7 @@ class Usage:
     """Running totals of one session.
 
     A `usageMetadata` counts one turn, its whole context included again, so totals are plain sums; or, on models of
-    the cumulative kind, everything since the connection was opened, so that only its growth counts. Thought tokens
+    the cumulative kind, everything since the session began, so that only its growth counts. Thought tokens
     are not part of Google's `totalTokenCount` and not counted here either. Fields that are missing or of another
     type count nothing: usage never breaks a conversation.
     """
@@ -29,6 +29,7 @@ class Usage:
         self._output = _count(totals.get("outputTokens"))
         self._total = _count(totals.get("totalTokens"))
         self._seen: dict[tuple[str, str], int] = {}
+        self._resumed = False
         self._by_modality: dict[str, dict[str, int]] = {}
         modalities = totals.get("byModality")
         if isinstance(modalities, Mapping):
@@ -56,6 +57,9 @@ class Usage:
                 for modality, count in _details(metadata.get(name)):
                     counts[modality, side] = counts.get((modality, side), 0) + count
         if cumulative:
+            if self._resumed and total < self._seen.get(("", "total"), 0):
+                self._seen.clear()
+            self._resumed = False
             grown = {key: max(0, count - self._seen.get(key, 0)) for key, count in counts.items()}
             self._seen.update({key: max(count, self._seen.get(key, 0)) for key, count in counts.items()})
             counts = grown
@@ -65,9 +69,11 @@ class Usage:
         for (modality, side), count in counts.items():
             self._add_modality(modality, side, count)
 
-    def connection_ended(self) -> None:
-        """Cumulative counts begin anew with the next connection."""
-        self._seen.clear()
+    def connection_opened(self, *, resumed: bool) -> None:
+        """Cumulative counts begin anew with a session; with one that is resumed they may, or go on."""
+        self._resumed = resumed
+        if not resumed:
+            self._seen.clear()
 
     def as_json(self) -> dict[str, Json]:
         """`{inputTokens, outputTokens, totalTokens, byModality: {AUDIO: {input, output}, …}}`"""
