@@ -242,6 +242,14 @@ def test_a_model_side_that_does_not_come_back_closes_the_client_with_the_reason(
     assert End() in talk.client_left(True, 8.0)
 
 
+def test_a_session_that_is_ended_soon_after_its_beginning_is_followed_by_a_fresh_one_once() -> None:
+    finished = of_close(1000, "", facts=None, last_sent="audio", opened=True, resuming=False)
+    talk = live(handle=None)
+    assert opening(talk.model_closed(finished, 20.0))
+    talk.model_opened(21.0)
+    assert [one for one in talk.model_closed(finished, 30.0) if isinstance(one, CloseClient)]
+
+
 def test_a_question_without_an_answer_is_asked_again_and_keeps_its_turn() -> None:
     talk = live()
     talk.from_model(heard("What is the time?"), 1.0)
@@ -700,6 +708,15 @@ def test_push_to_talk_that_was_not_understood_is_asked_for_in_general_words() ->
     talk.from_client(Gesture.ACTIVITY_START, 1.0)
     talk.from_client(Gesture.ACTIVITY_END, 2.0)
     assert texts(talk.woke(Timer.WATCH, 100.0)) == [PLEASE_ANSWER]
+
+
+def test_nobody_is_reminded_while_the_user_speaks() -> None:
+    talk = live(OLD, activity="manual")
+    talk.from_client(Typed("Hello"), 1.0)
+    talk.from_client(Gesture.ACTIVITY_START, 2.0)
+    assert [one for one in talk.woke(Timer.WATCH, 60.0) if not isinstance(one, WakeAfter)] == []
+    talk.from_client(Gesture.ACTIVITY_END, 61.0)
+    assert texts(talk.woke(Timer.WATCH, 120.0)) == ["Hello"]
 
 
 def test_an_answer_of_digital_silence_is_helped_on() -> None:

@@ -242,6 +242,8 @@ class Conversation:
             case Timer.ROTATE:
                 return self._rotate(now)
             case Timer.WATCH:
+                if self.input.activity_open:
+                    return self.watchdog.put_off(now)
                 if self.calls.holding(self.dialogue.turns.number):
                     self.watchdog.calling()  # sound of before the call may have come after it
                 step = self.watchdog.woke(now)

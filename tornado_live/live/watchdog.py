@@ -124,6 +124,11 @@ class Watchdog:
         self._timer = True
         return [WakeAfter(Timer.WATCH, max(_LEAST_WAIT_S, self._since + self._allowed - now))]
 
+    def put_off(self, now: float) -> list[Command]:
+        """Instead of `woke`, while the user speaks: the time begins anew."""
+        self._timer, self._since = False, now
+        return self.watch(now)
+
     def woke(self, now: float) -> Step | None:
         self._timer = False
         if not self._waiting or now < self._since + self._allowed - 0.001:
