@@ -501,6 +501,13 @@ def test_speech_that_the_model_has_ignored_delays_no_switch_and_is_not_put_to_th
     assert sent(talk.model_opened(84.0)) == []
 
 
+def test_what_was_only_written_down_is_remembered_when_the_connection_is_changed() -> None:
+    talk = live("gemini-3.5-transcribe-live", limits=Limits(connection_s=100))
+    talk.from_model(heard("One two three."), 60.0)
+    give(talk, "h2", 61.0)
+    assert Remember("user", "One two three.", 1) in talk.woke(Timer.ROTATE, 80.0)
+
+
 def test_a_running_tool_is_waited_for_until_it_is_time() -> None:
     talk = live(limits=Limits(connection_s=100))
     talk.from_model(heard("Weather?"), 70.0)

@@ -427,11 +427,11 @@ class Conversation:
 
     @property
     def _may_stay_silent(self) -> bool:
-        """Whether the model may take speech for not being meant for it."""
+        """Whether the model may take speech for not being meant for it, or never answers any."""
         assert self.plan is not None
         proactivity = self.plan.config.get("proactivity")
         chosen = isinstance(proactivity, dict) and proactivity.get("proactiveAudio") is True
-        return chosen or self._facts.proactive_audio == "always"
+        return chosen or self._facts.proactive_audio == "always" or not self._facts.converses
 
     # --- function calls
 
