@@ -82,6 +82,6 @@ async def test_whoever_comes_back_finds_every_question_answered_once(tmp_path: P
         assert said == asked, done
         assert kinds(await events(server, session), "model_given_up") == []
         assert (await simulator.status())["simulator"]
-        assert len((await simulator.status())["conversations"]) == 1, "one upstream"
+        assert len((await simulator.status())["conversations"]) <= 1, "one upstream at most"
         await client.connection.close()
         await settled(lambda: idle(server))

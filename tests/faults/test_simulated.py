@@ -359,8 +359,9 @@ async def test_whatever_the_model_makes_of_an_interruption_the_call_ends_once(
         if truth == "cancels":
             cancelled = await talk.client.until("tool_cancelled")
             await run.gone()
-            await talk.client.until("turn_complete", lambda data: data["turn"] == 2)
             assert len(cancelled["ids"]) == 1
+            await talk.client.until("transcription", lambda data: data["isFinal"] and data["text"] == "Well.")
+            await talk.client.until("turn_complete")
         else:
             run.finish({"answer": "forty-two"})
             result = await talk.client.until("tool_result")
