@@ -36,8 +36,10 @@ FACTS = {
     "typed",
     "resumption",
     "turn_after_call",
-    "hears_during_call",
+    "default_call",
     "scheduling",
+    "search",
+    "instruction",
     "context_update",
     "seed",
 }
@@ -92,7 +94,11 @@ async def test_the_simulator_confirms_what_models_yaml_says_of_it(tmp_path: Path
     assert found["a made-up handle"][0][1].endswith(": handle_refused")
     assert found["realtimeInput in mid-conversation"] == [("new", "taken and answered")]
     assert found["BLOCKING call, interrupted"][0][1].startswith("toolCallCancellation")
+    assert found["hears_during_call"] == [("open", "sound in a call: taken this time")]
     assert found["connection_s"] == [("open", "not waited for: it needs --minutes 60")]
+    assert "lastConsumedClientMessageIndex" not in found  # nobody asked for it
+    (unseen,) = (line for line in lines if line.startswith("Nothing was seen of "))
+    assert "voice_activity" in unseen
     assert "3 minutes and $0.10" in lines[0]
     assert "models/gemini-3.8-live" in lines[0]
 
@@ -108,8 +114,22 @@ async def test_the_simulator_confirms_what_models_yaml_says_of_it(tmp_path: Path
     assert [line["t"] for line in talk[1:]] == sorted(line["t"] for line in talk[1:])
     assert talk[-1]["close"] == {"code": 1000, "reason": "", "by": "client"}
     assert COUNT in json.dumps(talk)
+    call = files["call-blocking"]
+    (called,) = (line["down"]["toolCall"] for line in call if "toolCall" in line.get("down", {}))
+    (cancelled,) = (
+        line["down"]["toolCallCancellation"]
+        for line in call
+        if "toolCallCancellation" in line.get("down", {})
+    )
+    assert cancelled["ids"] == [called["functionCalls"][0]["id"]]
+    (heard,) = {line["up"]["realtimeInput"]["audio"]["data"]["$bytes"] for line in call if _has_sound(line)}
+    assert heard == 3_200
     for path in (tmp_path / "recordings").glob("*.jsonl"):
         assert load_recording(path).model == "models/gemini-3.8-live"
+
+
+def _has_sound(line: dict[str, Any]) -> bool:
+    return "audio" in line.get("up", {}).get("realtimeInput", {})
 
 
 async def test_a_recording_of_a_probe_can_be_played(tmp_path: Path) -> None:
@@ -184,7 +204,7 @@ async def test_what_is_special_of_a_service_is_seen(tmp_path: Path) -> None:
     assert found["chunks of sound"] == [("new", "3, of 1920 to 1920 bytes, median 1920")]
     assert found["generationComplete to turnComplete"] == [("new", "no generationComplete")]
     assert found["transcripts"] == [("refutes", "3 accumulated")]
-    assert found["silent_s"][0][0] == "confirms"
+    assert found["silent_s"][0][0] == "open"  # one answer in time proves no limit
     assert found["lastConsumedClientMessageIndex"] == [("new", "str")]
     assert found["numbers as text"] == [("new", "sessionResumptionUpdate.lastConsumedClientMessageIndex")]
     assert found["realtimeInput in mid-conversation"] == [
@@ -218,6 +238,76 @@ async def deaf(model: ModelSide) -> None:
         await line.call("fc_1", "get_weather", {"city": "Berlin"})
         await line.receive(what)
         await line.close(1008, "Operation is not implemented, or supported, or enabled.")
+
+
+async def knowing_no_scheduling(model: ModelSide, *, plain_too: bool) -> None:
+    """A model that breaks off at an answer with scheduling, or at every answer."""
+    await (await model.dialled()).ready()
+    for scheduled in (True, False):
+        line = await model.dialled()
+        await line.ready()
+        await line.typed()
+        await line.call("fc_1", "get_weather", {"city": "Berlin"})
+        answer = await line.receive("toolResponse")
+        assert ("scheduling" in answer["toolResponse"]["functionResponses"][0]) == scheduled
+        if scheduled or plain_too:
+            await line.close(1007, "Request contains an invalid argument.")
+
+
+@pytest.mark.parametrize("plain_too", [False, True])
+async def test_a_refused_answer_of_a_call_is_blamed_on_its_scheduling_only_if_another_is_taken(
+    tmp_path: Path, plain_too: bool
+) -> None:
+    probes = tuple(one for one in PROBES if one.name == "scheduling")
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(knowing_no_scheduling(model, plain_too=plain_too))
+        _, lines, _ = await probed(tmp_path, model.url, probes=probes)
+    refusal = 'close 1007 "Request contains an invalid argument."'
+    seen = ("open", f"WHEN_IDLE: {refusal}; without it: {refusal}")
+    assert table(lines)["scheduling"] == [seen if plain_too else ("refutes", f"WHEN_IDLE: {refusal}")]
+
+
+@pytest.mark.parametrize("default", ["BLOCKING", "NON_BLOCKING"])
+async def test_a_call_that_leaves_it_to_the_model_is_told_by_its_interruption(
+    tmp_path: Path, default: str
+) -> None:
+    switched = ("--switch", f"default_behaviour={default}")
+    async with Simulator(speed=20, arguments=switched) as simulator:
+        probes = tuple(one for one in PROBES if one.name == "calls")
+        _, lines, _ = await probed(tmp_path, simulator.url, probes=probes)
+    verdict = "confirms" if default == "NON_BLOCKING" else "refutes"
+    assert table(lines)["default_call"] == [(verdict, f"interrupted like a {default} call")]
+
+
+@pytest.mark.parametrize(("form", "verdict"), [("turn", "confirms"), ("cumulative", "refutes")])
+async def test_usage_of_the_turn_is_told_from_that_of_the_session(
+    tmp_path: Path, form: str, verdict: str
+) -> None:
+    scenario = {"turns": [{"do": [{"say": "one two three four five six"}]}, {"do": [{"say": "nine ten"}]}]}
+    async with Simulator(scenario, speed=20, arguments=("--switch", f"usage={form}")) as simulator:
+        _, lines, _ = await probed(tmp_path, simulator.url, probes=PROBES_OF_TURNS)
+    ((told, seen),) = table(lines)["usage"]
+    assert told == verdict
+    assert seen.startswith(f"{form}: ")
+
+
+async def failing(model: ModelSide) -> None:
+    """A model side that has a fault of its own whenever something is asked."""
+    await (await model.dialled()).ready()
+    for _ in range(2):
+        line = await model.dialled()
+        await line.ready()
+        await line.close(1011, "Internal error encountered.")
+
+
+async def test_a_failure_of_the_service_refutes_nothing(tmp_path: Path) -> None:
+    probes = tuple(one for one in PROBES if one.name in ("updates", "memory"))
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(failing(model))
+        _, lines, _ = await probed(tmp_path, model.url, probes=probes, pace=1)
+    told = [("open", 'close 1011 "Internal error encountered."')]
+    assert table(lines)["context_update"] == told
+    assert table(lines)["seed"][0][0] == "open"
 
 
 async def test_refusals_in_a_conversation_are_held_against_the_facts(tmp_path: Path) -> None:

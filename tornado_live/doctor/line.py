@@ -50,12 +50,21 @@ class Spent(Exception):
 
 
 class Refused(Exception):
-    """No connection, no accepted setup, or a close in the middle: `cause` names it, `words` are what was seen."""
+    """No connection, no accepted setup, or a close in the middle: `cause` names it, `words` are what was seen.
 
-    def __init__(self, cause: Cause, words: str) -> None:
+    `code` is that of the close, None where there was none.
+    """
+
+    def __init__(self, cause: Cause, words: str, code: int | None = None) -> None:
         super().__init__(words)
         self.cause = cause
         self.words = words
+        self.code = code
+
+    @property
+    def is_for_what_was_sent(self) -> bool:
+        """Whether the service says so; it closes with other codes for reasons of its own."""
+        return self.code in (1007, 1008) and self.cause.name != "age_limit"
 
 
 class Budget:
@@ -270,7 +279,7 @@ class Line:
             resuming=self._resuming,
         )
         said = f" {json.dumps(self._bench.scrubber.reason(reason), ensure_ascii=False)}" if reason else ""
-        return Refused(cause, f"close {code}{said}")
+        return Refused(cause, f"close {code}{said}", code)
 
     def ended(self) -> None:
         """The connection was closed, by us if nobody else did."""

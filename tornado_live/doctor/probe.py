@@ -121,7 +121,7 @@ async def _asked(
     bench: Bench, limits: Limits, probes: Sequence[Probe], report: Report
 ) -> list[tuple[str, Finding]]:
     """What each probe found, with its name; those that do not fit into what is left say so."""
-    if bench.facts.translation:
+    if not bench.facts.converses:
         probes = [one for one in probes if not one.talks]
     waits = limits.minutes * 60 > bench.facts.connection_s + _MARGIN_S
     async with asyncio.TaskGroup() as tasks:
@@ -155,6 +155,9 @@ def _conclude(report: Report, bench: Bench, findings: Sequence[tuple[str, Findin
         report.plain(
             "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) + f"  {row[3]}"
         )
+    unasked = bench.evidence.keys() - {one.about for _, one in findings}
+    if unasked:
+        report.plain(f"Nothing was seen of {', '.join(sorted(unasked))}.")
     refuted = sorted({one.about for _, one in findings if one.verdict == "refutes"})
     if refuted:
         report.plain(

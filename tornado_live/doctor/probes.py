@@ -7,6 +7,7 @@ hold. A probe that is refused says so in its findings; it never ends the others.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +32,7 @@ INSTRUCTION = "You are a test. Answer in as few words as you can."
 TEXTS = (COUNT, AGAIN, WEATHER, ENOUGH, INSTRUCTION, "Berlin", "sunny", "none")
 
 _TURN_S = 20.0
-_SILENCE = "A" * 4268  # 100 ms of PCM16 at 16 kHz, base64
+_SILENCE = base64.b64encode(bytes(3_200)).decode()  # 100 ms of PCM16 at 16 kHz
 _TOOL: Message = {
     "name": "get_weather",
     "description": "The weather in a city.",
@@ -52,7 +53,7 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Probe:
     """`seconds` and `usd` are about what it takes; it is left out where less is left, and if it `talks` with a
-    model that only translates what it hears.
+    model that does not converse.
     """
 
     name: str
@@ -197,8 +198,10 @@ def _without_thinking(setup: Message) -> None:
     setup["generationConfig"].pop("thinkingConfig", None)
 
 
-def _calling(behavior: str) -> Callable[[Message], None]:
-    return _top("tools", [{"functionDeclarations": [{**_TOOL, "behavior": behavior}]}])
+def _calling(behavior: str | None) -> Callable[[Message], None]:
+    """`behavior` None leaves it to the model."""
+    tool = _TOOL if behavior is None else {**_TOOL, "behavior": behavior}
+    return _top("tools", [{"functionDeclarations": [tool]}])
 
 
 def _variations(bench: Bench) -> list[_Variation]:
@@ -225,6 +228,13 @@ def _variations(bench: Bench) -> list[_Variation]:
         ),
         _Variation("calls", "BLOCKING", _calling("BLOCKING"), "BLOCKING" in facts.calls),
         _Variation("calls", "NON_BLOCKING", _calling("NON_BLOCKING"), "NON_BLOCKING" in facts.calls),
+        _Variation("search", "googleSearch", _top("tools", [{"googleSearch": {}}]), facts.search),
+        _Variation(
+            "instruction",
+            "a system instruction",
+            _top("systemInstruction", {"parts": [{"text": INSTRUCTION}]}),
+            facts.instruction,
+        ),
         _Variation(
             "compression",
             "a sliding window",
@@ -298,7 +308,10 @@ async def turns(bench: Bench) -> list[Finding]:
             found += _anatomy(bench, line, asked)
             found.append(judged(bench, "typed", first, f"{first}: answered", True))
             await line.listen(bench.in_vain(2))  # a handle comes after the turn
+            said = len(line.received)
             found += await _other_form(bench, line, second, forms[second](AGAIN))
+            messages = [message for _, message in line.received]
+            found.append(_usage(bench, messages[:said], messages[said:]))
             found += _numbers(line)
     except Refused as refused:
         holds = False if refused.cause.name == "text_refused" else None
@@ -326,16 +339,9 @@ def _anatomy(bench: Bench, line: Line, asked: float) -> list[Finding]:
     found: list[Finding] = []
     if sounds:
         first_ms = (sounds[0][0] - asked) * 1000
-        late = first_ms > bench.facts.silent_s * 1000
-        found.append(
-            judged(
-                bench,
-                "silent_s",
-                f"{bench.facts.silent_s:g}",
-                f"first sound after {first_ms:.0f} ms",
-                not late,
-            )
-        )
+        late = first_ms > bench.facts.silent_s * 1000  # one that is in time proves no limit
+        says, seen = f"{bench.facts.silent_s:g}", f"first sound after {first_ms:.0f} ms"
+        found.append(judged(bench, "silent_s", says, seen, False if late else None))
         sizes = [size for _, size in sounds]
         gaps = [(later[0] - earlier[0]) * 1000 for earlier, later in pairwise(sounds)]
         found.append(
@@ -367,12 +373,33 @@ def _anatomy(bench: Bench, line: Line, asked: float) -> list[Finding]:
     return found
 
 
+def _usage(bench: Bench, first: Sequence[Message], second: Sequence[Message]) -> Finding:
+    """What each of two turns says that its answer cost; the second says less than the first."""
+    says = bench.facts.usage
+    one, two = _answer_tokens(first), _answer_tokens(second)
+    if one is None or two is None:
+        return judged(bench, "usage", says, "not told of both turns", None)
+    seen = f"{one} tokens of answer, then {two}"
+    if one == two or sum(map(len, _spoken(second))) >= sum(map(len, _spoken(first))):
+        return judged(bench, "usage", says, f"{seen}, which does not tell", None)
+    form = "turn" if two < one else "cumulative"
+    return judged(bench, "usage", says, f"{form}: {seen}", form == says)
+
+
+def _answer_tokens(messages: Sequence[Message]) -> int | None:
+    told = [message["usageMetadata"] for message in messages if message.get("usageMetadata")]
+    counts = [one.get("responseTokenCount", one.get("candidatesTokenCount")) for one in told]
+    return next((count for count in reversed(counts) if isinstance(count, int)), None)
+
+
+def _spoken(messages: Sequence[Message]) -> list[str]:
+    """The pieces of transcription of what the model said."""
+    texts = ((_content(message).get("outputTranscription") or {}).get("text") for message in messages)
+    return [str(text) for text in texts if text]
+
+
 def _transcripts(bench: Bench, line: Line) -> list[Finding]:
-    words = [
-        str((_content(message).get("outputTranscription") or {}).get("text") or "")
-        for _, message in line.received
-    ]
-    words = [one for one in words if one]
+    words = _spoken([message for _, message in line.received])
     if len(words) < 2:
         return []
     repeats = all(later.startswith(earlier) for earlier, later in pairwise(words))
@@ -410,7 +437,9 @@ def _numbers(line: Line) -> list[Finding]:
         if (update := message.get("sessionResumptionUpdate"))
     ]
     kinds = {type(one).__name__ for one in index if one is not None}
-    found = [_new("lastConsumedClientMessageIndex", " and ".join(sorted(kinds)) or "did not come")]
+    found = []
+    if kinds:  # unasked: transparent is for Vertex AI
+        found.append(_new("lastConsumedClientMessageIndex", " and ".join(sorted(kinds))))
     if texts:
         found.append(_new("numbers as text", ", ".join(sorted(texts))))
     return found
@@ -483,7 +512,8 @@ async def updates(bench: Bench) -> list[Finding]:
             await line.send(json.loads(gemini.context_update(instruction=INSTRUCTION)), "text")
             await line.listen(bench.in_vain(3))
     except Refused as refused:
-        return [judged(bench, "context_update", says, refused.words, not bench.facts.context_update)]
+        holds = not bench.facts.context_update if refused.is_for_what_was_sent else None
+        return [judged(bench, "context_update", says, refused.words, holds)]
     return [judged(bench, "context_update", says, "taken", bench.facts.context_update)]
 
 
@@ -497,7 +527,8 @@ async def memory(bench: Bench) -> list[Finding]:
             await line.send({"clientContent": {"turns": past, "turnComplete": True}}, "history")
             spoken = [message for message in await line.listen(bench.in_vain(5)) if _speaks(message)]
     except Refused as refused:
-        return [judged(bench, "seed", says, f"history: {refused.words}", says != "history")]
+        holds = says != "history" if refused.is_for_what_was_sent else None
+        return [judged(bench, "seed", says, f"history: {refused.words}", holds)]
     seen = "history: taken, and answered" if spoken else "history: taken in, not answered"
     return [judged(bench, "seed", says, seen, not spoken if says == "history" else None)]
 
@@ -509,30 +540,82 @@ def _speaks(message: Message) -> bool:
 # --- calls
 
 
+async def scheduling(bench: Bench) -> list[Finding]:
+    """Whether the answer of a call may say when it is spoken of."""
+    if not bench.facts.calls:
+        return []
+    says = _shown(bench, "scheduling")
+    try:
+        refused = await _answered(bench, "scheduling", scheduling="WHEN_IDLE")
+        if refused is None:
+            return [judged(bench, "scheduling", says, "WHEN_IDLE: taken", bench.facts.scheduling)]
+        plain = await _answered(bench, "no-scheduling")
+    except Refused as broken:
+        return [judged(bench, "scheduling", says, broken.words, None)]
+    except TimeoutError:
+        return [judged(bench, "scheduling", says, f"no call within {_TURN_S:g} s", None)]
+    seen = f"WHEN_IDLE: {refused.words}"
+    if plain is not None:  # then it is not for the scheduling
+        return [judged(bench, "scheduling", says, f"{seen}; without it: {plain.words}", None)]
+    return [judged(bench, "scheduling", says, seen, not bench.facts.scheduling)]
+
+
+async def _answered(bench: Bench, name: str, **more: str) -> Refused | None:
+    """How a call's answer with these fields is refused, if it is."""
+    setup = base_setup(bench)
+    _calling(None if len(bench.facts.calls) == 1 else max(bench.facts.calls))(setup)
+    async with bench.opened(name, setup) as line:
+        call = await _called(bench, line)
+        try:
+            await line.send(_response(call, **more), "tool_response")
+            await line.listen(bench.in_vain(4))
+        except Refused as refused:
+            return refused
+    return None
+
+
+async def _called(bench: Bench, line: Line) -> Message:
+    await line.send(_typed(bench, WEATHER), "text")
+    message = await line.until(lambda message: "toolCall" in message, _TURN_S)
+    call: Message = message["toolCall"]["functionCalls"][0]
+    return call
+
+
+def _response(call: Message, **more: str) -> Message:
+    answer = {"id": call.get("id"), "name": call["name"], "response": {"output": "sunny"}, **more}
+    return {"toolResponse": {"functionResponses": [answer]}}
+
+
 async def calls(bench: Bench) -> list[Finding]:
-    """A call in each way that the model has: what comes before the answer, and what an interruption does to it."""
+    """A call in each way that the model has: what comes before the answer, and what an interruption does to it.
+
+    Then one that leaves the way to the model, which an interruption tells where it tells the others apart.
+    """
     found: list[Finding] = []
+    cancelled: dict[str, bool] = {}
     for behavior in sorted(bench.facts.calls):
         try:
-            found += await _call(bench, behavior, scheduled=behavior == max(bench.facts.calls))
+            findings, cancels = await _call(bench, behavior)
         except Refused as refused:
             found.append(_open(f"{behavior} call", f"{refused.words}: {refused.cause.name}"))
         except TimeoutError:
             found.append(_open(f"{behavior} call", f"no call within {_TURN_S:g} s"))
+        else:
+            found += findings
+            if cancels is not None:
+                cancelled[behavior] = cancels
+    if len(bench.facts.calls) > 1:
+        found.append(await _default_call(bench, cancelled))
     return found
 
 
-async def _call(bench: Bench, behavior: str, *, scheduled: bool) -> list[Finding]:
-    """`scheduled`: the answer says when it may be spoken of."""
+async def _call(bench: Bench, behavior: str) -> tuple[list[Finding], bool | None]:
+    """Also whether an interruption cancels it, if it came to that."""
     setup = base_setup(bench)
-    _calling(behavior)(setup)
-    if len(bench.facts.calls) == 1:  # such models refuse the word
-        del setup["tools"][0]["functionDeclarations"][0]["behavior"]
+    _calling(None if len(bench.facts.calls) == 1 else behavior)(setup)  # with one way, the word is refused
     found: list[Finding] = []
     async with bench.opened(f"call-{behavior.lower()}", setup) as line:
-        await line.send(_typed(bench, WEATHER), "text")
-        called = await line.until(lambda message: "toolCall" in message, _TURN_S)
-        call = called["toolCall"]["functionCalls"][0]
+        call = await _called(bench, line)
         meanwhile = await line.listen(bench.in_vain(3))
         if behavior == "BLOCKING":
             ended = any(map(_ends_turn, meanwhile))
@@ -542,29 +625,44 @@ async def _call(bench: Bench, behavior: str, *, scheduled: bool) -> list[Finding
             heard, gone = await _sound_during_call(bench, line)
             found.append(heard)
             if gone:
-                return found
-        await line.send(_typed(bench, ENOUGH), "text")
-        patience = 10 if behavior == "BLOCKING" else bench.in_vain(6)
-        after = await line.listen(patience, until=lambda message: "toolCallCancellation" in message)
-        after += await line.listen(bench.in_vain(2))
+                return found, None
+        after = await _interrupted(bench, line, 10 if behavior == "BLOCKING" else bench.in_vain(6))
         found.append(_new(f"{behavior} call, interrupted", _interruption(after, call.get("id"))))
-        answer = {"id": call.get("id"), "name": call["name"], "response": {"output": "sunny"}}
-        if scheduled:
-            answer["scheduling"] = "WHEN_IDLE"
         try:
-            await line.send({"toolResponse": {"functionResponses": [answer]}}, "tool_response")
+            await line.send(_response(call), "tool_response")
             await line.listen(bench.in_vain(4))
-            seen, taken = "taken", True
+            seen = "taken"
         except Refused as refused:
-            seen, taken = refused.words, False
-        if scheduled:
-            says = _shown(bench, "scheduling")
-            found.append(
-                judged(bench, "scheduling", says, f"WHEN_IDLE: {seen}", taken == bench.facts.scheduling)
-            )
-        else:
-            found.append(_new(f"{behavior} call, answered late", seen))
-        return found
+            seen = refused.words
+        found.append(_new(f"{behavior} call, answered late", seen))
+        return found, any("toolCallCancellation" in message for message in after)
+
+
+async def _interrupted(bench: Bench, line: Line, patience: float) -> list[Message]:
+    """What follows when the user has other words during a call."""
+    await line.send(_typed(bench, ENOUGH), "text")
+    after = await line.listen(patience, until=lambda message: "toolCallCancellation" in message)
+    return after + await line.listen(bench.in_vain(2))
+
+
+async def _default_call(bench: Bench, cancelled: dict[str, bool]) -> Finding:
+    """`cancelled`: whether an interruption cancels a call, by its behavior."""
+    says = bench.facts.default_call
+    if len(set(cancelled.values())) < 2:
+        return judged(bench, "default_call", says, "an interruption does not tell the two apart", None)
+    setup = base_setup(bench)
+    _calling(None)(setup)
+    try:
+        async with bench.opened("call-default", setup) as line:
+            await _called(bench, line)
+            after = await _interrupted(bench, line, bench.in_vain(10))
+    except Refused as refused:
+        return judged(bench, "default_call", says, refused.words, None)
+    except TimeoutError:
+        return judged(bench, "default_call", says, f"no call within {_TURN_S:g} s", None)
+    cancels = any("toolCallCancellation" in message for message in after)
+    like = next(behavior for behavior, each in cancelled.items() if each == cancels)
+    return judged(bench, "default_call", says, f"interrupted like a {like} call", like == says)
 
 
 async def _sound_during_call(bench: Bench, line: Line) -> tuple[Finding, bool]:
@@ -577,10 +675,10 @@ async def _sound_during_call(bench: Bench, line: Line) -> tuple[Finding, bool]:
         await line.listen(bench.in_vain(2))
     except Refused as refused:
         seen = f"sound in a call: {refused.words}"
-        return judged(bench, "hears_during_call", says, seen, not hears), True
-    # A refusal is not reported of every call, so that one call that goes well refutes nothing.
-    seen = "sound in a call: taken this time"
-    return judged(bench, "hears_during_call", says, seen, True if hears else None), False
+        holds = not hears if refused.is_for_what_was_sent else None
+        return judged(bench, "hears_during_call", says, seen, holds), True
+    # A refusal is not reported of every call, so that one call that goes well proves nothing.
+    return judged(bench, "hears_during_call", says, "sound in a call: taken this time", None), False
 
 
 def _interruption(messages: Sequence[Message], call_id: str | None) -> str:
@@ -634,5 +732,6 @@ PROBES: tuple[Probe, ...] = (
     Probe("turns", turns, 45, 0.008, talks=True),
     Probe("several fields", several_fields, 25, 0.004, talks=True),
     Probe("resumption", resumption, 30, 0.004, talks=True),
+    Probe("scheduling", scheduling, 15, 0.008, talks=True),
     Probe("calls", calls, 60, 0.015, talks=True),
 )

@@ -24,6 +24,7 @@ _VOCABULARY = (
     "mimeType",
     "role",
     "id",
+    "ids",
     "name",
     "language",
     "languageCode",
