@@ -79,7 +79,7 @@ async def test_after_the_grace_period_nothing_runs_for_it_any_more(tmp_path: Pat
             assert await talk.line.closed() == 1000
         await settled(lambda: idle(server))
         happened = [event["kind"] for event in await talk.events()]
-        assert happened[-2:] == ["client_lost", "tool_cancelled"]
+        assert happened[-3:] == ["client_lost", "client_gone", "tool_cancelled"]
         assert model.handshakes == 1
 
 
