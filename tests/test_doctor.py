@@ -204,9 +204,25 @@ async def test_credentials_of_vertex_ai_that_cannot_be_used_are_named(tmp_path: 
         GOOGLE_APPLICATION_CREDENTIALS="account.json",
     )
     assert code == 1
-    assert one(lines, "ok key").endswith("account.json; my-project in global")
+    told = one(lines, "WRONG key the credentials, ")
+    assert "account.json: " in told
+    assert told.endswith("(credentials_missing)")
     assert one(lines, "WRONG setup default").endswith("(credentials_missing)")
     one(lines, "ok compare default means the same")
+
+
+async def test_credentials_of_vertex_ai_that_are_not_there_are_not_said_to_be(tmp_path: Path) -> None:
+    code, lines = await typed(
+        tmp_path,
+        UPSTREAM="vertex",
+        GOOGLE_CLOUD_PROJECT="my-project",
+        HOME=str(tmp_path),
+        NO_GCE_CHECK="true",
+    )
+    assert code == 1
+    assert not [line for line in lines if line.startswith("ok key")]
+    told = one(lines, "WRONG key the credentials, where google.auth finds them: ")
+    assert told.endswith("(credentials_missing)")
 
 
 async def test_a_certificate_that_is_not_trusted_is_said_to_be_it(tmp_path: Path) -> None:

@@ -151,15 +151,20 @@ def _address(line: str) -> str | None:
 
 
 async def _check_vertex(settings: Settings, vertex: Vertex, catalog: ToolCatalog, report: Report) -> None:
-    if vertex.project is None:
-        _check_key(settings, report)
-    else:
-        source = vertex.credentials or "where google.auth finds them"
-        report.fine("key", f"the credentials are {source}; {vertex.project} in {vertex.location}")
-    report.note("models", "Vertex AI does not list its Live models; each is tried")
     url, key = settings.gemini_base_url, settings.gemini_api_key
     trust = ssl.create_default_context()
     upstream = vertex_upstream(vertex, key, settings.api_version, url, trust, Patience())
+    if upstream.authorize is None:
+        _check_key(settings, report)
+    else:
+        source = vertex.credentials or "where google.auth finds them"
+        try:
+            await upstream.authorize()
+        except DialFailed as failed:
+            report.wrong("key", f"the credentials, {source}: {explained(failed.cause)}")
+        else:
+            report.fine("key", f"the credentials are {source}; {vertex.project} in {vertex.location}")
+    report.note("models", "Vertex AI does not list its Live models; each is tried")
     await _check_setups(settings, upstream, catalog, (), report)
 
 
