@@ -90,3 +90,23 @@ async def test_an_age_limit_whose_handle_is_refused_begins_a_new_session(gateway
         await third.ready()
         connected = await talk.client.until("status", lambda data: data["status"] == "CONNECTED")
         assert (connected["resumed"], connected["memory"]) == (False, "restored")
+
+
+@pytest.mark.proves("F4", "F6")
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1007, "Request contains an invalid argument.")])
+async def test_an_end_before_the_first_answer_begins_a_new_session(
+    gateway: Gateway, code: int, reason: str
+) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
+        await talk.client.send("text", {"text": "What is nine?"})
+        await talk.line.typed()
+        await talk.line.close(code, reason)
+        second = await model.dialled()
+        assert second.handle is None
+        await second.ready()
+        connected = await talk.client.until("status", lambda data: data["status"] == "CONNECTED")
+        assert connected["resumed"] is False
+        assert await second.typed() == "What is nine?"
+        await second.say("A number.", bytes(4800))
+        await talk.client.until("turn_complete")
+        assert await talk.memory() == [("user", "What is nine?"), ("model", "A number.")]
