@@ -156,6 +156,20 @@ def test_a_refused_key_and_a_server_that_wants_to_be_left_alone_are_not_dialled_
         assert opened().lost(refusal, 5.0) is None
 
 
+@pytest.mark.proves("F10")
+def test_a_model_side_that_sends_every_connection_away_is_dialled_ever_more_slowly() -> None:
+    one = opened()
+    now, pauses = 100.0, []
+    one.well()
+    for _ in range(8):
+        dial = one.planned(now)
+        pauses.append(round(dial.delay, 1))
+        now += dial.delay
+    assert pauses == [0.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 10.0]
+    one.well()
+    assert one.planned(now + 5).delay == 0.0
+
+
 def test_two_dials_are_a_second_apart_at_least() -> None:
     one = rotation()
     assert one.first(0.0).delay == 0.0

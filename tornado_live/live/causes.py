@@ -137,7 +137,7 @@ TOO_LARGE = _resume(
 )
 WENT_SILENT = _resume(
     "went_silent",
-    "The model did not answer any more; connect again.",
+    "The model does not answer; say it again, or connect anew.",
     "Known of Google's models, mostly after tool answers and interruptions. If it is frequent, try "
     "another model, and shorter tool answers.",
 )

@@ -32,6 +32,9 @@ GO_AWAY_SHARE = 0.8
 GO_AWAY_UNTOLD_S = 5.0
 """Of the time that a goAway leaves; a goAway that says none (or nonsense) is taken to leave so much."""
 
+LONGEST_PAUSE_S = 10.0
+"""Before a planned dial, where the model side sends each new connection away at once."""
+
 LOOK_AGAIN_S = 0.25
 REDIAL_S = 1.0
 """From one dial to the next at least: connect and disconnect in a loop must not hammer the operator's key."""
@@ -130,16 +133,17 @@ class Rotation:
         return self._dial(self._good_handle(now), 0.0, now)
 
     def planned(self, now: float) -> Dial:
-        """The connection is left of our own will."""
-        self._dials.clear()
-        return self._dial(self._good_handle(now), 0.0, now)
+        """The connection is left of our own will; later each time where no turn comes about in between."""
+        self._drop_old_dials(now)
+        often = len(self._dials) - MAX_DIALS
+        delay = 0.0 if often < 0 else min(LONGEST_PAUSE_S, 2.0**often)
+        return self._dial(self._good_handle(now), delay, now)
 
     def lost(self, cause: Cause, now: float, *, reached: bool = True) -> Dial | None:
         """The connection was lost, or a dial failed; None to give up. `reached`: the handle was looked at."""
         if cause.retry in (Retry.NEVER, Retry.LATER):
             return None
-        while self._dials and now - self._dials[0] > WINDOW_S:
-            self._dials.popleft()
+        self._drop_old_dials(now)
         done = len(self._dials)
         if done >= MAX_DIALS:
             return None
@@ -167,6 +171,10 @@ class Rotation:
     def closed(self) -> None:
         """There is no connection whose age would count."""
         self._seek_from = None
+
+    def _drop_old_dials(self, now: float) -> None:
+        while self._dials and now - self._dials[0] > WINDOW_S:
+            self._dials.popleft()
 
     def _good_handle(self, now: float) -> str | None:
         if self._handle is not None and now - self._handle_at > HANDLE_LIFE_S:
