@@ -15,9 +15,9 @@ from serving import ROOT
 from simulating import Simulator
 from test_doctor import KEY, typed
 
-from tornado_live.doctor.line import INPUT_USD, OUTPUT_USD, Budget, Limits, Spent, sizes_of_sound
+from tornado_live.doctor.line import INPUT_USD, OUTPUT_USD, Bench, Budget, Limits, Spent, sizes_of_sound
 from tornado_live.doctor.probe import probe
-from tornado_live.doctor.probes import AGAIN, COUNT, PROBES, Probe, turns
+from tornado_live.doctor.probes import AGAIN, COUNT, PROBES, Finding, Probe, turns
 from tornado_live.doctor.recording import Recorder, Scrubber
 from tornado_live.errors import ConfigError
 from tornado_live.observe.logs import Masker
@@ -140,7 +140,7 @@ async def test_a_recording_of_a_probe_can_be_played(tmp_path: Path) -> None:
         again = tmp_path / "again"
         again.mkdir()
         _, lines, played = await probed(again, simulator.url, probes=PROBES_OF_TURNS)
-    assert table(lines)["typed"] == [("confirms", "clientContent: answered")]
+    assert table(lines)["typed"] == [("confirms", "clientContent: answered in mid-conversation too")]
     heard = [[line["down"] for line in one["conversation"] if "down" in line] for one in (files, played)]
     assert heard[0] == heard[1]
 
@@ -162,10 +162,88 @@ async def test_a_fact_that_does_not_hold_is_refuted(tmp_path: Path) -> None:
         )
     assert code == 0
     assert table(lines)["proactive_audio"] == [
-        ("refutes", 'false: close 1007 "Request contains an invalid argument."')
+        ("confirms", "true: taken"),
+        ("refutes", 'false: close 1007 "Request contains an invalid argument."'),
     ]
     told = next(line for line in lines if line.startswith("To be changed in config/models.yaml"))
     assert told.startswith("To be changed in config/models.yaml for gemini-3.8-live: proactive_audio.")
+
+
+async def test_text_that_is_taken_at_the_beginning_only_is_not_taken_at_any_time(tmp_path: Path) -> None:
+    switched = ("--switch", "client_content_mid_session=false")
+    async with Simulator(speed=20, arguments=switched) as simulator:
+        _, lines, _ = await probed(tmp_path, simulator.url, probes=PROBES_OF_TURNS)
+    refusal = 'close 1007 "Request contains an invalid argument."'
+    assert table(lines)["typed"] == [("refutes", f"clientContent: answered once, {refusal}")]
+
+
+async def test_what_nobody_expects_ends_one_question_and_not_the_probe(tmp_path: Path) -> None:
+    scenario = {
+        "turns": [
+            {"typed": "weather", "repeat": True, "do": [{"send": {"toolCall": {"functionCalls": ["x"]}}}]},
+            {"repeat": True, "do": [{"say": "one two three."}]},
+        ]
+    }
+    probes = (*(one for one in PROBES if one.name == "scheduling"), *PROBES_OF_TURNS)
+    async with Simulator(scenario, speed=20) as simulator:
+        code, lines, _ = await probed(tmp_path, simulator.url, probes=probes)
+    assert code == 0
+    ((verdict, seen),) = table(lines)["scheduling"]
+    assert verdict == "open"
+    assert seen.startswith("broken off by a message of a shape that is not known (")
+    assert table(lines)["typed"][0][0] == "confirms"
+
+
+async def test_a_probe_that_is_broken_off_tells_what_it_has_found(tmp_path: Path) -> None:
+    asking = asyncio.Event()
+
+    async def for_ever(bench: Bench) -> list[Finding]:
+        asking.set()
+        await asyncio.Event().wait()
+        return []
+
+    lines: list[str] = []
+    async with Simulator(speed=20) as simulator, asyncio.TaskGroup() as tasks:
+        settings = load_settings(
+            home=tmp_path,
+            config=None,
+            environ={"GEMINI_API_KEY": KEY, "GEMINI_BASE_URL": simulator.url},
+            overrides={},
+        )
+        compression = next(one for one in PROBES if one.name == "compression")
+        probes = (compression, Probe("for ever", for_ever, 1, 0.0))
+        task = tasks.create_task(
+            probe(settings, Limits(), lines.append, recordings=tmp_path / "r", probes=probes)
+        )
+        await asking.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert table(lines)["permessage-deflate"] == [("new", "not agreed")]
+    assert f"recordings are in {tmp_path / 'r'}" in lines[-1]
+
+
+@pytest.mark.parametrize("there", ["file", "directory"])
+async def test_recordings_are_kept_apart_from_what_is_there(tmp_path: Path, there: str) -> None:
+    place = tmp_path / "recordings"
+    if there == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        (place / "first.jsonl").write_text("")
+    problem = "cannot be used: File exists" if there == "file" else "is not empty; name a new directory"
+    with pytest.raises(ConfigError) as caught:
+        await probed(tmp_path, "http://127.0.0.1:1")
+    assert str(caught.value) == f"command line: --recordings {place}: {problem}"
+
+
+async def test_a_service_that_is_busy_says_for_how_long(tmp_path: Path) -> None:
+    async with ModelSide() as model:
+        model.refusals.append((429, {"Retry-After": "7"}))
+        code, lines, _ = await probed(tmp_path, model.url, Limits(max_usd=0.001))
+    assert code == 1
+    assert "at most 3 minutes and $0.001," in lines[0]
+    assert "HTTP 429, Retry-After 7: " in lines[-1]
 
 
 async def test_a_service_that_takes_nothing_is_named_by_its_cause(tmp_path: Path) -> None:
@@ -179,7 +257,7 @@ async def test_a_service_that_takes_nothing_is_named_by_its_cause(tmp_path: Path
 
 
 async def speaking(model: ModelSide) -> None:
-    """Answers two turns in 40 ms pieces, with a handle, a number as text and no generationComplete."""
+    """Answers in 40 ms pieces, with a handle, a number as text and no generationComplete, to one form of text."""
     first = await model.dialled()
     await first.ready()
     line = await model.dialled()
@@ -191,6 +269,8 @@ async def speaking(model: ModelSide) -> None:
         {"sessionResumptionUpdate": {"newHandle": "secret-7", "lastConsumedClientMessageIndex": "3"}}
     )
     await line.send({"serverContent": {"inputTranscription": {"text": "Ada's word"}, "turnComplete": True}})
+    assert await line.typed() == AGAIN
+    await line.send({"serverContent": {"turnComplete": True}})
     assert await line.typed() == AGAIN
     await line.close(1007, "Request contains an invalid argument.")
 
@@ -317,7 +397,9 @@ async def test_refusals_in_a_conversation_are_held_against_the_facts(tmp_path: P
         code, lines, files = await probed(tmp_path, model.url, probes=probes, pace=1)
     assert code == 0
     found = table(lines)
-    assert found["typed"] == [("refutes", 'close 1007 "Request contains an invalid argument."')]
+    assert found["typed"] == [
+        ("refutes", 'clientContent: close 1007 "Request contains an invalid argument."')
+    ]
     refusal = 'close 1008 "Operation is not implemented, or supported, or enabled."'
     assert found["hears_during_call"] == [("refutes", f"sound in a call: {refusal}")]
     assert found["NON_BLOCKING call"][0][1].startswith(refusal)

@@ -644,6 +644,22 @@ async def test_a_script_can_speak_first_and_send_any_message() -> None:
     assert {"goAway": {"timeLeft": "50s"}} in messages
 
 
+async def test_a_script_can_send_what_no_service_would() -> None:
+    odd: list[dict[str, Any]] = [
+        {"toolCall": {}},
+        {"toolCall": {"functionCalls": ["x"]}},
+        {"toolCallCancellation": {"ids": 5}},
+        {"serverContent": []},
+        {"serverContent": {"modelTurn": {"parts": [7]}}},
+    ]
+    start = [{"fault": {"duplicate_calls": "same_id", "unknown_fields": True, "digital_silence": True}}]
+    start += [{"send": message} for message in odd]
+    async with Simulator({"start": start}, speed=FAST) as simulator, opened(simulator) as client:
+        came = [json.loads(await client.socket.recv()) for _ in odd]
+    assert [list(message) for message in came] == [[*message, "somethingElse"] for message in odd]
+    assert simulator.log == ""
+
+
 # The process
 
 

@@ -161,8 +161,9 @@ class Bench:
                 ssl=self.ssl_context if address.startswith("wss:") else None,
             )
         except InvalidStatus as refused:
-            status = refused.response.status_code
-            raise Refused(of_status(status, None), f"HTTP {status}") from refused
+            status, later = refused.response.status_code, refused.response.headers.get("Retry-After")
+            words = f"HTTP {status}" if later is None else f"HTTP {status}, Retry-After {later}"
+            raise Refused(of_status(status, None), words) from refused
         except TimeoutError as late:
             raise Refused(DIAL_TIMED_OUT, "no handshake in time") from late
         except (OSError, InvalidHandshake) as failed:

@@ -37,10 +37,11 @@ async def probe(
 ) -> int:
     """The exit code: 0 when the questions were asked, 1 when nothing opens. Raises ConfigError unasked.
 
-    `recordings` is the directory for one file a connection; None makes a new one in the data directory. `pace`
-    divides what is waited for in vain.
+    `recordings` is the directory for one file a connection, which has to be empty; None makes a new one in the
+    data directory. `pace` divides what is waited for in vain. Broken off, it still tells what it has found.
     """
     key = _key(settings, limits)
+    directory = _directory(recordings or settings.data_dir / time.strftime("probe-%Y%m%d-%H%M%S"))
     masker = Masker()
     masker.mask(key)
     report = Report(say, masker)
@@ -58,30 +59,42 @@ async def probe(
         ssl_context=ssl.create_default_context(),
         pace=pace,
     )
-    directory = recordings or settings.data_dir / time.strftime("probe-%Y%m%d-%H%M%S")
-    directory.mkdir(parents=True, exist_ok=True)
     _announce(report, bench, limits, probes, directory)
     try:
         async with bench.opened("first", base_setup(bench)):
             pass
     except Refused as refused:
-        report.wrong("probe", explained(refused.cause))
+        report.wrong("probe", f"{refused.words}: {explained(refused.cause)}")
         return 1
     except Spent as spent:
         report.wrong("probe", f"nothing could be asked: {spent}")
         return 1
     finally:
         _write(bench, directory)
+    findings: list[tuple[str, Finding]] = []
     try:
-        findings = await _asked(bench, limits, probes, report)
+        await _ask(bench, limits, probes, report, findings)
     finally:
         _write(bench, directory)
-    _conclude(report, bench, findings)
-    report.plain(
-        f"It took {time.monotonic() - began:.0f} s and about ${bench.budget.spent_usd:.4f}; "
-        f"{len(bench.recorded)} recordings are in {directory}, each for tornado-live simulate --recording FILE."
-    )
+        _conclude(report, bench, findings)
+        report.plain(
+            f"It took {time.monotonic() - began:.0f} s and about ${bench.budget.spent_usd:.4f}; "
+            f"{len(bench.recorded)} recordings are in {directory}, each for "
+            "tornado-live simulate --recording FILE."
+        )
     return 0
+
+
+def _directory(path: Path) -> Path:
+    """Made if it is not there; raises ConfigError where recordings would be lost or mixed with others."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        problem = "is not empty; name a new directory" if any(path.iterdir()) else None
+    except OSError as error:
+        problem = f"cannot be used: {error.strerror or error}"
+    if problem is not None:
+        raise ConfigError([Problem("command line", None, f"--recordings {path}", problem)])
+    return path
 
 
 def _key(settings: Settings, limits: Limits) -> str:
@@ -111,30 +124,38 @@ def _announce(report: Report, bench: Bench, limits: Limits, probes: Sequence[Pro
     usd = sum(one.usd for one in probes)
     report.plain(
         f"Asks {bench.facts.path or bench.facts.name} at {bench.base_url} with your key: {len(probes)} questions, "
-        f"at most {limits.minutes:g} minutes and ${limits.max_usd:.2f}, by rough reckoning ${usd:.2f} "
+        f"at most {limits.minutes:g} minutes and ${_cents(limits.max_usd)}, by rough reckoning ${usd:.2f} "
         f"(${INPUT_USD * 1e6:g} a million tokens in, ${OUTPUT_USD * 1e6:g} out). Ctrl+C stops it."
     )
     report.plain(f"What goes over the wire is kept in {directory}, without key, sound and the model's words.")
 
 
-async def _asked(
-    bench: Bench, limits: Limits, probes: Sequence[Probe], report: Report
-) -> list[tuple[str, Finding]]:
-    """What each probe found, with its name; those that do not fit into what is left say so."""
+def _cents(usd: float) -> str:
+    return f"{usd:.2f}" if round(usd, 2) == usd else f"{usd:g}"
+
+
+async def _ask(
+    bench: Bench,
+    limits: Limits,
+    probes: Sequence[Probe],
+    report: Report,
+    findings: list[tuple[str, Finding]],
+) -> None:
+    """Adds to `findings` what each probe found, with its name; those that do not fit into what is left say so."""
     if not bench.facts.converses:
         probes = [one for one in probes if not one.talks]
     waits = limits.minutes * 60 > bench.facts.connection_s + _MARGIN_S
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(_one(bench, Probe("age", age, 0, 0.0))) if waits else None
-        findings: list[tuple[str, Finding]] = []
         for one in probes:
             report.note("probe", one.name)
             findings += await _one(bench, one)
     if waiting is not None:
-        return findings + waiting.result()
+        findings += waiting.result()
+        return
     minutes = (bench.facts.connection_s + 2 * _MARGIN_S) / 60
     why = f"not waited for: it needs --minutes {minutes:.0f}"
-    return [*findings, ("age", Finding("connection_s", f"{bench.facts.connection_s:g}", why, "open"))]
+    findings.append(("age", Finding("connection_s", f"{bench.facts.connection_s:g}", why, "open")))
 
 
 async def _one(bench: Bench, one: Probe) -> list[tuple[str, Finding]]:
@@ -143,7 +164,10 @@ async def _one(bench: Bench, one: Probe) -> list[tuple[str, Finding]]:
     try:
         return [(one.name, finding) for finding in await one.ask(bench)]
     except (Spent, Refused, TimeoutError) as ended:
-        return [(one.name, Finding(one.name, "", f"broken off: {ended or 'no answer in time'}", "open"))]
+        why = f"broken off: {ended or 'no answer in time'}"
+    except Exception as unforeseen:  # noqa: BLE001 - nobody knows what this service may send
+        why = f"broken off by a message of a shape that is not known ({unforeseen!r})"
+    return [(one.name, Finding(one.name, "", why, "open"))]
 
 
 def _conclude(report: Report, bench: Bench, findings: Sequence[tuple[str, Finding]]) -> None:

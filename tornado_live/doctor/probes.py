@@ -208,7 +208,6 @@ def _variations(bench: Bench) -> list[_Variation]:
     facts = bench.facts
     budget = {"budget": True, "none": False}.get(facts.thinking)
     level = {"level": True, "level_required": True, "none": False}.get(facts.thinking)
-    proactive = facts.proactive_audio == "none"  # what the fact says is refused, but for optional
     return [
         _Variation("modalities", "TEXT", _as_text, "TEXT" in facts.modalities),
         _Variation("thinking", "a budget", _generation("thinkingConfig", {"thinkingBudget": 128}), budget),
@@ -222,9 +221,15 @@ def _variations(bench: Bench) -> list[_Variation]:
         ),
         _Variation(
             "proactive_audio",
-            str(proactive).lower(),
-            _top("proactivity", {"proactiveAudio": proactive}),
-            facts.proactive_audio == "optional",
+            "true",
+            _top("proactivity", {"proactiveAudio": True}),
+            facts.proactive_audio != "none",
+        ),
+        _Variation(
+            "proactive_audio",
+            "false",
+            _top("proactivity", {"proactiveAudio": False}),
+            {"optional": True, "always": False}.get(facts.proactive_audio),
         ),
         _Variation("calls", "BLOCKING", _calling("BLOCKING"), "BLOCKING" in facts.calls),
         _Variation("calls", "NON_BLOCKING", _calling("NON_BLOCKING"), "NON_BLOCKING" in facts.calls),
@@ -233,7 +238,7 @@ def _variations(bench: Bench) -> list[_Variation]:
             "instruction",
             "a system instruction",
             _top("systemInstruction", {"parts": [{"text": INSTRUCTION}]}),
-            facts.instruction,
+            facts.instruction or None,  # what is taken may still not be followed
         ),
         _Variation(
             "compression",
@@ -293,35 +298,41 @@ def _as_content(text: str) -> Message:
 
 
 async def turns(bench: Bench) -> list[Finding]:
-    """A turn, what it is made of and how fast it comes; then a second one with the other form of text."""
+    """A turn, what it is made of and how fast it comes; a second one, and a third with the other form of text."""
     found: list[Finding] = []
     forms = {"clientContent": _as_content, "realtimeInput": _as_realtime}
     first = bench.facts.typed
     second = next(form for form in forms if form != first)
+    done = ""
     try:
         async with bench.opened("conversation", base_setup(bench)) as line:
             asked = line.elapsed()
             await line.send(forms[first](COUNT), "text")
             ping = await line.socket.ping()
             await line.until(_ends_turn, _TURN_S)
+            done = "answered once, "
             found.append(_pong("pong, while it speaks", [await _answer(bench, ping)]))
             found += _anatomy(bench, line, asked)
-            found.append(judged(bench, "typed", first, f"{first}: answered", True))
             await line.listen(bench.in_vain(2))  # a handle comes after the turn
             said = len(line.received)
-            found += await _other_form(bench, line, second, forms[second](AGAIN))
+            await line.send(forms[first](AGAIN), "text")
+            await line.until(_ends_turn, _TURN_S)
+            found.append(judged(bench, "typed", first, f"{first}: answered in mid-conversation too", True))
             messages = [message for _, message in line.received]
             found.append(_usage(bench, messages[:said], messages[said:]))
             found += _numbers(line)
+            found += await _other_form(line, second, forms[second](AGAIN))
     except Refused as refused:
         holds = False if refused.cause.name == "text_refused" else None
-        found.append(judged(bench, "typed", first, refused.words, holds))
+        found.append(judged(bench, "typed", first, f"{first}: {done}{refused.words}", holds))
     except TimeoutError:
-        found.append(judged(bench, "typed", first, f"no whole turn within {_TURN_S:g} s", None))
+        found.append(
+            judged(bench, "typed", first, f"{first}: {done}no whole turn within {_TURN_S:g} s", None)
+        )
     return found
 
 
-async def _other_form(bench: Bench, line: Line, form: str, message: Message) -> list[Finding]:
+async def _other_form(line: Line, form: str, message: Message) -> list[Finding]:
     about = f"{form} in mid-conversation"
     try:
         await line.send(message, "text")
@@ -576,9 +587,14 @@ async def _answered(bench: Bench, name: str, **more: str) -> Refused | None:
 
 async def _called(bench: Bench, line: Line) -> Message:
     await line.send(_typed(bench, WEATHER), "text")
-    message = await line.until(lambda message: "toolCall" in message, _TURN_S)
+    message = await line.until(_calls_something, _TURN_S)
     call: Message = message["toolCall"]["functionCalls"][0]
     return call
+
+
+def _calls_something(message: Message) -> bool:
+    call = message.get("toolCall")
+    return isinstance(call, dict) and bool(call.get("functionCalls"))
 
 
 def _response(call: Message, **more: str) -> Message:
@@ -729,7 +745,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("pongs", pongs, 15, 0.0),
     Probe("updates", updates, 5, 0.0),
     Probe("memory", memory, 8, 0.002, talks=True),
-    Probe("turns", turns, 45, 0.008, talks=True),
+    Probe("turns", turns, 50, 0.010, talks=True),
     Probe("several fields", several_fields, 25, 0.004, talks=True),
     Probe("resumption", resumption, 30, 0.004, talks=True),
     Probe("scheduling", scheduling, 15, 0.008, talks=True),

@@ -171,14 +171,11 @@ class FaultyWire:
         return [fault for fault in due if fault.name in _ENDS]
 
     def _watch(self, message: Mapping[str, Json], content: Mapping[str, Json]) -> None:
-        call = message.get("toolCall")
-        if isinstance(call, dict):
-            for each in cast("list[dict[str, Json]]", call.get("functionCalls", [])):
-                self._open_calls[str(each.get("id"))] = str(each.get("name"))
-        cancelled = message.get("toolCallCancellation")
-        if isinstance(cancelled, dict):
-            for identifier in cast("list[Json]", cancelled.get("ids", [])):
-                self._open_calls.pop(str(identifier), None)
+        for each in _calls(message):
+            self._open_calls[str(each.get("id"))] = str(each.get("name"))
+        cancelled = _inner(message, "toolCallCancellation").get("ids")
+        for identifier in cancelled if isinstance(cancelled, list) else []:
+            self._open_calls.pop(str(identifier), None)
         if _is_sound(content):
             self._sound = message
         if content.get("turnComplete") is True:
@@ -226,7 +223,7 @@ class FaultyWire:
             message = _with_unknown_enums(message)
         if "unknown_fields" in self.active:
             message = _with_unknown_fields(message)
-        if "toolCall" in message and "duplicate_calls" in self.active:
+        if _calls(message) and "duplicate_calls" in self.active:
             if self.active["duplicate_calls"] == "same_id":
                 message = self._with_one_id(message)
             else:
@@ -256,8 +253,8 @@ class FaultyWire:
         self._line.hand_in("toolResponse", {"functionResponses": responses})
 
     def _with_one_id(self, message: Mapping[str, Json]) -> Mapping[str, Json]:
-        calls = cast("dict[str, list[dict[str, Json]]]", message["toolCall"])["functionCalls"]
-        identifiers = [str(call["id"]) for call in calls]
+        calls = _calls(message)
+        identifiers = [str(call.get("id")) for call in calls]
         self._aliases[identifiers[0]] = identifiers
         return {**message, "toolCall": {"functionCalls": [{**call, "id": identifiers[0]} for call in calls]}}
 
@@ -439,6 +436,12 @@ def _with_unknown_enums(message: Mapping[str, Json]) -> Mapping[str, Json]:
 def _inner(message: Mapping[str, Json], name: str) -> dict[str, Json]:
     value = message.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def _calls(message: Mapping[str, Json]) -> list[dict[str, Json]]:
+    """Of a toolCall; a script can send what has another shape."""
+    calls = _inner(message, "toolCall").get("functionCalls")
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
 
 def _plain(value: Any) -> Json:
