@@ -396,6 +396,57 @@ def test_an_activity_that_is_open_is_begun_again_on_the_new_connection() -> None
     assert payloads == [gemini.ACTIVITY_START, b'{"one":1}', gemini.ACTIVITY_END]
 
 
+def test_what_was_said_with_push_to_talk_and_not_reacted_to_is_said_again() -> None:
+    talk = live(activity="manual")
+    talk.from_client(Gesture.ACTIVITY_START, 1.0)
+    assert talk.from_client(Speech(b'{"one":1}', 0.5), 1.5) is FORWARD
+    talk.from_client(Gesture.ACTIVITY_END, 2.0)
+    talk.model_closed(LINE_LOST, 2.5)
+    payloads = [command.payload for command in talk.model_opened(3.0) if isinstance(command, SendToModel)]
+    assert payloads == [gemini.ACTIVITY_START, b'{"one":1}', gemini.ACTIVITY_END]
+
+
+def test_what_the_model_has_reacted_to_is_not_said_again() -> None:
+    talk = live(activity="manual")
+    talk.from_client(Gesture.ACTIVITY_START, 1.0)
+    talk.from_client(Speech(b'{"one":1}', 0.5), 1.5)
+    talk.from_client(Gesture.ACTIVITY_END, 2.0)
+    talk.from_model(heard("One"), 2.2)
+    talk.model_closed(LINE_LOST, 2.5)
+    assert texts(talk.model_opened(3.0)) == ["One"]
+
+
+def test_too_much_to_say_again_is_told() -> None:
+    talk = live(activity="manual")
+    talk.from_client(Gesture.ACTIVITY_START, 1.0)
+    for _ in range(20):
+        talk.from_client(Speech(b"{}", 1.0), 1.5)
+    (warned,) = [event for event in told(talk.model_closed(LINE_LOST, 22.0)) if isinstance(event, Warned)]
+    assert warned.code == "audio_dropped"
+
+
+def test_speech_that_a_broken_connection_took_along_is_told_where_it_is_known() -> None:
+    talk = live()
+    speaking = gemini.decode(b'{"voiceActivity": {"type": "ACTIVITY_START", "audioOffset": "0.2s"}}')
+    talk.from_model(speaking, 1.0)
+    (warned,) = [event for event in told(talk.model_closed(LINE_LOST, 2.0)) if isinstance(event, Warned)]
+    assert warned.code == "audio_dropped"
+    talk = live()
+    talk.from_model(speaking, 1.0)
+    talk.from_model(heard("Hello"), 2.0)
+    assert not [event for event in told(talk.model_closed(LINE_LOST, 3.0)) if isinstance(event, Warned)]
+
+
+def test_a_tool_that_runs_over_a_switch_is_waited_for() -> None:
+    talk = live()
+    talk.from_model(heard("Weather in Rome?"), 1.0)
+    talk.from_model(calling("a"), 1.5)
+    talk.model_closed(LINE_LOST, 2.0)
+    talk.model_opened(3.0)
+    assert records(talk.woke(Timer.WATCH, 100.0), "watchdog") == []
+    assert len(texts(talk.tool_finished("a", OK, 101.0))) == 1
+
+
 def test_a_client_may_disconnect_in_the_middle_of_a_switch() -> None:
     talk = live()
     talk.model_closed(LINE_LOST, 5.0)

@@ -45,6 +45,7 @@ from tornado_live.live.commands import (
     Upward,
     UsageTotals,
     WakeAfter,
+    Warned,
 )
 from tornado_live.live.dialogue import Dialogue, Happened
 from tornado_live.live.input import Door, Input
@@ -66,6 +67,8 @@ QUIET_S = 2.0
 """After the last loud sound of the microphone, before the moment counts as a quiet one."""
 
 UNREADABLE_IN_A_ROW = 3
+
+SPEECH_LOST = "The connection broke while you spoke; if no answer comes, please say it once more."
 
 _ZEROS = "AAAAAAAAAAAAAAAA"
 
@@ -137,6 +140,8 @@ class Conversation:
         self._seeking = False
         self._loud_at = 0.0
         self._unreadable = 0
+        self._speaking = False
+        """Whether the model side has heard speech that it has not reacted to."""
         self._deaf = False
         """Whether the model takes nothing in while it waits for a call."""
         self._fitted: tuple[str, ...] = ()
@@ -244,7 +249,7 @@ class Conversation:
             case Timer.WATCH:
                 if self.input.activity_open:
                     return self.watchdog.put_off(now)
-                if self.calls.holding(self.dialogue.turns.number):
+                if self.calls.holding(self.dialogue.turns.number) or self.calls.outstanding:
                     self.watchdog.calling()  # sound of before the call may have come after it
                 step = self.watchdog.woke(now)
                 return self._help(step, now) if step is not None else self.watchdog.watch(now)
@@ -361,8 +366,10 @@ class Conversation:
             commands += self._content(message, content, now)
         elif message.interaction_status is not None:
             commands += self._content(message, gemini.ServerContent(), now)
-        if message.voice_activity is not None and message.voice_activity.type == "ACTIVITY_END":
-            self.dialogue.asked(now)
+        if message.voice_activity is not None:
+            self._speaking = True
+            if message.voice_activity.type == "ACTIVITY_END":
+                self.dialogue.asked(now)
         if message.tool_call is not None:
             commands += self._tool_calls(message.tool_call, now)
         if message.tool_call_cancellation is not None:
@@ -401,6 +408,9 @@ class Conversation:
             self.owing.settled()
             if not self._may_stay_silent:
                 commands += self.owing.expect("speech", self._facts, now)
+        if happened.heard or happened.content or happened.completed is not None:
+            self.input.understood()
+            self._speaking = False
         if happened.content:
             self.watchdog.sounded(happened.zeros_s, now)
             step = self.watchdog.mute(now)
@@ -538,8 +548,12 @@ class Conversation:
         self.owing.connection_lost()
         self._seeking = self._deaf = False
         self.rotation.closed()
-        self.input.switched()
-        return [SendToClient(Status(Line.RECONNECTING)), *self.dialogue.broken_off()]
+        commands: list[Command] = [SendToClient(Status(Line.RECONNECTING))]
+        commands += self.input.switched(lost=not self._planned)
+        if self._speaking and not self._planned and not self.input.manual:
+            commands += [SendToClient(Warned("audio_dropped", SPEECH_LOST)), Record("speech_lost", {})]
+        self._speaking = False
+        return [*commands, *self.dialogue.broken_off()]
 
     def _open(self, dial: Dial) -> list[Command]:
         assert self.plan is not None
@@ -565,6 +579,8 @@ class Conversation:
 
     def _opened(self, how: str, now: float) -> list[Command]:
         """From CONNECTING or SWITCHING to LIVE: what was owed is asked, what was held is sent."""
+        if self.phase is Phase.CONNECTING:
+            self.rotation.well()
         self._enter(Phase.LIVE)
         self._opened_at = now
         facts, resuming = self._facts, self.rotation.resuming
@@ -590,7 +606,7 @@ class Conversation:
             commands.append(SendToModel(context, Upward.HISTORY))
         commands += self.owing.connection_opened(self.rotation.handle_at if resuming else None, facts, now)
         commands += self.input.release()
-        if self.dialogue.turns.speaking is Speaking.USER:
+        if self.dialogue.turns.speaking is Speaking.USER and not self.calls.outstanding:
             commands += self.owing.expect("text", facts, now)
         commands.append(Record(how, told))
         return [*commands, *self._rotate(now)]

@@ -29,6 +29,9 @@ HELD_SECONDS = 5.0
 LEAST_HELD_SECONDS = 0.005
 """What a held message of speech counts at least, so that crumbs of audio cannot pile up."""
 
+LONGEST_UTTERANCE_S = 15.0
+"""Of what is said with push-to-talk, kept until the model side reacts."""
+
 HELD_BYTES = 512 * 1024
 """Of what has no duration (typed text, gestures, frames) kept for the same time."""
 
@@ -59,6 +62,8 @@ class Input:
         self._framed_at: float | None = None
         self._told_frames = False
         self._bad: deque[float] = deque()
+        self._utterance: deque[Speech] = deque()
+        self._utterance_s = 0.0
 
     # --- episodes
 
@@ -66,6 +71,7 @@ class Input:
         """A conversation is opened; `manual`: the client marks its activity itself."""
         self.manual = manual
         self._told_unheard = self.activity_open = False
+        self.understood()
 
     def client_came(self) -> None:
         self._told_unheard = False
@@ -94,10 +100,32 @@ class Input:
         self._held_bytes = 0
         return commands + self._tell_dropped(f"{why}; the oldest seconds of speech were not heard.")
 
-    def switched(self) -> None:
-        """A new connection follows one that was lost or left; it does not know of an activity that is open."""
-        if self.activity_open:
-            self._held.appendleft((gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY))
+    def understood(self) -> None:
+        """The model side reacts to what was said with push-to-talk: it need not be said again."""
+        self._utterance.clear()
+        self._utterance_s = 0.0
+
+    def switched(self, *, lost: bool) -> list[Command]:
+        """A new connection follows, which does not know of an activity that is open.
+
+        `lost`: the old one broke, and took along what was said with push-to-talk and not reacted to. It is said
+        again to the new one; more than LONGEST_UTTERANCE_S of it is given up and told.
+        """
+        again = list(self._utterance) if lost else []
+        too_long = self._utterance_s > LONGEST_UTTERANCE_S
+        self.understood()
+        marks = (gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY), (gemini.ACTIVITY_END, 0.0, Upward.ACTIVITY)
+        if not again or too_long:
+            if self.activity_open:
+                self._held.appendleft(marks[0])
+            if too_long:
+                self._dropped += [speech.seconds for speech in again]
+            return self._tell_dropped(
+                "The connection broke while you spoke, and it was too much to send again; please say it once more."
+            )
+        said = [(speech.payload, 0.0, Upward.AUDIO) for speech in again]
+        self._held.extendleft(reversed([marks[0], *said, *([] if self.activity_open else marks[1:])]))
+        return []
 
     def forget(self, why: str) -> list[Command]:
         """What was held is not heard any more."""
@@ -116,6 +144,8 @@ class Input:
             )
         if self.manual and not self.activity_open:
             return self._unheard("activity is manual: send activity_start before audio.")
+        if self.manual:
+            self._keep(speech)
         if door is Door.OPEN:
             return FORWARD
         self._hold_speech(speech)
@@ -150,6 +180,8 @@ class Input:
             state = "already open; end it first" if self.activity_open else "not open; start it first"
             return self.refused(BadMessage(f"{gesture}: the activity is {state}."), now)
         self.activity_open = gesture is Gesture.ACTIVITY_START
+        if self.activity_open:
+            self.understood()
         self._told_unheard = False
         mark = gemini.ACTIVITY_START if self.activity_open else gemini.ACTIVITY_END
         return self.send_up(mark, Upward.ACTIVITY, door)
@@ -191,6 +223,12 @@ class Input:
             return ()
         self._told_unheard = True
         return (SendToClient(Failure(BadMessage(message))),)
+
+    def _keep(self, speech: Speech) -> None:
+        """What is being said with push-to-talk; beyond what would be sent again, only its length."""
+        self._utterance_s += speech.seconds
+        if self._utterance_s <= LONGEST_UTTERANCE_S:
+            self._utterance.append(speech)
 
     def _hold_speech(self, speech: Speech) -> None:
         """The oldest speech goes first; what has no duration stays in its place."""

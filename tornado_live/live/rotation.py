@@ -148,8 +148,7 @@ class Rotation:
         if done >= MAX_DIALS:
             return None
         if cause.retry is Retry.FRESH:
-            opened = self._seek_from is not None
-            if done > int(opened) and not self.resuming:
+            if done and not self.resuming:
                 return None  # the same bytes once more would meet the same refusal
             self.forget()
         elif self.resuming and done and reached:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-TAIL_SECONDS = 2.0
+TAIL_SECONDS = 5.0
 """For so long after a barge-in may audio of the interrupted turn still arrive. Google ends an interrupted turn
 with turnComplete at once (5 ms on gemini-3.8-live); the limit keeps a conversation from staying mute where that
 message never comes."""
