@@ -125,6 +125,39 @@ REFUSED_SETUPS: dict[str, tuple[dict[str, Any], int, str]] = {
         1007,
         "Invalid value at 'setup.generation_config.temperature' (TYPE_FLOAT), \"warm\"",
     ),
+    "enum that is no text": (
+        {"generationConfig": {"responseModalities": [["AUDIO"]]}},
+        1007,
+        "Invalid value at 'setup.generation_config.response_modalities[0]' (type.googleapis.com/google.ai."
+        'generativelanguage.v1beta.Modality), ["AUDIO"]',
+    ),
+    "more than 32 bits": (
+        {"generationConfig": {"seed": 2**31}},
+        1007,
+        "Invalid value at 'setup.generation_config.seed' (TYPE_INT32), 2147483648",
+    ),
+    "more than 64 bits": (
+        {"contextWindowCompression": {"triggerTokens": str(2**63)}},
+        1007,
+        "Invalid value at 'setup.context_window_compression.trigger_tokens' (TYPE_INT64),"
+        ' "9223372036854775808"',
+    ),
+    "more than any float": (
+        {"generationConfig": {"seed": 10**400}},
+        1007,
+        f"Invalid value at 'setup.generation_config.seed' (TYPE_INT32), {10**400}",
+    ),
+    "too large a float": (
+        {"generationConfig": {"temperature": 1e39}},
+        1007,
+        "Invalid value at 'setup.generation_config.temperature' (TYPE_FLOAT), 1e+39",
+    ),
+    "a number as nobody writes it": (
+        {"generationConfig": {"seed": " 1_0"}},
+        1007,
+        "Invalid value at 'setup.generation_config.seed' (TYPE_INT32), \" 1_0\"",
+    ),
+    "of other methods": ({"generationConfig": {"stopSequences": ["."]}}, 1007, INVALID),
     "text": (
         {"generationConfig": {"responseModalities": ["TEXT"]}},
         1007,
@@ -200,6 +233,7 @@ async def test_a_wrong_setup_is_a_close_in_google_s_words() -> None:
                 answers[name] = await client.closed()
     # A close frame holds 123 bytes; Google's texts are cut there.
     assert answers == {name: (code, reason[:123]) for name, (_, code, reason) in REFUSED_SETUPS.items()}
+    assert simulator.log == ""
 
 
 async def test_a_setup_with_everything_the_model_takes_is_accepted() -> None:
@@ -224,7 +258,7 @@ async def test_a_setup_with_everything_the_model_takes_is_accepted() -> None:
                 **AUDIO,
                 "temperature": 0.5,
                 "topK": 40.0,
-                "seed": "3",
+                "seed": "-2147483648",
                 "mediaResolution": None,
             },
             systemInstruction={"parts": [{"text": "Be brief."}]},
@@ -233,7 +267,7 @@ async def test_a_setup_with_everything_the_model_takes_is_accepted() -> None:
                 "automaticActivityDetection": {"silenceDurationMs": 300},
                 "turnCoverage": "TURN_INCLUDES_ALL_INPUT",
             },
-            contextWindowCompression={"triggerTokens": "25000", "slidingWindow": {}},
+            contextWindowCompression={"triggerTokens": "2.5e4", "slidingWindow": {}},
             sessionResumption={},
             proactivity={"proactiveAudio": True},
             historyConfig={"initialHistoryInClientContent": True},
@@ -271,6 +305,31 @@ async def test_a_bad_key_is_told_at_the_setup_and_in_the_list_of_models() -> Non
 REFUSED_MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any] | str, str]] = {
     "second setup": ({}, {"setup": SETUP}, INVALID),
     "not JSON": ({}, "hello", "Invalid JSON payload received. Unexpected token.\nhello\n^"),
+    "NaN": (
+        {},
+        '{"realtimeInput": NaN}',
+        'Invalid JSON payload received. Unexpected token.\n{"realtimeInput": NaN}\n^',
+    ),
+    "half a surrogate pair": (
+        {},
+        '{"realtimeInput": {"text": "\\ud800"}}',
+        'Invalid JSON payload received. Unexpected token.\n{"realtimeInput": {"text": "\\ud800"}}\n^',
+    ),
+    "deep": (
+        {},
+        '{"toolResponse": ' + '{"a":' * 99 + "1" + "}" * 100,
+        "Invalid JSON payload received. Unknown name \"a\" at 'tool_response': Cannot find field.",
+    ),
+    "too deep": (
+        {},
+        '{"toolResponse": ' + '{"a":' * 100 + "1" + "}" * 101,
+        "Invalid JSON payload received. Message too deep.",
+    ),
+    "too deep for Python": (
+        {},
+        '{"toolResponse": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        "Invalid JSON payload received. Message too deep.",
+    ),
     "unknown message": (
         {},
         {"hello": {}},
@@ -327,6 +386,7 @@ async def test_a_wrong_message_is_a_close_in_google_s_words() -> None:
                 await client.socket.send(message if isinstance(message, str) else json.dumps(message))
                 answers[name] = await client.closed()
     assert answers == {name: (1007, reason) for name, (_, _, reason) in REFUSED_MESSAGES.items()}
+    assert simulator.log == ""
 
 
 async def test_nothing_may_come_before_the_setup() -> None:

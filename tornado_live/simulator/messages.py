@@ -12,12 +12,19 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 # A read message: like Json, but bytes fields are bytes.
 Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
 Message: TypeAlias = "dict[str, Value]"
+
+# Inferred: the usual limit of protocol buffers.
+_DEEPEST = 100
+_RANGES = {"int32": range(-(2**31), 2**31), "int64": range(-(2**63), 2**63)}
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
+_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")  # proto JSON writes them as text
+_LARGEST_FLOAT = 3.4028234663852886e38
 
 INVALID_ARGUMENT = "Request contains an invalid argument."
 _REASON_BYTES = 123  # what a WebSocket close frame can hold; Google cuts there too
@@ -38,7 +45,7 @@ _ENUMS: Mapping[str, frozenset[str]] = {
         "Modality": "MODALITY_UNSPECIFIED TEXT IMAGE AUDIO VIDEO",
         "MediaResolution": "MEDIA_RESOLUTION_UNSPECIFIED MEDIA_RESOLUTION_LOW MEDIA_RESOLUTION_MEDIUM"
         " MEDIA_RESOLUTION_HIGH",
-        "ThinkingLevel": "THINKING_LEVEL_UNSPECIFIED MINIMAL LOW MEDIUM HIGH",
+        "ThinkingLevel": "THINKING_LEVEL_UNSPECIFIED MINIMAL LOW MEDIUM HIGH XHIGH",
         "Type": "TYPE_UNSPECIFIED STRING NUMBER INTEGER BOOLEAN ARRAY OBJECT NULL",
         "Behavior": "UNSPECIFIED BLOCKING NON_BLOCKING",
         "Scheduling": "SCHEDULING_UNSPECIFIED SILENT WHEN_IDLE INTERRUPT",
@@ -50,7 +57,8 @@ _ENUMS: Mapping[str, frozenset[str]] = {
         "TranscriptionMode": "MODE_UNSPECIFIED VERBATIM SMART",
         "HarmCategory": "HARM_CATEGORY_UNSPECIFIED HARM_CATEGORY_HARASSMENT HARM_CATEGORY_HATE_SPEECH"
         " HARM_CATEGORY_SEXUALLY_EXPLICIT HARM_CATEGORY_DANGEROUS_CONTENT HARM_CATEGORY_CIVIC_INTEGRITY"
-        " HARM_CATEGORY_JAILBREAK",
+        " HARM_CATEGORY_JAILBREAK HARM_CATEGORY_IMAGE_HATE HARM_CATEGORY_IMAGE_DANGEROUS_CONTENT"
+        " HARM_CATEGORY_IMAGE_HARASSMENT HARM_CATEGORY_IMAGE_SEXUALLY_EXPLICIT",
         "HarmBlockThreshold": "HARM_BLOCK_THRESHOLD_UNSPECIFIED BLOCK_LOW_AND_ABOVE BLOCK_MEDIUM_AND_ABOVE"
         " BLOCK_ONLY_HIGH BLOCK_NONE OFF",
     }.items()
@@ -97,6 +105,12 @@ _MESSAGES: Mapping[str, Mapping[str, str]] = {
         "thinkingConfig": "ThinkingConfig",
         "enableAffectiveDialog": "bool",
         "translationConfig": "TranslationConfig",
+        "stopSequences": "[]string",
+        "responseMimeType": "string",
+        "responseSchema": "Schema",
+        "responseJsonSchema": "value",
+        "responseLogprobs": "bool",
+        "logprobs": "int32",
     },
     "SpeechConfig": {
         "voiceConfig": "VoiceConfig",
@@ -248,10 +262,17 @@ def read(frame: str | bytes) -> tuple[str, Message]:
     `setup`, `clientContent`, `realtimeInput`, `toolResponse` or `contextUpdate`. Raises Refused.
     """
     try:
-        data = json.loads(frame)
+        text = frame if isinstance(frame, str) else frame.decode()
+        data = json.loads(text, parse_constant=_no_number)
+        if "\\u" in text:
+            json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except ValueError:
-        text = frame if isinstance(frame, str) else frame.decode(errors="replace")
-        raise Refused(f"Invalid JSON payload received. Unexpected token.\n{text[:40]}\n^") from None
+        shown = frame[:40] if isinstance(frame, str) else frame[:40].decode(errors="replace")
+        raise Refused(f"Invalid JSON payload received. Unexpected token.\n{shown}\n^") from None
+    except RecursionError:
+        raise _TOO_DEEP from None
+    if _is_deeper(data, _DEEPEST):
+        raise _TOO_DEEP
     message = _message(data, "BidiGenerateContentClientMessage", "")
     if len(message) > 1:
         first, second, *_ = message
@@ -263,6 +284,23 @@ def read(frame: str | bytes) -> tuple[str, Message]:
         assert isinstance(content, dict)
         return name, content
     raise Refused
+
+
+_TOO_DEEP = Refused("Invalid JSON payload received. Message too deep.")
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Level by level, since what is too deep for Python's own stack comes here too."""
+    inner: list[Any] = [value]
+    while inner and levels:
+        members = (each.values() if isinstance(each, dict) else each for each in inner)
+        inner = [member for each in members for member in each if isinstance(member, dict | list)]
+        levels -= 1
+    return bool(inner)
 
 
 def encode(message: Mapping[str, Json]) -> bytes:
@@ -300,7 +338,7 @@ def _value(value: Json, kind: str, path: str) -> Value:
     if kind in _ENUMS:
         # "type": "object" works on the service, as its own REST examples show.
         spelling = value.upper() if kind == "Type" and isinstance(value, str) else value
-        if spelling not in _ENUMS[kind]:
+        if not isinstance(spelling, str) or spelling not in _ENUMS[kind]:
             raise _wrong(path, f"type.googleapis.com/google.ai.generativelanguage.v1beta.{kind}", value)
         return spelling
     return _scalar(value, kind, path)
@@ -321,15 +359,24 @@ def _scalar(value: Json, kind: str, path: str) -> Value:
         case "float" | "int32" | "int64" if isinstance(value, int | float | str) and not isinstance(
             value, bool
         ):
-            try:
-                number = float(value)
-            except ValueError:
-                raise _wrong(path, f"TYPE_{kind.upper()}", value) from None
-            if kind == "float":
-                return number
-            if number.is_integer():
+            number = _number(value)
+            if number is None:
+                pass
+            elif kind == "float":
+                if abs(number) <= _LARGEST_FLOAT or value in _NO_NUMBERS:
+                    return float(number)
+            elif number == number // 1 and int(number) in _RANGES[kind]:
                 return int(number)
     raise _wrong(path, f"TYPE_{kind.upper()}", value)
+
+
+def _number(value: float | str) -> int | float | None:
+    """Whole ones as they are, since those of 64 bits do not fit into a float."""
+    if isinstance(value, str):
+        if _NUMBER.fullmatch(value) is None and value not in _NO_NUMBERS:
+            return None
+        return int(value) if value.lstrip("-").isdigit() and len(value) < 400 else float(value)
+    return value
 
 
 def _bytes(text: str, path: str) -> bytes:

@@ -118,9 +118,24 @@ class Setup:
         return self.coverage != "TURN_INCLUDES_ONLY_ACTIVITY"
 
 
+# Documented: they are there, and the Live API has no use for them. Inferred: it refuses them.
+_NOT_LIVE = frozenset(
+    {
+        "stopSequences",
+        "responseMimeType",
+        "responseSchema",
+        "responseJsonSchema",
+        "responseLogprobs",
+        "logprobs",
+    }
+)
+
+
 def accept(message: Message, profile: Profile) -> Setup:
     """The setup as a value, or Refused with the close that the service answers with."""
     generation = _message(message.get("generationConfig"))
+    if generation.keys() & _NOT_LIVE:
+        raise Refused
     modality = _modality(generation, profile)
     _check_voice(generation)
     _check_thinking(_message(generation.get("thinkingConfig")), "thinkingConfig" in generation, profile)
