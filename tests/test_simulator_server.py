@@ -355,6 +355,7 @@ REFUSED_MESSAGES: dict[str, tuple[dict[str, Any], dict[str, Any] | str, str]] = 
     "other audio": ({}, {"realtimeInput": {"audio": {"mimeType": "audio/webm", "data": "AAAA"}}}, INVALID),
     "activityStart with detection on": ({}, {"realtimeInput": {"activityStart": {}}}, INVALID),
     "activityEnd with detection on": ({}, {"realtimeInput": {"activityEnd": {}}}, INVALID),
+    "activityEnd before activityStart": (MANUAL, {"realtimeInput": {"activityEnd": {}}}, INVALID),
     "audio before activityStart": (
         MANUAL,
         {"realtimeInput": {"audio": {"mimeType": "audio/pcm", "data": "AAAA"}}},
@@ -478,6 +479,13 @@ async def test_a_client_may_mark_the_speech_itself() -> None:
         messages = await client.turn()
     assert messages[0] == {"serverContent": {"inputTranscription": {"text": "Marked."}}}
     assert words(messages) == "Fine."
+
+
+async def test_what_a_client_marks_has_one_beginning() -> None:
+    async with Simulator(speed=FAST) as simulator, opened(simulator, **MANUAL) as client:
+        for _ in range(2):
+            await client.send({"realtimeInput": {"activityStart": {}}})
+        assert await client.closed() == (1007, INVALID)
 
 
 async def test_transcriptions_come_only_to_those_who_asked() -> None:

@@ -58,14 +58,14 @@ class Listening:
         return () if self._ears is None else self._ears.flush()
 
     def activity_start(self) -> None:
-        """Raises Refused where the client may not mark activity."""
-        if not self._setup.manual_activity:
+        """Raises Refused where the client may not mark activity, and in the middle of one (inferred)."""
+        if not self._setup.manual_activity or self._activity is not None:
             raise Refused
         self._activity = bytearray()
 
     def activity_end(self) -> SpeechEnded | None:
-        """What was said since activityStart. Raises Refused where the client may not mark activity."""
-        if not self._setup.manual_activity:
+        """What was said since activityStart. Raises Refused where there was none (inferred)."""
+        if not self._setup.manual_activity or self._activity is None:
             raise Refused
         activity, self._activity = self._activity, None
         return SpeechEnded(bytes(activity), voiced_ms=0) if activity else None
