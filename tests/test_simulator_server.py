@@ -579,6 +579,23 @@ async def test_typed_text_interrupts_within_20_ms() -> None:
     assert sorted(delays)[2] <= 0.020
 
 
+async def test_every_interruption_has_its_end_however_soon_the_next_one_comes() -> None:
+    slow = ("--switch", "turn_complete_after_interrupted_s=10")
+    async with (
+        Simulator(LONG_ANSWER, speed=FAST, arguments=slow) as simulator,
+        opened(simulator) as client,
+    ):
+        await client.say("One.")
+        await client.until(is_sound)
+        await client.say("Two.")
+        await (await client.socket.ping())  # it has begun with it
+        await client.say("Three.")
+        messages = [*await client.turn(), *await client.turn()]
+    ends = [name for message in messages for name in content(message) if name != "modelTurn"]
+    told = [name for name in ends if name in ("interrupted", "generationComplete", "turnComplete")]
+    assert told == ["interrupted", "interrupted", "turnComplete", "turnComplete"]
+
+
 async def test_an_answer_that_is_still_played_can_be_interrupted() -> None:
     scenario = {"turns": [{"do": [{"say": "A short answer.", "seconds": 10}]}]}
     async with Simulator(scenario, latency=0) as simulator, opened(simulator) as client:

@@ -131,7 +131,7 @@ class Floor:
             return visible
         self._cancel(waited_for)
         if visible:
-            self._settling = self._own(self._settle(turn))
+            self._settling = self._own(self._settle(turn, after=self._settling))
         return visible
 
     def _cancel(self, waited_for: Sequence[str]) -> None:
@@ -154,7 +154,7 @@ class Floor:
 
     async def _run(self, turn: Turn, respond: _Respond) -> None:
         if self._settling is not None:
-            await self._settling
+            await asyncio.shield(self._settling)  # the end of that turn comes even if this one is cut short too
         await respond(turn)
         await turn.complete()
         if self.turn is turn:
@@ -163,7 +163,9 @@ class Floor:
             self._new_state()
             self.go_on()
 
-    async def _settle(self, turn: Turn) -> None:
+    async def _settle(self, turn: Turn, after: asyncio.Task[None] | None = None) -> None:
+        if after is not None:
+            await asyncio.shield(after)
         if self._profile.late_audio == "after_interrupted":
             turn.late_sound()
         await asyncio.sleep(self._pace.seconds(self._profile.turn_complete_after_interrupted_s))
