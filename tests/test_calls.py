@@ -65,7 +65,7 @@ def ids(commands: Sequence[Command]) -> list[Json]:
 
 def test_a_call_is_started_told_and_answered_once() -> None:
     some = calls()
-    begun = some.asked([call("a")], 3, FLUENT, 1.0)
+    begun = some.asked([call("a")], 3, FLUENT)
     assert begun[0] == SendToClient(ToolStarted("a", "get_weather", {"place": "Rome"}))
     assert started(begun) == ["a"]
     done = some.finished("a", OK, FLUENT, live=True)
@@ -80,15 +80,15 @@ def test_a_call_is_started_told_and_answered_once() -> None:
 
 def test_an_id_that_was_seen_is_not_run_again() -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
-    assert some.asked([call("a")], 1, FLUENT, 1.1) == []
+    some.asked([call("a")], 1, FLUENT)
+    assert some.asked([call("a")], 1, FLUENT) == []
     finished(some, "a")
-    assert some.asked([call("a")], 1, FLUENT, 1.2) == []
+    assert some.asked([call("a")], 1, FLUENT) == []
 
 
 def test_several_calls_of_one_message_run_side_by_side() -> None:
     some = calls()
-    assert started(some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 1.0)) == ["a", "b"]
+    assert started(some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)) == ["a", "b"]
     assert ids(finished(some, "b").commands) == ["b"]
     assert some.holding(1)
     assert ids(finished(some, "a").commands) == ["a"]
@@ -98,8 +98,8 @@ def test_several_calls_of_one_message_run_side_by_side() -> None:
 @pytest.mark.proves("F26")
 def test_a_call_that_is_asked_again_under_a_new_id_runs_once_and_answers_both() -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
-    assert started(some.asked([call("b")], 2, FLUENT, 1.5)) == []
+    some.asked([call("a")], 1, FLUENT)
+    assert started(some.asked([call("b")], 2, FLUENT)) == []
     assert ids(finished(some, "a").commands) == ["a", "b"]
     assert some.finished("b", OK, FLUENT, live=True) is None
 
@@ -107,7 +107,7 @@ def test_a_call_that_is_asked_again_under_a_new_id_runs_once_and_answers_both() 
 @pytest.mark.proves("F26")
 def test_a_cancelled_call_gets_no_answer() -> None:
     some = calls()
-    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 1.0)
+    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
     commands = some.cancelled(["a", "unknown"])
     assert commands[:2] == [CancelTool("a"), SendToClient(ToolCancelled(("a",)))]
     assert some.cancelled(["a"]) == []
@@ -118,7 +118,7 @@ def test_a_cancelled_call_gets_no_answer() -> None:
 @pytest.mark.proves("F26")
 def test_a_call_that_finishes_in_spite_of_the_user_is_told_when_nobody_speaks() -> None:
     some = calls(CallPolicy(on_interrupt="finish"))
-    some.asked([call("a")], 1, FLUENT, 1.0)
+    some.asked([call("a")], 1, FLUENT)
     assert some.cancelled(["a"]) == []
     delivery = finished(some, "a")
     assert answers(delivery.commands) == []
@@ -129,7 +129,7 @@ def test_a_call_that_finishes_in_spite_of_the_user_is_told_when_nobody_speaks() 
 @pytest.mark.proves("F26")
 def test_a_detached_call_is_only_remembered() -> None:
     some = calls(CallPolicy(on_interrupt="detach"))
-    some.asked([call("a")], 1, FLUENT, 1.0)
+    some.asked([call("a")], 1, FLUENT)
     some.cancelled(["a"])
     done = some.finished("a", OK, FLUENT, live=True)
     assert done is not None
@@ -143,7 +143,7 @@ def test_a_detached_call_is_only_remembered() -> None:
 )
 def test_a_background_result_says_how_it_is_to_be_told(when_done: str, scheduling: str) -> None:
     some = calls(CallPolicy("background", when_done))  # type: ignore[arg-type]
-    begun = some.asked([call("a")], 1, FLUENT, 1.0)
+    begun = some.asked([call("a")], 1, FLUENT)
     assert answers(begun) == []
     assert not some.holding(1)
     (answer,) = answers(finished(some, "a").commands)
@@ -152,7 +152,7 @@ def test_a_background_result_says_how_it_is_to_be_told(when_done: str, schedulin
 
 def test_a_model_that_can_only_wait_gets_an_answer_at_once_and_the_result_in_words() -> None:
     some = calls(CallPolicy("background", "interrupt"))
-    begun = some.asked([call("a")], 1, WAITING, 1.0)
+    begun = some.asked([call("a")], 1, WAITING)
     assert [answer["response"] for answer in answers(begun)] == [STARTED]
     delivery = finished(some, "a", facts=WAITING)
     assert answers(delivery.commands) == []
@@ -163,8 +163,8 @@ def test_a_model_that_can_only_wait_gets_an_answer_at_once_and_the_result_in_wor
 @pytest.mark.proves("F26")
 def test_an_id_that_was_cancelled_while_it_shared_a_call_is_not_answered() -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
-    some.asked([call("b")], 1, FLUENT, 1.5)
+    some.asked([call("a")], 1, FLUENT)
+    some.asked([call("b")], 1, FLUENT)
     some.cancelled(["b"])
     assert ids(finished(some, "a").commands) == ["a"]
 
@@ -175,19 +175,21 @@ def test_an_id_that_was_cancelled_while_it_shared_a_call_is_not_answered() -> No
 @pytest.mark.proves("F17")
 def test_a_result_that_comes_during_a_switch_waits_for_the_new_connection() -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
+    some.asked([call("a")], 1, FLUENT)
+    some.saved()
     assert answers(finished(some, "a", live=False).commands) == []
-    (delivery,) = some.reconnected(2.0, FLUENT)
+    (delivery,) = some.reconnected(FLUENT, resumed=True)
     assert ids(delivery.commands) == ["a"]
-    assert some.reconnected(3.0, FLUENT) == []
+    assert some.reconnected(FLUENT, resumed=True) == []
 
 
 @pytest.mark.proves("F17")
-@pytest.mark.parametrize("known_until", [None, 0.5, 1.0])
-def test_a_session_that_does_not_know_the_id_is_told_in_words(known_until: float | None) -> None:
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_session_that_does_not_know_the_id_is_told_in_words(resumed: bool) -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
-    assert some.reconnected(known_until, FLUENT) == []
+    some.saved()
+    some.asked([call("a")], 1, FLUENT)
+    assert some.reconnected(FLUENT, resumed=resumed) == []
     assert some.outstanding
     delivery = finished(some, "a")
     assert answers(delivery.commands) == []
@@ -199,10 +201,10 @@ def test_a_session_that_does_not_know_the_id_is_told_in_words(known_until: float
 @pytest.mark.proves("F5")
 def test_an_id_that_a_resumed_session_asks_for_anew_is_answered_to_it() -> None:
     some = calls()
-    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 1.0)
+    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
     finished(some, "a")
-    some.reconnected(None, FLUENT)
-    again = some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 3.0)
+    some.reconnected(FLUENT, resumed=False)
+    again = some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
     assert (ids(again), started(again)) == (["a"], [])
     assert ids(finished(some, "b").commands) == ["b"]
 
@@ -210,21 +212,21 @@ def test_an_id_that_a_resumed_session_asks_for_anew_is_answered_to_it() -> None:
 @pytest.mark.proves("F17")
 def test_a_question_that_is_asked_again_is_answered_from_what_was_found() -> None:
     some = calls()
-    some.asked([call("a")], 1, FLUENT, 1.0)
+    some.asked([call("a")], 1, FLUENT)
     finished(some, "a")
     some.asked_again()
-    some.reconnected(None, FLUENT)
-    again = some.asked([call("b"), call("c", "Oslo")], 2, FLUENT, 3.0)
+    some.reconnected(FLUENT, resumed=False)
+    again = some.asked([call("b"), call("c", "Oslo")], 2, FLUENT)
     assert ids(again) == ["b"]
     assert started(again) == ["c"]
     finished(some, "c")
     some.turn_over()
-    assert started(some.asked([call("d")], 3, FLUENT, 9.0)) == ["d"]
+    assert started(some.asked([call("d")], 3, FLUENT)) == ["d"]
 
 
 def test_the_end_stops_what_runs() -> None:
     some = calls()
-    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT, 1.0)
+    some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
     finished(some, "a")
     assert some.end()[0] == CancelTool("b")
     assert some.finished("b", OK, FLUENT, live=True) is None

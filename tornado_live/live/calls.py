@@ -60,8 +60,9 @@ class _Call:
     args: Mapping[str, Json]
     turn: int
     policy: CallPolicy
-    begun_at: float
     connection: int
+    saved: bool = False
+    """Whether the newest resumption handle came after it, so that the session it resumes knows the id."""
     known: bool = True
     """Whether the model side waits for an answer to the id."""
     wanted: bool = True
@@ -104,9 +105,7 @@ class Calls:
 
     # --- what the model side says
 
-    def asked(
-        self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel, now: float
-    ) -> list[Command]:
+    def asked(self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel) -> list[Command]:
         """Each call is started once; an id that was seen before is not a new call."""
         commands: list[Command] = []
         for wanted in calls:
@@ -116,18 +115,18 @@ class Calls:
                 call_id = f"{wanted.name}-{self._unnamed}"
             known = self._calls.get(call_id)
             if known is not None and known.state is not CallState.CANCELLED:
-                commands += self._wanted_again(known, facts, now)
+                commands += self._wanted_again(known, facts)
                 continue
             policy = self._policy(wanted.name)
-            call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, now, self._connection)
+            call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
             commands += self._begin(call, facts)
         return commands
 
-    def _wanted_again(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
+    def _wanted_again(self, call: _Call, facts: LiveModel) -> list[Command]:
         """An id that was seen. On the same connection it repeats; a resumed session may want it anew."""
         if call.connection == self._connection:
             return []
-        call.connection, call.begun_at, call.known = self._connection, now, True
+        call.connection, call.known, call.saved = self._connection, True, False
         if call.state is CallState.DELIVERED and call.result is not None:
             return [self._answer(call, call.id, call.result, facts)]
         return []
@@ -244,14 +243,19 @@ class Calls:
         """The open question is put to the model once more: what was answered for it is not run twice."""
         self._replay = True
 
-    def reconnected(self, known_until: float | None, facts: LiveModel) -> list[Delivery]:
+    def saved(self) -> None:
+        """A handle has come: the session that it resumes knows every call that was asked for so far."""
+        for call in self._calls.values():
+            call.saved = True
+
+    def reconnected(self, facts: LiveModel, *, resumed: bool) -> list[Delivery]:
         """A new connection is open; gives the results that came while there was none.
 
-        `known_until`: its session knows what was asked before that moment (None: nothing).
+        `resumed`: with the newest handle.
         """
         self._connection += 1
         for call in self._calls.values():
-            if known_until is None or call.begun_at >= known_until:
+            if not (resumed and call.saved):
                 call.known = False
                 call.twins.clear()
         waiting = [call for call in self._calls.values() if call.state is CallState.FINISHED]

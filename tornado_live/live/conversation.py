@@ -381,6 +381,7 @@ class Conversation:
         update = message.session_resumption_update
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
             self.dialogue.unsaved.clear()
+            self.calls.saved()
         if message.go_away is not None:
             left_s = gemini.seconds(message.go_away.time_left)
             self.rotation.go_away(left_s, now)
@@ -448,7 +449,7 @@ class Conversation:
     def _tool_calls(self, asked: gemini.ToolCallMessage, now: float) -> list[Command]:
         wanted = asked.function_calls or []
         turn = self.dialogue.call_begins(waits=any(not self._policy(call.name).background for call in wanted))
-        commands = self.calls.asked(wanted, turn, self._facts, now)
+        commands = self.calls.asked(wanted, turn, self._facts)
         self._deaf = not self._facts.hears_during_call and self.calls.awaited
         if self.calls.holding(turn):
             self.watchdog.calling()
@@ -505,7 +506,7 @@ class Conversation:
         """Whether nobody speaks, no call runs, and the newest handle knows of everything that was said."""
         return (
             self.dialogue.turns.quiet
-            and not (self.dialogue.unsaved and self.rotation.handle_at is not None)
+            and not (self.dialogue.unsaved and self.rotation.has_handle)
             and not self.calls.running
             and not self.input.activity_open
             and now - self._loud_at >= QUIET_S
@@ -604,7 +605,7 @@ class Conversation:
         self._gap_from = None
         if context is not None:
             commands.append(SendToModel(context, Upward.HISTORY))
-        commands += self.owing.connection_opened(self.rotation.handle_at if resuming else None, facts, now)
+        commands += self.owing.connection_opened(facts, now, resumed=resuming)
         commands += self.input.release()
         if self.dialogue.turns.speaking is Speaking.USER and not self.calls.outstanding:
             commands += self.owing.expect("text", facts, now)

@@ -73,13 +73,13 @@ class Owing:
         self._calls.asked_again()
         self._watchdog.stop()
 
-    def connection_opened(self, known_until: float | None, facts: LiveModel, now: float) -> list[Command]:
-        """`known_until`: what was asked before is known to the session (None: nothing)."""
+    def connection_opened(self, facts: LiveModel, now: float, *, resumed: bool) -> list[Command]:
+        """`resumed`: with the newest handle."""
         self._watchdog.guard(facts.converses)
         if not facts.converses:
             self.settled()
         commands: list[Command] = []
-        for delivery in self._calls.reconnected(known_until, facts):
+        for delivery in self._calls.reconnected(facts, resumed=resumed):
             commands += delivery.commands
             if delivery.note:
                 self._notes.append(delivery.note)

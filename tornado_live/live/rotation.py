@@ -74,9 +74,8 @@ class Rotation:
         return self._resumable
 
     @property
-    def handle_at(self) -> float | None:
-        """When the newest handle came: what happened before is known to the session that it resumes."""
-        return self._handle_at if self._handle is not None else None
+    def has_handle(self) -> bool:
+        return self._handle is not None
 
     @property
     def attempts(self) -> int:
