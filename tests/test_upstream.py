@@ -19,6 +19,7 @@ from tornado_live.live.causes import (
 )
 from tornado_live.live.upstream import (
     GOOGLE,
+    REFUSAL_S,
     DialFailed,
     GeminiAddress,
     Patience,
@@ -130,3 +131,16 @@ def test_retry_after_is_seconds_or_a_date(header: str, seconds: float | None) ->
     at_ten = 1795428000.0
     assert retry_after_s({"Retry-After": header}, at_ten) == seconds
     assert retry_after_s({}, at_ten) is None
+
+
+def test_a_refused_key_is_forgotten_after_a_minute_so_that_somebody_can_try_it_again() -> None:
+    now = [100.0]
+    upstream = Upstream(GeminiAddress(), None, "v1beta", clock=lambda: now[0])
+    upstream.refused(of_status(401, None))
+    now[0] += REFUSAL_S - 1
+    assert upstream.unready() is not None
+    now[0] += 1
+    assert upstream.unready() is None
+    upstream.refused(of_status(401, None))
+    upstream.accepted()
+    assert upstream.unready() is None

@@ -27,6 +27,7 @@ from tornado_live.live.peer import DialError, DialRefused, DialTimedOut, WebSock
 GOOGLE = "https://generativelanguage.googleapis.com"
 SETUP_TIMEOUT_S = 10.0
 MAX_MESSAGE = 16 * 1024 * 1024
+REFUSAL_S = 60.0
 PING_S = 20.0
 PONG_TIMEOUT_S = 60.0
 """Google has been seen to answer pings after 8 to 30 s (googleapis/python-genai#2935); the usual 20 s would end
@@ -108,6 +109,8 @@ class Upstream:
     authorize: Callable[[], Awaitable[Mapping[str, str]]] | None = None
     patience: Patience = Patience()
     refusal: str | None = None
+    refused_at: float = 0.0
+    clock: Callable[[], float] = time.monotonic
 
     async def dial(self) -> WebSocketPeer:
         """Raises DialFailed."""
@@ -143,13 +146,17 @@ class Upstream:
             raise
 
     def unready(self) -> str | None:
-        """Why nobody can talk now, or None."""
-        return self.refusal or self.address.unready()
+        """Why nobody can talk now, or None.
+
+        A refusal counts for REFUSAL_S: behind a balancer nobody would come any more to find the key good again.
+        """
+        refused = self.refusal is not None and self.clock() - self.refused_at < REFUSAL_S
+        return self.refusal if refused else self.address.unready()
 
     def refused(self, cause: Cause) -> None:
         """Keeps a refusal of the key for the readiness probe."""
         if cause.key_refused:
-            self.refusal = cause.message
+            self.refusal, self.refused_at = cause.message, self.clock()
 
     def accepted(self) -> None:
         self.refusal = None
