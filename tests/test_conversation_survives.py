@@ -416,6 +416,26 @@ def test_what_the_model_has_reacted_to_is_not_said_again() -> None:
     assert texts(talk.model_opened(3.0)) == ["One"]
 
 
+def test_an_activity_whose_beginning_or_end_was_still_held_is_whole_on_the_new_connection() -> None:
+    def marks(*gestures: Gesture, sent: bool) -> list[bytes]:
+        talk = live(OLD, activity="manual")
+        if sent:
+            talk.from_client(Gesture.ACTIVITY_START, 1.0)
+        talk.from_model(calling("a"), 1.5)  # from here on this model is deaf
+        for gesture in gestures:
+            talk.from_client(gesture, 2.0)
+        talk.model_closed(LINE_LOST, 2.5)
+        talk.tool_finished("a", OK, 2.6)
+        held = [one.payload for one in talk.model_opened(3.0) if isinstance(one, SendToModel)]
+        return [one for one in held if one in (gemini.ACTIVITY_START, gemini.ACTIVITY_END)]
+
+    both = [gemini.ACTIVITY_START, gemini.ACTIVITY_END]
+    assert marks(Gesture.ACTIVITY_START, sent=False) == both[:1]
+    assert marks(Gesture.ACTIVITY_START, Gesture.ACTIVITY_END, sent=False) == both
+    assert marks(Gesture.ACTIVITY_END, sent=True) == both
+    assert marks(sent=True) == both[:1]
+
+
 def test_too_much_to_say_again_is_told() -> None:
     talk = live(activity="manual")
     talk.from_client(Gesture.ACTIVITY_START, 1.0)

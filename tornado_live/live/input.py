@@ -112,20 +112,23 @@ class Input:
         again to the new one; more than LONGEST_UTTERANCE_S of it is given up and told.
         """
         again = list(self._utterance) if lost else []
-        too_long = self._utterance_s > LONGEST_UTTERANCE_S
+        too_long = lost and self._utterance_s > LONGEST_UTTERANCE_S
         self.understood()
-        marks = (gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY), (gemini.ACTIVITY_END, 0.0, Upward.ACTIVITY)
-        if not again or too_long:
-            if self.activity_open:
-                self._held.appendleft(marks[0])
-            if too_long:
-                self._dropped += [speech.seconds for speech in again]
-            return self._tell_dropped(
-                "The connection broke while you spoke, and it was too much to send again; please say it once more."
-            )
-        said = [(speech.payload, 0.0, Upward.AUDIO) for speech in again]
-        self._held.extendleft(reversed([marks[0], *said, *([] if self.activity_open else marks[1:])]))
-        return []
+        if too_long:
+            self._dropped += [speech.seconds for speech in again]
+            again = []
+        marks = (gemini.ACTIVITY_START, gemini.ACTIVITY_END)
+        first = next((payload for payload, _, _ in self._held if payload in marks), None)
+        still_open = first == gemini.ACTIVITY_END or (first is None and self.activity_open)
+        before = [(speech.payload, 0.0, Upward.AUDIO) for speech in again]
+        if again or still_open:
+            before.insert(0, (gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY))
+        if again and not still_open:
+            before.append((gemini.ACTIVITY_END, 0.0, Upward.ACTIVITY))
+        self._held.extendleft(reversed(before))
+        return self._tell_dropped(
+            "The connection broke while you spoke, and it was too much to send again; please say it once more."
+        )
 
     def forget(self, why: str) -> list[Command]:
         """What was held is not heard any more."""
@@ -144,9 +147,9 @@ class Input:
             )
         if self.manual and not self.activity_open:
             return self._unheard("activity is manual: send activity_start before audio.")
-        if self.manual:
-            self._keep(speech)
         if door is Door.OPEN:
+            if self.manual:
+                self._keep(speech)
             return FORWARD
         self._hold_speech(speech)
         return ()
