@@ -27,7 +27,8 @@ const FRAME_MS = 32;
 const HELD_FRAMES = Math.floor(5000 / FRAME_MS); // what is said during a reconnect
 const PRE_ROLL_FRAMES = 6; // people begin to speak while they press the key
 const SOCKET_BACKLOG = 2 * INPUT_RATE * 2; // bytes of two seconds; speech older than that is of no use
-const CONNECT_TIMEOUT_MS = 20000;
+const CONNECT_TIMEOUT_MS = 20000; // until the server's first word
+const MODEL_TIMEOUT_MS = 60000; // from then on: it may dial the model side three times, ten seconds each
 const HEARTBEAT_MS = 15000;
 const STABLE_MS = 10000;
 const FIRST_DELAY_MS = 500;
@@ -224,6 +225,7 @@ export class TornadoLive extends EventTarget {
 
   #openSocket() {
     this.#phase = Phase.OPENING;
+    this.#lastError = null; // what was said on another line is no reason for the end of this one
     const address = new URL(this.#url);
     if (this.#sessionId) address.searchParams.set("sessionId", this.#sessionId);
     const socket = new WebSocket(address);
@@ -242,6 +244,7 @@ export class TornadoLive extends EventTarget {
 
   #receive(data) {
     this.#heardAt = performance.now();
+    if (this.#phase === Phase.OPENING) this.#later("connect", MODEL_TIMEOUT_MS, () => this.#abandonLine(4504));
     if (data instanceof ArrayBuffer) {
       this.#play(data, OUTPUT_RATE);
       return;
@@ -303,7 +306,8 @@ export class TornadoLive extends EventTarget {
     const error = told ?? (first && closed.code === "connection_lost" ? unreachable(this.#url) : closed);
     this.#detachSocket();
     if (!first && error.retryable) {
-      this.#lost(error);
+      // A line that was refused is closed too: that is one vain attempt, not two.
+      if (this.#phase !== Phase.WAITING) this.#lost(error);
       return;
     }
     if (!told) this.#emit("error", error);
@@ -321,8 +325,9 @@ export class TornadoLive extends EventTarget {
       return;
     }
     if (this.#attempt >= ATTEMPTS) {
-      this.#emit("error", unreachable(this.#url));
-      this.#end(1006, unreachable(this.#url));
+      const last = error.code === "connection_lost" ? unreachable(this.#url) : error;
+      if (last !== this.#lastError) this.#emit("error", last);
+      this.#end(1006, last);
       return;
     }
     // A cut line ended the activity on the server's side: it is opened anew with what was said meanwhile.
@@ -331,7 +336,7 @@ export class TornadoLive extends EventTarget {
     const backoff = Math.min(FIRST_DELAY_MS * 2 ** this.#attempt, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
     const delayMs = Math.max(backoff, error.retryAfterMs);
     this.#attempt += 1;
-    this.#setStatus({ status: "RECONNECTING", attempt: this.#attempt, delayMs, cause: error.code });
+    this.#setStatus({ status: "RECONNECTING", attempt: this.#attempt, delayMs, cause: error.code, error });
     this.#later("reconnect", delayMs, () => this.#reconnect());
     addEventListener("online", this.#reconnect, { once: true });
   }
@@ -349,9 +354,9 @@ export class TornadoLive extends EventTarget {
   };
 
   /** A dead line closes only minutes later: it is treated as cut at once. */
-  #abandonLine() {
+  #abandonLine(code = 1006) {
     this.#socket.close();
-    this.#lineClosed(1006);
+    this.#lineClosed(code);
   }
 
   #beat() {

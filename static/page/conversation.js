@@ -36,6 +36,8 @@ export class Turn {
   interrupted = false;
   complete = false;
   lost = false; // the line went before the turn ended
+  over = false; // ... and nobody goes on with it
+  askedAgain = false;
 
   constructor(number) {
     this.number = number;
@@ -48,6 +50,15 @@ export class Turn {
   get user() {
     const said = repeats(this.typed, this.said.text) ? "" : this.said.text;
     return { text: [this.typed, said].filter(Boolean).join("\n") };
+  }
+
+  get unanswered() {
+    return this.over && this.user.text !== "" && this.model.text === "";
+  }
+
+  /** The model talks on without having been asked anything new. */
+  get goesOn() {
+    return this.user.text === "" && (this.model.text !== "" || this.tools.length > 0);
   }
 }
 
@@ -156,9 +167,16 @@ export class Conversation {
     return changed;
   }
 
-  /** The line is back and the model side did not notice: what the loss closed goes on. */
+  /** The line is back and the conversation did not notice: what the loss closed goes on. */
   resumed() {
     for (const turn of this.#cut.splice(0)) turn.lost = false;
+  }
+
+  /** The conversation is another one, or none: what the loss closed stays as it is. */
+  over() {
+    const ended = this.#cut.splice(0);
+    for (const turn of ended) turn.over = true;
+    return ended;
   }
 
   /**
@@ -170,15 +188,35 @@ export class Conversation {
     const complete = new Set(this.turns.filter(seen));
     const changed = new Set();
     for (const { role, text, turn: number } of memory) {
-      const turn = this.#numbered(number, role === "user" ? text : null);
+      const turn = role === "user" ? this.#remembered(number, text) : this.#numbered(number);
       if (!changed.has(turn) && !complete.has(turn)) turn.tools = [];
-      if (role === "user" && turn.typed && !repeats(turn.typed, text)) changed.add(this.#handOn(turn));
+      const typed = role === "user" && this.#typedHere(turn, text);
+      if (role === "user" && turn.typed && !typed && !repeats(turn.typed, text)) changed.add(this.#handOn(turn));
       changed.add(turn);
       turn.complete = true;
+      if (typed) continue;
       if (role !== "tool") turn[role === "user" ? "said" : "model"] = { text };
       else if (!complete.has(turn)) turn.tools.push({ id: null, state: "remembered", ...rememberedCall(text) });
     }
     return [...changed];
+  }
+
+  /** A question that was typed and lost is the one that the server remembers, though it never gave it a number. */
+  #remembered(number, text) {
+    const unknown = this.turns.every((turn) => turn.number !== number);
+    const lost = this.turns.find((turn) => turn.number === null && turn.lost && this.#typedHere(turn, text));
+    if (unknown && lost) lost.number = number;
+    return this.#numbered(number, text);
+  }
+
+  /** What was typed before anything was answered is one message in memory. */
+  #typedHere(turn, text) {
+    let typed = "";
+    for (const each of this.turns.slice(this.turns.indexOf(turn))) {
+      if (each.typed === "" || typed === words(text)) break;
+      typed = words(`${typed} ${each.typed}`);
+    }
+    return typed !== "" && typed === words(text);
   }
 
   /** The turn was open when the page came back and had begun with other words: what was typed since is the next. */

@@ -23,8 +23,9 @@ const STATUS_WORDS = {
   DRAINING: "Server is about to restart",
 };
 
-const LINE_WORDS =
-  "The server cannot be reached; this page keeps trying. What you type is sent when it is back, what you say may be lost.";
+const KEEPS_TRYING = "this page keeps trying. What you type is sent when it is back, what you say may be lost.";
+const AWAY = "The assistant cannot be reached just now";
+const AWAY_CODES = ["unavailable", "upstream_timeout"]; // the server may answer; what is behind it does not
 
 const MEMORY_WORDS = { restored: "All of it is remembered", partial: "Partly remembered", none: "Starts fresh" };
 
@@ -64,7 +65,12 @@ const ui = {
 
 let live = newLive(remembered(SESSION_KEY));
 let conversation = new Conversation();
-const view = new ConversationView({ list: byId("turns"), scroller: byId("conversation"), latest: byId("latest") });
+const view = new ConversationView({
+  list: byId("turns"),
+  scroller: byId("conversation"),
+  latest: byId("latest"),
+  askAgain,
+});
 const facts = new Map();
 
 let pushToTalk = remembered(TALK_KEY) === "yes";
@@ -130,7 +136,11 @@ function newLive(sessionId) {
   on("tool_cancelled", (detail) => draw(conversation.toolCancelled(detail)));
   on("usage", ({ totalTokens }) => setFact("Tokens", totalTokens.toLocaleString("en")));
   on("warning", showWarning);
-  on("error", showError);
+  on("error", (error) => {
+    showError(error);
+    if (AWAY_CODES.includes(error.code) && !cut) endTurns();
+  });
+  on("closed", ({ error }) => error && showError(error));
   return made;
 }
 
@@ -145,6 +155,7 @@ async function connect() {
     if (live.sessionId === null || !["session_not_found", "session_ended"].includes(error.code)) return false;
   }
   startOver();
+  clearNotices();
   notice("The earlier conversation has expired; this is a new one.", "info");
   try {
     await live.connect({ activity: pushToTalk ? "manual" : "auto" });
@@ -191,6 +202,16 @@ async function say(text) {
   view.follow();
   draw(conversation.typed(text));
   return true;
+}
+
+async function askAgain(turn) {
+  const mark = (asked) => {
+    turn.askedAgain = asked;
+    draw(turn);
+  };
+  mark(true);
+  ui.message.focus();
+  if (!(await say(turn.user.text))) mark(false);
 }
 
 function startOver() {
@@ -301,6 +322,11 @@ function draw(turn) {
   view.draw(turn, conversation.turns);
 }
 
+/** What is open is not answered any more: no line, no model, or another conversation. */
+function endTurns() {
+  for (const turn of [...conversation.lost(), ...conversation.over()]) draw(turn);
+}
+
 function announce(text) {
   ui.announcements.textContent = text;
 }
@@ -311,17 +337,20 @@ function showStatus(detail) {
   const wasCut = cut;
   cut = status === "RECONNECTING" && detail.attempt !== undefined;
   ui.status.dataset.status = status;
-  if (status === "DISCONNECTED" || (cut && !wasCut)) conversation.lost().forEach(draw);
-  if (status === "CONNECTED" && detail.resumed) conversation.resumed();
+  if (status === "DISCONNECTED") endTurns();
+  else if (cut && !wasCut) conversation.lost().forEach(draw);
+  const goesOn = detail.resumed || detail.gapMs !== undefined;
+  if (status === "CONNECTED" && goesOn) conversation.resumed();
+  else if (status === "CONNECTED") conversation.over().forEach(draw);
   ui.statusWords.textContent = STATUS_WORDS[status] ?? status;
   ui.connect.textContent = status === "DISCONNECTED" ? "Connect" : "Disconnect";
   ui.connect.classList.toggle("primary", status === "DISCONNECTED");
   if (status === "DISCONNECTED") speechWanted = false;
-  if (!cut) withdraw("line");
-  else if (!wasCut) notice(LINE_WORDS, "warning", "line");
+  if (cut) showCut(detail.error);
+  else withdraw("line");
   if (status === "CONNECTED") {
     if ((wasCut || before === "CONNECTING") && remembered(SESSION_KEY) === live.sessionId) {
-      behind = detail.resumed;
+      behind = goesOn;
       showMissed();
     }
     remember(SESSION_KEY, live.sessionId);
@@ -370,14 +399,17 @@ function setLevel(bar, rms) {
   bar.setAttribute("aria-valuenow", String(Math.round(part * 100)));
 }
 
-/** A notice with the same topic as an earlier one takes its place. */
-function notice(text, kind, topic = text) {
+/** A notice with the same topic as an earlier one takes its place. `said`: what explains it to those who run the server. */
+function notice(text, kind, topic = text, said = "") {
+  const shown = [...ui.notices.children].find((one) => one.dataset.topic === topic);
+  if (shown?.dataset.text === text) return; // not announced again
   withdraw(topic);
   const close = element("button", { type: "button", className: "plain", textContent: "Dismiss" });
   const made = element(
     "div",
-    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic } },
+    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text } },
     element("p", { textContent: text }),
+    ...(said === "" ? [] : [details(said)]),
     close,
   );
   close.addEventListener("click", () => {
@@ -388,6 +420,9 @@ function notice(text, kind, topic = text) {
   while (ui.notices.children.length > 3) ui.notices.firstChild.remove();
 }
 
+const details = (text) =>
+  element("details", { className: "said" }, element("summary", { textContent: "Details" }), element("p", { textContent: text }));
+
 function withdraw(topic) {
   for (const shown of [...ui.notices.children]) if (shown.dataset.topic === topic) shown.remove();
 }
@@ -396,9 +431,24 @@ function clearNotices(kind) {
   for (const shown of [...ui.notices.children]) if (!kind || shown.dataset.kind === kind) shown.remove();
 }
 
-function showError({ code, message, requestId }) {
+function showError(error) {
+  const { code, retryable } = error;
   if (["session_not_found", "session_ended"].includes(code) && live.status === "CONNECTING" && live.sessionId) return;
-  notice(requestId ? `${message} (${code}, request ${requestId})` : message, "error");
+  if (cut && retryable) return; // why the line is not back yet is said in one place
+  const words = inFull(error);
+  if (!AWAY_CODES.includes(code) || live.status === "CONNECTED") notice(words, "error", topicOf(error));
+  else notice(`${AWAY}. Press Connect to try again.`, "error", topicOf(error), words);
+}
+
+const topicOf = ({ message }) => `error: ${message}`;
+
+const inFull = ({ code, message, requestId }) => (requestId ? `${message} (${code}, request ${requestId})` : message);
+
+/** The page is without a line and keeps trying: one notice, whatever is told meanwhile. */
+function showCut(error) {
+  withdraw(topicOf(error));
+  if (error.code === "connection_lost") notice(`The server cannot be reached; ${KEEPS_TRYING}`, "warning", "line");
+  else notice(`${AWAY}; ${KEEPS_TRYING}`, "warning", "line", inFull(error));
 }
 
 function showWarning({ code, message }) {
@@ -513,16 +563,17 @@ function chip(question) {
   return made;
 }
 
-async function fetchedMemory() {
-  const session = await fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
-  return session?.memory ?? [];
-}
+const fetchedSession = () =>
+  fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
 
 /** After a reload the earlier words are shown at once; the session itself is taken up by Connect. */
 async function showMemory() {
   if (live.sessionId === null) return;
-  const memory = await fetchedMemory();
-  if (memory.length === 0 || live.status !== "DISCONNECTED") return;
+  const session = await fetchedSession();
+  if (!session || live.status !== "DISCONNECTED") return;
+  notice("Your conversation is kept. Press Connect to go on with it.", "info", "kept");
+  const { memory } = session;
+  if (memory.length === 0) return;
   conversation.recall(memory).forEach(draw);
   setFact("Memory", `${memory.length} earlier messages`);
 }
@@ -530,8 +581,8 @@ async function showMemory() {
 /** What was said while the page was away is not said again, but written down. */
 async function showMissed() {
   const asked = conversation;
-  const memory = await fetchedMemory();
-  if (asked === conversation) conversation.recall(memory).forEach(draw);
+  const session = await fetchedSession();
+  if (session && asked === conversation) conversation.recall(session.memory).forEach(draw);
 }
 
 showPushToTalk();

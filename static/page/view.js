@@ -59,13 +59,16 @@ export class ConversationView {
   #list;
   #scroller;
   #latest;
+  #askAgain;
   #drawn = new Map(); // Turn -> its element
   #following = true;
 
-  constructor({ list, scroller, latest }) {
+  /** `askAgain(turn)` is called when somebody wants a question asked again that was not answered. */
+  constructor({ list, scroller, latest, askAgain }) {
     this.#list = list;
     this.#scroller = scroller;
     this.#latest = latest;
+    this.#askAgain = askAgain;
     scroller.addEventListener("scroll", () => {
       this.#following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
       latest.hidden = this.#following;
@@ -92,12 +95,14 @@ export class ConversationView {
     if (!turn) return;
     let drawn = this.#drawn.get(turn);
     if (!drawn) {
-      drawn = new TurnView();
+      drawn = new TurnView(() => this.#askAgain(turn));
       this.#drawn.set(turn, drawn);
       const next = turns.slice(turns.indexOf(turn) + 1).find((other) => this.#drawn.has(other));
       this.#list.insertBefore(drawn.root, next ? this.#drawn.get(next).root : null);
     }
-    drawn.update(turn);
+    const at = turns.indexOf(turn);
+    drawn.update(turn, turns[at + 1]);
+    if (at > 0) this.#drawn.get(turns[at - 1])?.update(turns[at - 1], turn);
     if (this.#following) this.follow();
     else this.#latest.hidden = false;
   }
@@ -108,14 +113,23 @@ class TurnView {
   #tools = element("div", { className: "calls" });
   #model = element("p", { className: "model", hidden: true });
   #note = element("p", { className: "note", textContent: "Interrupted", hidden: true });
+  #again = element("button", { type: "button", className: "plain", textContent: "Ask again" });
+  #unanswered = element("p", { className: "note unanswered", textContent: "Not answered", hidden: true }, this.#again);
   #cards = [];
-  root = element("li", { className: "turn" }, this.#user, this.#tools, this.#model, this.#note);
+  root = element("li", { className: "turn" }, this.#user, this.#tools, this.#model, this.#note, this.#unanswered);
 
-  update(turn) {
+  constructor(askAgain) {
+    this.#again.addEventListener("click", askAgain);
+  }
+
+  update(turn, next) {
     this.root.dataset.turn = turn.number ?? "";
     said(this.#user, "You said: ", turn.user);
     said(this.#model, "Assistant said: ", turn.model);
-    this.#note.hidden = !turn.interrupted;
+    this.#note.hidden = !turn.interrupted || next?.goesOn === true;
+    this.#unanswered.hidden = !turn.unanswered;
+    this.#again.hidden = turn.askedAgain;
+    this.#again.ariaLabel = `Ask again: ${turn.user.text}`;
     turn.tools.forEach((tool, i) => {
       if (!this.#cards[i]) {
         this.#cards[i] = new ToolCard(tool);

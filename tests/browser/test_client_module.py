@@ -232,6 +232,90 @@ async def test_the_server_says_how_long_to_wait(chromium: Browser) -> None:
     assert delay == 30_000
 
 
+async def test_each_vain_attempt_counts_once_and_says_why(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        if line.asked_for is None:
+            await line.connected()
+            line.cut()
+            return
+        await line.message("connect")
+        await line.send("error", code="unavailable", message="Not yet.", retryable=True, requestId="r")
+        line.close(4503)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        told = await run(
+            page,
+            """
+            const live = made();
+            await live.connect();
+            const told = [];
+            while (told.length < 3) {
+              const { attempt, cause, error, status } = await next(live, "status");
+              if (status === "RECONNECTING") told.push([attempt, cause, error.message]);
+            }
+            live.disconnect();
+            return told;
+            """,
+        )
+    assert told == [
+        [1, "connection_lost", "The connection to the server was lost."],
+        [2, "unavailable", "Not yet."],
+        [3, "unavailable", "Not yet."],
+    ]
+    assert len(server.lines) == 3
+
+
+async def test_after_eight_vain_attempts_the_last_reason_is_told(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        if line.asked_for is None:
+            await line.connected()
+        line.close(4503)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        told = await run(
+            page,
+            """
+            const live = made();
+            const onwards = () => dispatchEvent(new Event("online")); // without pauses
+            live.addEventListener("status", () => setTimeout(onwards));
+            const closed = next(live, "closed");
+            await live.connect();
+            const { error } = await closed;
+            return [error.code, ...seen.filter((each) => each !== "RECONNECTING")];
+            """,
+        )
+    assert told == ["unavailable", "CONNECTING", "CONNECTED", "unavailable", "DISCONNECTED"]
+    assert len(server.lines) == 9
+
+
+async def test_a_server_that_dials_long_is_waited_for(chromium: Browser) -> None:
+    """It tries its model side three times, ten seconds each: its own word is the one to be told."""
+    waited = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.message("connect")
+        await line.send("status", status="CONNECTING")
+        await line.send("warning", code="voice_unavailable", message="Not loaded yet.")
+        await waited.wait()
+        await line.send("error", code="upstream_timeout", message="No answer.", retryable=True, requestId="r")
+        line.close(4504)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        await page.clock.install()
+        await run(
+            page,
+            """
+            const live = made();
+            const warned = next(live, "warning");
+            window.told = live.connect().catch((error) => [error.code, error.message]);
+            await warned;
+            """,
+        )
+        await page.clock.fast_forward(40_000)
+        waited.set()
+        assert await page.evaluate("told") == ["upstream_timeout", "No answer."]
+
+
 async def test_an_activity_that_a_cut_interrupts_is_opened_again(chromium: Browser) -> None:
     seen: list[str] = []
 

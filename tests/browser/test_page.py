@@ -649,6 +649,179 @@ async def test_a_model_side_that_cannot_be_mended_is_a_lost_line(chromium: Brows
         assert [line.asked_for for line in server.lines] == [None, "session-1"]
 
 
+NOT_REACHED = "The model's server cannot be reached; check GEMINI_BASE_URL and the network."
+
+
+async def test_while_the_model_side_is_down_one_notice_says_so(chromium: Browser) -> None:
+    """The server answers each time: that it cannot be reached would be untrue, and its words are said once."""
+    shown = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        if line.asked_for is None:
+            await line.connected()
+            await line.message("text")
+        elif shown.is_set():
+            await stay(line)
+            return
+        else:
+            await line.message("connect")
+        request = f"r{len(server.lines)}"
+        await line.send("error", code="unavailable", message=NOT_REACHED, retryable=True, requestId=request)
+        line.close(4503)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await type_in(page, "Hello")
+        await says(page, "The assistant cannot be reached just now; this page keeps trying.")
+        while len(server.lines) < 3:
+            await page.evaluate("new Promise(requestAnimationFrame)")
+        await expect(page.locator(".notice")).to_have_count(1)
+        words = page.locator(".notice details")
+        await expect(words.get_by_text("GEMINI_BASE_URL")).to_be_hidden()
+        await words.locator("summary").click()
+        await expect(words).to_contain_text(f"{NOT_REACHED} (unavailable, request r1)")
+        shown.set()
+        await expect(page.locator("#status-words")).to_have_text("Connected")
+        await expect(page.locator(".notice")).to_have_count(0)
+
+
+async def test_a_model_side_that_is_not_there_at_the_first_connect_is_told_in_plain_words(
+    chromium: Browser,
+) -> None:
+    async def script(line: Line) -> None:
+        await line.message("connect")
+        await line.send("error", code="unavailable", message=NOT_REACHED, retryable=True, requestId="r1")
+        line.close(4503)
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        await says(page, "The assistant cannot be reached just now. Press Connect to try again.")
+        await expect(page.locator(".notice details")).to_contain_text(NOT_REACHED)
+        await expect(page.locator(".notice")).to_have_count(1)
+
+
+async def test_a_question_that_a_lost_model_side_left_open_stands_once_and_can_be_asked_again(
+    chromium: Browser,
+) -> None:
+    """The server remembers the question, but the new session was not asked it."""
+    remembered = [
+        {"role": "user", "text": "Hello", "turn": 1},
+        {"role": "model", "text": "Good day.", "turn": 1},
+        {"role": "user", "text": "The report, please\nand quickly", "turn": 2},
+    ]
+
+    async def script(line: Line) -> None:
+        await line.connected(memory="none" if line.asked_for is None else "restored")
+        if line.asked_for is None:
+            await line.message("text")
+            await line.send("transcription", text="Good day.", isUser=False, isFinal=True, turn=1)
+            await line.send("turn_complete", turn=1)
+            await line.message("text")
+            await line.send("tool_call", id="w", name="get_analytics", args={"period": "last_week"})
+            await line.message("text")
+            await line.send("tool_cancelled", ids=["w"])
+            await line.send("error", code="unavailable", message=NOT_REACHED, retryable=True, requestId="r1")
+            line.close(4503)
+            return
+        assert (await line.message("text"))["data"] == {"text": "The report, please"}
+        await line.send("transcription", text="Orders rose.", isUser=False, isFinal=True, turn=3)
+        await line.send("turn_complete", turn=3)
+        await line.stay()
+
+    async with (
+        ScriptedServer(script, memory={"session-1": remembered}) as server,
+        opened(chromium, server.url, microphone=False) as page,
+    ):
+        await type_in(page, "Hello")
+        await expect(page.locator(".model .words")).to_have_text("Good day.")
+        await type_in(page, "The report, please")
+        await expect(page.locator(".call")).to_be_visible()
+        async with page.expect_response(re.compile("/api/sessions/")):  # memory, once it is back
+            await type_in(page, "and quickly")
+        await expect(page.locator("#status-words")).to_have_text("Connected")
+        await expect(page.locator(".user .words")).to_have_text(
+            ["Hello", "The report, please", "and quickly"]
+        )
+        await expect(page.locator(".turn[data-turn='2'] .unanswered")).to_contain_text("Not answered")
+        await expect(page.locator(".unanswered:visible")).to_have_count(2)
+        again = page.get_by_role("button", name="Ask again: The report, please")
+        await again.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".model .words").last).to_have_text("Orders rose.")
+        await expect(page.locator(".user .words")).to_have_text(
+            ["Hello", "The report, please", "and quickly", "The report, please"]
+        )
+        await expect(again).to_be_hidden()
+        await expect(page.get_by_label("Message")).to_be_focused()
+
+
+async def test_a_model_that_does_not_answer_leaves_the_question_to_be_asked_again(chromium: Browser) -> None:
+    """The line stays; what follows belongs to the next question."""
+
+    async def script(line: Line) -> None:
+        await line.connected()
+        await line.message("text")
+        words = "The model did not answer any more; connect again."
+        await line.send("error", code="unavailable", message=words, retryable=True, requestId="r1")
+        await line.message("text")
+        await line.send("tool_call", id="w", name="get_weather", args={"location": "New York"})
+        await line.send("transcription", text="It is 21 degrees.", isUser=False, isFinal=True, turn=2)
+        await line.send("turn_complete", turn=2)
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await type_in(page, "What's the weather?")
+        await says(page, "The model did not answer any more; connect again. (unavailable, request r1)")
+        await expect(page.locator("#status-words")).to_have_text("Connected")
+        await page.get_by_role("button", name="Ask again: What's the weather?").click()
+        await expect(page.locator(".turn").last.locator(".call")).to_be_visible()
+        await expect(page.locator(".turn").last.locator(".model .words")).to_have_text("It is 21 degrees.")
+        await expect(page.locator(".turn")).to_have_count(2)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_a_question_of_a_conversation_that_went_on_is_not_called_unanswered(
+    chromium: Browser, resumed: bool
+) -> None:
+    """Where the model side was begun anew meanwhile, `gapMs` tells it from another conversation."""
+
+    async def script(line: Line) -> None:
+        first = line.asked_for is None
+        more = {} if first or resumed else {"gapMs": 900}
+        await line.connected(resumed=resumed and not first, **more)
+        if first:
+            await line.message("text")
+            line.cut()
+            return
+        await line.send("transcription", text="It is 21 degrees.", isUser=False, isFinal=True, turn=1)
+        await line.send("turn_complete", turn=1)
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await type_in(page, "What's the weather?")
+        await expect(page.locator(".model .words")).to_have_text("It is 21 degrees.")
+        await expect(page.locator(".turn")).to_have_count(1)
+        await expect(page.locator(".unanswered:visible")).to_have_count(0)
+
+
+async def test_an_answer_that_is_begun_anew_is_interrupted_once(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        await line.connected()
+        for turn in (1, 2):
+            await line.send("transcription", text="One two three.", isUser=False, isFinal=True, turn=turn)
+            await line.send("interrupted", turn=turn)
+            await line.send("turn_complete", turn=turn)
+        await line.send("transcription", text="Stop.", isUser=True, isFinal=True, turn=3)
+        await line.send("transcription", text="All right.", isUser=False, isFinal=True, turn=3)
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        await connect(page)
+        await expect(page.locator(".model .words").last).to_have_text("All right.")
+        shown = page.locator(".note:visible", has_text="Interrupted")
+        await expect(shown).to_have_count(1)
+        await expect(page.locator(".turn[data-turn='2']").filter(has=shown)).to_have_count(1)
+
+
 @pytest.mark.parametrize(
     ("code", "close", "told", "words"),
     [
@@ -728,6 +901,7 @@ async def test_a_reload_shows_the_earlier_words_and_goes_on_with_the_session(chr
     async with ScriptedServer(stay, memory=memory) as server, opened(chromium, server.url) as page:
         await connect(page)
         await page.reload()
+        await says(page, "Your conversation is kept. Press Connect to go on with it.")
         await expect(page.locator(".user .words")).to_have_text("What's the weather?")
         await expect(page.locator(".model .words")).to_have_text("Sunny.")
         await expect(page.locator(".call .name")).to_have_text("get_weather")
