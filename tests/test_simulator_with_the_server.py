@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from serving import ROOT, Server
-from simulating import Simulator
 from talking import Talker
 
 
-async def test_the_documented_scenario_speaks_of_what_the_tool_returned() -> None:
+async def test_the_documented_scenario_speaks_of_what_the_tool_returned(tmp_path: Path) -> None:
     shown = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
-    example = shown.split("## Scenarios")[1].split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "weather.yaml").write_text(
+        shown.split("## Scenarios")[1].split("```yaml\n")[1].split("```")[0], encoding="utf-8"
+    )
     async with (
-        Simulator(example, speed=10) as simulator,
-        Server(
-            environ={
-                "GEMINI_BASE_URL": simulator.url,
-                "GEMINI_API_KEY": "any",
-                "MOCK_TOOLS": "always",
-            }
-        ) as server,
+        Server("--scenario", "weather.yaml", home=tmp_path, environ={"MOCK_TOOLS": "always"}) as server,
         Talker(f"{server.ws_url}/") as client,
     ):
         await client.send("connect")
