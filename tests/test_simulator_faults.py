@@ -117,6 +117,8 @@ def test_the_command_line_names_a_fault_its_value_and_its_occasion(option: str, 
     ("option", "problem"),
     [
         ("dorp", 'dorp is no fault - did you mean "drop"?'),
+        ("qqq", f"qqq is no fault; there are {', '.join(sorted(FAULTS))}"),
+        ("http={status: 503, status: 429}", "http has a value that is not YAML"),
         ("drop@soon", '"drop@soon" is not NAME[=VALUE][@SECONDS][@turn:N][@connection:N]'),
         ("drop@turn:0", "drop cannot come @turn:0"),
         ("drop@1.2.3", "drop cannot come @1.2.3"),
@@ -229,14 +231,39 @@ async def test_a_web_page_cannot_control_it() -> None:
         for headers in (
             {"Content-Type": "text/plain"},
             {"Content-Type": "application/json", "Host": "evil.example"},
+            {"Content-Type": "application/json", "Origin": "http://localhost:5173"},
+            {"Content-Type": "application/json", "Origin": "null"},
         ):
             body = json.dumps({"fault": {"http": 503}}).encode()
             request = urllib.request.Request(f"{simulator.url}/control", data=body, headers=headers)
             with pytest.raises(urllib.error.HTTPError) as caught:
                 await asyncio.to_thread(urllib.request.urlopen, request, timeout=20)
-            assert caught.value.code in (404, 415)
+            assert caught.value.code in (403, 404, 415)
             caught.value.close()
         assert (await simulator.status())["faults"] == {}
+
+
+async def test_a_name_that_was_made_to_lead_here_controls_nothing_on_any_address() -> None:
+    async with Simulator(YES, speed=FAST, arguments=("--host", "0.0.0.0")) as simulator:
+        headers = {"Content-Type": "application/json", "Host": "rebound.example"}
+        request = urllib.request.Request(
+            f"{simulator.url}/control", data=b'{"fault": "http"}', headers=headers
+        )
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=20)
+        assert caught.value.code == 403
+        assert b"localhost" in caught.value.read()
+        assert await simulator.control("http") == ["next"]
+
+
+async def test_a_fault_that_needs_no_value_is_controlled_by_its_name() -> None:
+    async with Simulator(YES, speed=FAST) as simulator:
+        headers = {"Content-Type": "application/json", "Origin": simulator.url}  # a page of its own
+        request = urllib.request.Request(
+            f"{simulator.url}/control", data=b'{"fault": "http"}', headers=headers
+        )
+        (await asyncio.to_thread(urllib.request.urlopen, request, timeout=20)).close()
+        assert (await simulator.status())["faults"] == {"http": 1}
 
 
 async def test_the_status_shows_what_is_broken() -> None:

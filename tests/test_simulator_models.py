@@ -29,6 +29,8 @@ from tornado_live.simulator.brain import Said
 from tornado_live.simulator.pcm import tone
 from tornado_live.simulator.profiles import PROFILES, SWITCHES, VERTEX_PROFILES
 from tornado_live.simulator.recollection import Recollection, read_notes
+from tornado_live.simulator.switches import read_switches
+from tornado_live.simulator.values import Mistake
 
 FAST = 50.0
 NATIVE_2_5 = "gemini-2.5-flash-native-audio-preview-12-2025"
@@ -1161,22 +1163,30 @@ def test_every_switch_is_a_field_and_says_what_it_is_known_by() -> None:
 @pytest.mark.parametrize(
     ("switches", "problem"),
     [
-        (
-            {"pase": 1},
-            'there is no switch "pase" - did you mean "pace"?; there are affective_dialog, after_tool_s',
-        ),
-        ({"name": "x"}, 'there is no switch "name"'),
-        ({"pace": -1}, "pace must be a number of 0 or more, not -1"),
+        ({"pase": 1}, 'pase is no switch - did you mean "pace"?'),
+        ({"foo": 1}, "foo is no switch; there are affective_dialog, after_tool_s"),
+        ({"pace": 0}, "pace must be a number of 0.01 or more, not 0"),
+        ({"burst": 0}, "burst must be a whole number of 1 or more, not 0"),
+        ({"after_tool_s": -1}, "after_tool_s must be a number of 0 or more, not -1"),
+        ({"bad_handle": "gone"}, "bad_handle must be invalid or session or entity"),
         ({"scheduling": "no"}, "scheduling must be true or false, not 'no'"),
         ({"usage": "total"}, "usage must be turn or cumulative, not 'total'"),
         ({"chunk_bytes": []}, "chunk_bytes must be a list of whole numbers, not []"),
-        ({"burst": 1.5}, "burst must be a whole number, not 1.5"),
+        ({"burst": 1.5}, "burst must be a whole number of 1 or more, not 1.5"),
     ],
 )
 def test_a_wrong_switch_is_told_with_those_that_there_are(switches: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ValueError, match=r"switch|must be") as caught:
-        PROFILES[MODEL].with_switches(switches)
-    assert str(caught.value).startswith(problem[:60])
+    with pytest.raises(Mistake, match=r"switch|must be") as caught:
+        read_switches(switches)
+    assert str(caught.value).startswith(problem)
+
+
+def test_a_switch_can_be_given_back() -> None:
+    switched = read_switches({"call_ids": "uuid", "bad_handle": "session"})
+    again = switched | read_switches({"call_ids": None, "bad_handle": None})
+    assert switched.profile(PROFILES[MODEL]).call_ids == "uuid"
+    assert again.profile(PROFILES[MODEL]) == PROFILES[MODEL]
+    assert (switched.rules.bad_handle, again.rules.bad_handle) == ("session", "invalid")
 
 
 # What the conversation can be asked about itself

@@ -62,6 +62,13 @@ def test_a_recording_is_read_with_its_sound_of_the_recorded_size(tmp_path: Path)
             '{"t": 2, "down": {}}\n{"t": 1, "down": {}}',
             r":3: t must not be less than that of the line before",
         ),
+        ('{"t": NaN, "down": {}}', r":2: t must be a number of seconds, 0 or more"),
+        (
+            '{"t": 1, "down": {"data": {"$bytes": "x"}}}',
+            r":2: \$bytes must be a whole number, 67108864 at most",
+        ),
+        ('{"t": 1, "down": {"data": {"$bytes": -2}}}', r":2: \$bytes must be a whole number"),
+        ('{"t": 1, "close": {"code": 5, "by": "server"}}', r":2: must be a WebSocket close code that can be"),
         (
             '{"t": 1, "up": {"a": {}, "b": {}}}',
             r":2: a line must have up \(with one field\), down, or close with a code",

@@ -169,6 +169,10 @@ def test_a_file_that_is_missing_or_not_yaml_is_refused(tmp_path: Path) -> None:
         load_scenario(tmp_path / "none.yaml")
     with pytest.raises(ScenarioError, match=r"is not YAML"):
         load(tmp_path, "turns: [")
+    with pytest.raises(ScenarioError, match=r'is not YAML: "do" is there twice\s+in .*, line 1, column 18'):
+        load(tmp_path, "turns: [{do: [], do: [{say: Hello.}]}]")
+    with pytest.raises(ScenarioError, match=r"is nested too deep"):
+        load(tmp_path, "[" * 20_000)
 
 
 def test_speech_can_come_from_a_wav_file_beside_the_scenario(tmp_path: Path) -> None:

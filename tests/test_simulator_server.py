@@ -8,6 +8,8 @@ import contextlib
 import json
 import signal
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,10 @@ from dialling import (
     sound,
     words,
 )
-from simulating import LIVE_PATH, MODEL, Simulator, speech
+from simulating import LIVE_PATH, MODEL, Simulator, certificate_authority, speech
 from websockets.exceptions import ConnectionClosed
 
+from tornado_live.simulator.__main__ import main
 from tornado_live.simulator.pcm import tone
 from tornado_live.simulator.profiles import GEMINI_3_8_LIVE
 from tornado_live.simulator.voice import OUTPUT_RATE
@@ -797,6 +800,89 @@ async def test_an_address_that_is_taken_is_said_in_words() -> None:
         with pytest.raises(AssertionError, match=rf"cannot listen on 127\.0\.0\.1:{simulator.port}"):
             async with Simulator(arguments=("--port", str(simulator.port))):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--port", "99999"), "argument --port: must be a number of 0 to 65535, not '99999'"),
+        (("--port=-1",), "argument --port: must be a number of 0 to 65535, not '-1'"),
+        (("--age", "x"), "argument --age: must be a number of seconds, 0 or more, or none, not 'x'"),
+        (
+            ("--go-away", "5x"),
+            "argument --go-away: must be a number of seconds, 0 or more, or none, not '5x'",
+        ),
+        (("--latency", "nan"), "argument --latency: must be a number of seconds, 0 or more, not 'nan'"),
+        (("--speed", "fast"), "argument --speed: must be a number above 0, not 'fast'"),
+        (("--switch", "foo=1"), "argument --switch: foo is no switch; there are affective_dialog"),
+        (("--switch", "pace=0"), "argument --switch: pace must be a number of 0.01 or more, not 0"),
+    ],
+)
+def test_a_wrong_option_is_told_in_words(
+    arguments: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_certificate_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    issued = certificate_authority().issue_cert("localhost")
+    certificate, key, other = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "other.pem"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    certificate_authority().issue_cert("localhost").private_key_pem.write_to_path(other)
+    none = tmp_path / "none.pem"
+    for first, second, problem in (
+        (certificate, none, f"--tls-key {none} cannot be read: No such file or directory"),
+        (key, certificate, f"--tls-cert {key} has no certificate in PEM format"),
+        (certificate, certificate, f"--tls-key {certificate} has no private key in PEM format"),
+        (
+            certificate,
+            other,
+            f"--tls-cert {certificate} and --tls-key {other} cannot be used: KEY_VALUES_MISMATCH",
+        ),
+    ):
+        assert main(["--voice", "off", "--tls-cert", str(first), "--tls-key", str(second)]) == 1
+        assert capsys.readouterr().err == f"{problem}\n"
+
+
+async def test_pages_of_any_origin_are_clients_as_of_the_service() -> None:
+    async with Simulator(speed=FAST) as simulator:
+        for origin in ("http://localhost:5173", "https://app.example", "null"):
+            async with dialled(simulator, origin=origin) as client:
+                await client.send({"setup": SETUP})
+                assert await client.next() == {"setupComplete": {}}
+            for method, path in (
+                ("POST", "auth_tokens"),
+                ("GET", f"models/{MODEL}"),
+                ("OPTIONS", "auth_tokens"),
+            ):
+                request = urllib.request.Request(
+                    f"{simulator.url}/v1beta/{path}",
+                    method=method,
+                    headers={"Origin": origin, "x-goog-api-key": "any"},
+                )
+                with await asyncio.to_thread(urllib.request.urlopen, request, timeout=20) as answer:
+                    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        rebound = {"Host": "rebound.example", "Connection": "Upgrade", "Upgrade": "websocket"}
+        request = urllib.request.Request(simulator.url + LIVE_PATH, headers=rebound)
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+            await asyncio.to_thread(urllib.request.urlopen, request, timeout=20)
+        caught.value.close()
+
+
+async def test_what_is_not_there_says_what_is() -> None:
+    async with Simulator() as simulator:
+        for path, told in (("/", "/status"), ("/v1beta/models/gemini-0", "models/gemini-0 is not found")):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                await asyncio.to_thread(urllib.request.urlopen, simulator.url + path, timeout=20)
+            with caught.value as answer:
+                assert answer.code == 404
+                assert told in json.load(answer)["error"]["message"]
 
 
 # The conversation without a script

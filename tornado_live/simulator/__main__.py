@@ -24,10 +24,11 @@ from .messages import Json
 from .recording import RecordingError, load_recording
 from .resumption import HANDLE_LIFE_S
 from .scenario import Connection, Scenario, ScenarioError, load_scenario
-from .server import Options, VoiceMissing, serve
+from .server import CertificateUnusable, Options, VoiceMissing, serve
 from .session import Pace
 from .switches import read_switches
 from .values import Mistake
+from .yamltext import load_yaml
 
 _UNSET: object = object()
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     code = 0
     try:
         asyncio.run(_run(options, exit_with_stdin=arguments.exit_with_stdin))
-    except* VoiceMissing as group:
+    except* (VoiceMissing, CertificateUnusable) as group:
         sys.stderr.write(f"{group.exceptions[0]}\n")
         code = 1
     except* OSError as group:
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         description="A server that speaks the wire protocol of Gemini Live, for people and tests without a key.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes any free port")
+    parser.add_argument("--port", type=_port, default=0, help="0 (the default) takes any free port")
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     parser.add_argument(
@@ -184,26 +185,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65_536):
+        raise argparse.ArgumentTypeError(f"must be a number of 0 to 65535, not {text!r}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be more than 0")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return value
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
+def _seconds(text: str, also: str = "") -> float:
+    value = _number(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError("must be 0 or more")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more{also}, not {text!r}")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _age_limit(text: str) -> float:
-    return math.inf if text == "none" else _seconds(text)
+    return math.inf if text == "none" else _seconds(text, ", or none")
 
 
 def _go_away(text: str) -> float | None:
-    return None if text == "none" else _seconds(text)
+    return None if text == "none" else _seconds(text, ", or none")
 
 
 def _fault(text: str) -> Planned:
@@ -216,7 +230,7 @@ def _fault(text: str) -> Planned:
 def _switch(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     try:
-        read = yaml.safe_load(value)
+        read = load_yaml(value)
     except yaml.YAMLError:
         equals = ""
     if not equals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from typing import TYPE_CHECKING, cast
 
 import tornado.web
@@ -18,19 +19,32 @@ if TYPE_CHECKING:
     from .server import Simulator
 
 
+LOOPBACK = r"localhost|127\.0\.0\.1|\[?::1\]?"
+
+
 class NotOpen(Mistake):
     """The connection that a fault is to come on is not there."""
 
 
 class Control(tornado.web.RequestHandler):
-    """For programs on this machine only; a web page cannot send what POST takes."""
+    """For programs on this machine only.
+
+    A web page of another origin cannot send what POST takes, and one whose name was made to lead here has
+    another Host.
+    """
 
     def initialize(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
     def prepare(self) -> None:
-        if not ipaddress.ip_address(str(self.request.remote_ip).partition("%")[0]).is_loopback:
+        request = self.request
+        origin = request.headers.get("Origin")
+        if not ipaddress.ip_address(str(request.remote_ip).partition("%")[0]).is_loopback:
             self._refuse(403, "This can be used from the simulator's own machine only.")
+        elif re.fullmatch(LOOPBACK, request.host_name) is None:
+            self._refuse(403, "This can be used at localhost, 127.0.0.1 or ::1 only.")
+        elif origin is not None and origin.lower() != f"{request.protocol}://{request.host}".lower():
+            self._refuse(403, "This cannot be used by a web page from elsewhere.")
 
     def get(self) -> None:
         """Every fault and switch with its meaning, and the numbers of the open connections."""

@@ -13,6 +13,7 @@ import yaml
 from . import values
 from .age import Close, read_age, read_close
 from .values import Mistake
+from .yamltext import load_yaml
 
 INTERNAL = Close(1011, "Internal error encountered.")
 HTTP_ERRORS: Mapping[int, tuple[str, str]] = {
@@ -413,7 +414,7 @@ class Planned:
 def read_fault(name: object, value: object) -> Fault:
     """Raises Mistake, its place beginning with the fault's name."""
     if name not in FAULTS:
-        raise Mistake(f"is no fault{values.nearest(str(name), FAULTS)}", str(name))
+        raise Mistake(f"is no fault{values.nearest_or_all(str(name), FAULTS)}", str(name))
     definition = FAULTS[str(name)]
     if value is False or value is None:
         if definition.kind is Kind.ONCE:
@@ -426,7 +427,9 @@ def read_fault(name: object, value: object) -> Fault:
 
 
 def read_faults(value: object) -> list[Fault]:
-    """A mapping of names and values. Raises Mistake."""
+    """A mapping of names and values, or the name of one that needs none. Raises Mistake."""
+    if isinstance(value, str):
+        return [read_fault(value, True)]
     if not isinstance(value, dict) or not value:
         raise Mistake("must be a mapping of a fault's name and its value")
     return [read_fault(name, each) for name, each in value.items()]
@@ -464,7 +467,7 @@ def read_option(option: str) -> Planned:
     if found is None:
         raise Mistake(f'"{option}" is not NAME[=VALUE][@SECONDS][@turn:N][@connection:N]')
     try:
-        value = True if found["value"] is None else yaml.safe_load(found["value"])
+        value = True if found["value"] is None else load_yaml(found["value"])
     except yaml.YAMLError:
         raise Mistake("has a value that is not YAML", found["name"]) from None
     planned = Planned(read_fault(found["name"], value))

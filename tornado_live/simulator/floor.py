@@ -154,7 +154,8 @@ class Floor:
 
     async def _run(self, turn: Turn, respond: _Respond) -> None:
         if self._settling is not None:
-            await asyncio.shield(self._settling)  # the end of that turn comes even if this one is cut short too
+            # The end of that turn comes even if this one is cut short too.
+            await asyncio.shield(self._settling)
         await respond(turn)
         await turn.complete()
         if self.turn is turn:

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from . import values
 from .messages import Json, Message
 from .pcm import tone
 from .session import Pace, Wire
+from .values import Mistake
 from .voice import OUTPUT_RATE
 
 _STREAMED = frozenset({"audio", "video"})
 _CLOSED_WITHOUT_FRAME = 1006
+_MOST_BYTES = 64 * 1024 * 1024
 
 
 class RecordingError(Exception):
@@ -166,9 +169,9 @@ def _header(data: object) -> str:
 
 
 def _entries(data: object, earliest: float) -> list[Entry]:
-    if not isinstance(data, dict) or not isinstance(data.get("t"), int | float):
+    if not isinstance(data, dict) or "t" not in data:
         raise ValueError("a line must be a mapping with the time t in seconds")
-    at = float(data["t"])
+    at = _seconds(data["t"])
     if at < earliest:
         raise ValueError("t must not be less than that of the line before")
     match data:
@@ -179,8 +182,18 @@ def _entries(data: object, earliest: float) -> list[Entry]:
         case {"down": dict(down)}:
             return [Down(at, cast("dict[str, Json]", _filled(down, sound=True)))]
         case {"close": {"code": int(code), **close}}:
-            return [Closed(at, code, str(close.get("reason", "")), close.get("by") == "server")]
+            by_server = close.get("by") == "server"
+            if by_server and code != _CLOSED_WITHOUT_FRAME:
+                values.close_code(code)
+            return [Closed(at, code, values.close_reason(close.get("reason", "")), by_server)]
     raise ValueError("a line must have up (with one field), down, or close with a code")
+
+
+def _seconds(value: object) -> float:
+    try:
+        return values.seconds(value)
+    except Mistake as mistake:
+        raise mistake.inside("t") from None
 
 
 def _filled(value: Json, *, sound: bool) -> Json:
@@ -189,8 +202,10 @@ def _filled(value: Json, *, sound: bool) -> Json:
         return [_filled(each, sound=sound) for each in value]
     if not isinstance(value, dict):
         return value
-    size = value.get("$bytes")
-    if isinstance(size, int) and len(value) == 1:
+    if "$bytes" in value:
+        size = value["$bytes"]
+        if not (isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= _MOST_BYTES):
+            raise Mistake(f"must be a whole number, {_MOST_BYTES} at most", "$bytes")
         pcm = tone(size / 2 / OUTPUT_RATE)[:size] if sound else b""
         return base64.b64encode(pcm.ljust(size, b"\0")).decode()
     kind = value.get("mimeType")

@@ -22,6 +22,7 @@ from .recording import Recording, RecordingError, load_recording
 from .switches import Switches, read_switches
 from .values import Mistake, names, nearest
 from .voice import OUTPUT_RATE, SpeechEnded
+from .yamltext import load_yaml
 
 _Read = TypeVar("_Read")
 _Otherwise = TypeVar("_Otherwise")
@@ -272,7 +273,7 @@ async def _forever() -> None:
 def load_scenario(path: Path) -> Scenario:
     """The scenario of a file. Raises ScenarioError with every mistake found, each with its place."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

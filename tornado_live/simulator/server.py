@@ -19,7 +19,7 @@ import tornado.web
 from .age import Age, age_of, changed
 from .brain import Brain, VoiceBox
 from .connection import LiveSocket, key_of
-from .control import Control, NotOpen
+from .control import LOOPBACK, Control, NotOpen
 from .conversation import ConversationBrain
 from .faults import Fault, HttpError, Place, Planned
 from .messages import Json, Refused
@@ -37,7 +37,6 @@ LIVE_PATH = rf"/+ws/google\.ai\.generativelanguage\.({VERSIONS})\.GenerativeServ
 VERTEX_PATH = rf"/+ws/google\.cloud\.aiplatform\.({VERSIONS})\.LlmBidiService/BidiGenerateContent"
 MODELS_PATH = rf"/+({VERSIONS})/models"
 TOKENS_PATH = rf"/+({VERSIONS})/auth_tokens"
-_LOOPBACK = r"localhost|127\.0\.0\.1|\[?::1\]?"
 INVALID_KEY = "API key not valid. Please pass a valid API key."
 NO_KEY = (
     "Method doesn't allow unregistered callers (callers without established identity)."
@@ -69,6 +68,10 @@ class VoiceMissing(Exception):
     """`voice="on"` and there is none; the text says why."""
 
 
+class CertificateUnusable(Exception):
+    """The text says which file, and why."""
+
+
 async def serve(
     options: Options, *, announce: Callable[[dict[str, Json]], None], stop: asyncio.Event
 ) -> None:
@@ -76,13 +79,11 @@ async def serve(
 
     announce: called with `{"listening": {"host", "port", "tls"}, "voice"}` as soon as connections are taken, and
     with `{"voice": "ready"}` or `{"voice": "unavailable: REASON"}` once the voice is loaded or missing.
-    Raises OSError when the address or a certificate cannot be used, VoiceMissing when voice is "on" without one.
+    Raises CertificateUnusable, OSError when the address cannot be used, and VoiceMissing when voice is "on" and
+    there is none.
     """
     simulator = Simulator(options)
-    context = None
-    if options.tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*options.tls)
+    context = None if options.tls is None else _tls(*options.tls)
     server = tornado.httpserver.HTTPServer(simulator.application(), ssl_options=context)
     sockets = tornado.netutil.bind_sockets(options.port, options.host)
     server.add_sockets(sockets)
@@ -101,6 +102,31 @@ async def serve(
         await simulator.close()
         await server.close_all_connections()
         voices.close()
+
+
+def _tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Raises CertificateUnusable."""
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        try:
+            text = path.read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise CertificateUnusable(f"{option} {path} cannot be read: {error.strerror}") from error
+        wanted = "CERTIFICATE" if option == "--tls-cert" else "PRIVATE KEY"
+        if f"{wanted}-----" not in text:
+            raise CertificateUnusable(f"{option} {path} has no {wanted.lower()} in PEM format")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise CertificateUnusable(
+            f"--tls-cert {certificate} and --tls-key {key} cannot be used: {why}"
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give it without a password")
 
 
 async def _load_voice(
@@ -146,18 +172,21 @@ class Simulator:
 
     def application(self) -> tornado.web.Application:
         application = tornado.web.Application(
-            websocket_max_message_size=16 * 1024 * 1024, log_function=lambda handler: None
+            websocket_max_message_size=16 * 1024 * 1024,
+            log_function=lambda handler: None,
+            default_handler_class=Elsewhere,
         )
         shared = {"simulator": self}
         live = {**shared, "vertex": False, "constrained": False}
         # On loopback no other name leads here, unless a web page made its own name point to this machine.
         application.add_handlers(
-            _LOOPBACK if re.fullmatch(_LOOPBACK, self.options.host) else ".*",
+            LOOPBACK if re.fullmatch(LOOPBACK, self.options.host) else ".*",
             [
                 (LIVE_PATH, LiveSocket, live),
                 (LIVE_PATH + "Constrained", LiveSocket, {**live, "constrained": True}),
                 (VERTEX_PATH, LiveSocket, {**live, "vertex": True}),
                 (MODELS_PATH, Models, shared),
+                (MODELS_PATH + "/(.+)", OneModel, shared),
                 (TOKENS_PATH, AuthTokens, shared),
                 ("/status", Status, shared),
                 ("/control", Control, shared),
@@ -299,27 +328,54 @@ class Simulator:
         return None
 
 
-class Models(tornado.web.RequestHandler):
-    """ListModels of the Gemini API."""
+class _Method(tornado.web.RequestHandler):
+    """A method of the Gemini API over HTTP, which pages of any origin may call, as on the service."""
 
     def initialize(self, simulator: Simulator) -> None:
         self._simulator = simulator
 
-    def get(self, version: str) -> None:
+    def set_default_headers(self) -> None:
+        self.set_header("Access-Control-Allow-Origin", "*")
+
+    def options(self, *path: str) -> None:
+        self.set_header("Access-Control-Allow-Headers", "*")
+        self.set_header("Access-Control-Allow-Methods", "GET, POST")
+        self.set_status(204)
+
+    def _has_key(self) -> bool:
         problem = self._simulator.key_problem(key_of(self))
         if problem is not None:
             code, name = (400, "INVALID_ARGUMENT") if problem.code == 1007 else (403, "PERMISSION_DENIED")
-            self.set_status(code)
-            self.write({"error": {"code": code, "message": problem.reason, "status": name}})
+            self._refuse(code, name, problem.reason)
+        return problem is None
+
+    def _refuse(self, code: int, name: str, message: str) -> None:
+        self.set_status(code)
+        self.write({"error": {"code": code, "message": message, "status": name}})
+
+
+class Models(_Method):
+    """ListModels of the Gemini API."""
+
+    def get(self, version: str) -> None:
+        if self._has_key():
+            self.write({"models": [_listed(profile) for profile in PROFILES.values()]})
+
+
+class OneModel(_Method):
+    """GetModel of the Gemini API."""
+
+    def get(self, version: str, name: str) -> None:
+        if not self._has_key():
             return
-        self.write({"models": [_listed(profile) for profile in PROFILES.values()]})
+        if name in PROFILES:
+            self.write(_listed(PROFILES[name]))
+        else:
+            self._refuse(404, "NOT_FOUND", f"models/{name} is not found for API version {version}")
 
 
-class AuthTokens(tornado.web.RequestHandler):
+class AuthTokens(_Method):
     """CreateAuthToken of the Gemini API."""
-
-    def initialize(self, simulator: Simulator) -> None:
-        self._simulator = simulator
 
     def post(self, version: str) -> None:
         if not key_of(self) or self._simulator.key_problem(key_of(self)) is not None:
@@ -332,9 +388,23 @@ class AuthTokens(tornado.web.RequestHandler):
             return
         self.write({"name": token.name})
 
-    def _refuse(self, code: int, name: str, message: str) -> None:
-        self.set_status(code)
-        self.write({"error": {"code": code, "message": message, "status": name}})
+
+class Elsewhere(tornado.web.RequestHandler):
+    """Every other path, and on loopback every other name."""
+
+    def prepare(self) -> None:
+        self.set_status(404)
+        self.finish(
+            {
+                "error": {
+                    "code": 404,
+                    "message": "The simulator has nothing here. Its WebSocket is"
+                    " /ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent; it tells"
+                    " about itself at /status. On loopback it answers to localhost, 127.0.0.1 and ::1 only.",
+                    "status": "NOT_FOUND",
+                }
+            }
+        )
 
 
 class Status(tornado.web.RequestHandler):

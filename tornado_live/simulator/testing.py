@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import queue
 import ssl
 import subprocess  # what is run is this Python and this package
@@ -60,10 +61,11 @@ def certificate_authority() -> trustme.CA:
 class Simulator:
     """`python -m tornado_live.simulator` on a free port of 127.0.0.1, from `with` or `async with` to its end.
 
-    scenario: a mapping, YAML text, or the path of a scenario file; None is the conversation that knows the
-    declared functions. speed divides every simulated wait. tls: what Google's client needs; takes the package
-    trustme. arguments: more options of the command line. environment: the whole of it; None hands on this
-    process's own.
+    scenario: a mapping, the path of a scenario file (as text, one that ends in .yaml or .yml), or YAML text; None
+    is the conversation that knows the declared functions. recording: the path of one, or one for each connection.
+    speed divides every simulated wait. tls: what Google's client needs; takes the package trustme. faults: as
+    --fault takes them ("drop@20"), or a mapping of names and values. age, go_away: in seconds, inf for none.
+    arguments: more options of the command line. environment: the whole of it; None hands on this process's own.
     """
 
     def __init__(
@@ -75,15 +77,26 @@ class Simulator:
         latency: float | None = None,
         tls: bool = False,
         require_key: bool = False,
+        recording: str | Path | Sequence[str | Path] | None = None,
+        faults: str | Sequence[str] | Mapping[str, Any] = (),
+        switches: Mapping[str, Any] | None = None,
+        age: float | None = None,
+        go_away: float | None = None,
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._scenario = scenario
-        self._arguments = ["--voice", voice, "--speed", str(speed), "--exit-with-stdin", *arguments]
-        if latency is not None:
-            self._arguments += ["--latency", str(latency)]
+        self._arguments = ["--voice", voice, "--speed", str(speed), "--exit-with-stdin"]
+        for name, seconds in (("latency", latency), ("age", age), ("go-away", go_away)):
+            if seconds is not None:
+                self._arguments.append(f"--{name}={'none' if seconds == math.inf else seconds}")
         if require_key:
             self._arguments.append("--require-key")
+        recordings = [recording] if isinstance(recording, str | Path) else recording or ()
+        self._arguments += [f"--recording={path}" for path in recordings]
+        self._arguments += [f"--fault={fault}" for fault in _options(faults)]
+        self._arguments += [f"--switch={switch}" for switch in _options(switches or {})]
+        self._arguments += arguments
         self._tls = tls
         self._environment = environment
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -113,7 +126,10 @@ class Simulator:
         return context
 
     def client(self, api_key: str = "a-key-for-tests", api_version: str = "v1beta") -> Client:
-        """Google's own client, pointed here; it needs tls=True."""
+        """Google's own client, pointed here; it needs tls=True, and raises SimulatorFailed without."""
+        if not self._tls:
+            raise SimulatorFailed("Google's client speaks nothing but TLS: Simulator(..., tls=True)")
+        self._running()
         from google import genai
         from google.genai import types
 
@@ -160,7 +176,13 @@ class Simulator:
         done: list[int | Literal["next"]] = self._request("/control", asked)["connections"]
         return done
 
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise SimulatorFailed("the simulator is not started: use it with `with` or `async with`")
+        return self._process
+
     def _request(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        self._running()
         handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if self._tls:
             handlers.append(urllib.request.HTTPSHandler(context=self.ssl))
@@ -181,6 +203,9 @@ class Simulator:
 
     def start(self) -> None:
         """Returns when it takes connections. Raises SimulatorFailed."""
+        if self._directory is not None:
+            raise SimulatorFailed("the simulator runs already")
+        self._lines = queue.SimpleQueue()
         self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
         directory = Path(self._directory.name)
         self._log_path = directory / "log"
@@ -193,7 +218,8 @@ class Simulator:
                 stderr=log,
                 env=None if self._environment is None else dict(self._environment),
             )
-        threading.Thread(target=self._read_lines, args=(self._process,), daemon=True).start()
+        reading = (self._process, self._lines)
+        threading.Thread(target=self._read_lines, args=reading, daemon=True).start()
         try:
             self.first_line = self.next_line()
         except BaseException:
@@ -214,13 +240,11 @@ class Simulator:
         return message
 
     def send_signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
+        self._running().send_signal(number)
 
     def wait(self) -> int:
         """Its exit code, once it has ended by itself or by a signal; `log` is what it wrote to standard error."""
-        process = self._process
-        assert process is not None
+        process = self._running()
         try:
             return process.wait(_DEADLINE_S)
         except subprocess.TimeoutExpired:
@@ -237,9 +261,9 @@ class Simulator:
 
     def stop(self) -> int:
         """Ends it as the end of its parent would; its exit code."""
-        assert self._process is not None
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        process = self._running()
+        if process.stdin is not None:
+            process.stdin.close()
         return self.wait()
 
     def _files(self, directory: Path) -> list[str]:
@@ -247,6 +271,8 @@ class Simulator:
         options: list[str] = []
         if self._scenario is not None:
             path = self._scenario
+            if isinstance(path, str) and path.endswith((".yaml", ".yml")):
+                path = Path(path)
             if not isinstance(path, Path):
                 text = path if isinstance(path, str) else yaml.safe_dump(dict(path), sort_keys=False)
                 path = directory / "scenario.yaml"
@@ -260,12 +286,12 @@ class Simulator:
             options += ["--tls-cert", str(directory / "cert.pem"), "--tls-key", str(directory / "key.pem")]
         return options
 
-    def _read_lines(self, process: subprocess.Popen[bytes]) -> None:
+    def _read_lines(self, process: subprocess.Popen[bytes], lines: queue.SimpleQueue[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                self._lines.put(line)
-        self._lines.put(b"")
+                lines.put(line)
+        lines.put(b"")
 
     def __enter__(self) -> Simulator:
         self.start()
@@ -288,6 +314,13 @@ class Simulator:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
 
+def _options(given: str | Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """NAME=VALUE as the command line takes it; JSON is YAML."""
+    if isinstance(given, Mapping):
+        return [f"{name}={json.dumps(value)}" for name, value in given.items()]
+    return [given] if isinstance(given, str) else list(given)
+
+
 try:
     import pytest
 except ImportError:  # only the fixture needs it
@@ -296,13 +329,15 @@ else:
 
     def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
-            "markers", "gemini_simulator(**options): how the fixture gemini_simulator starts its Simulator"
+            "markers",
+            "gemini_simulator(scenario=None, **options): how the fixture gemini_simulator starts its Simulator",
         )
 
     @pytest.fixture
     def gemini_simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
         """A Simulator for one test: with TLS and at speed 20, unless its marker says otherwise."""
         marker = request.node.get_closest_marker("gemini_simulator")
-        options: dict[str, Any] = {"tls": True, "speed": 20.0, **({} if marker is None else marker.kwargs)}
-        with Simulator(**options) as simulator:
+        given, more = ((), {}) if marker is None else (marker.args, marker.kwargs)
+        options: dict[str, Any] = {"tls": True, "speed": 20.0, **more}
+        with Simulator(*given, **options) as simulator:
             yield simulator

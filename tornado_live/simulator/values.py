@@ -80,6 +80,10 @@ def names(of: Collection[str]) -> str:
     return ", ".join(sorted(of))
 
 
+def nearest_or_all(name: str, known: Collection[str]) -> str:
+    return nearest(name, known) or f"; there are {names(known)}"
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     found = difflib.get_close_matches(name, known, n=1)
     return f' - did you mean "{found[0]}"?' if found else ""
