@@ -68,6 +68,12 @@ async def test_without_a_key_all_is_well_with_the_simulator(tmp_path: Path) -> N
     assert lines[-1] == "All is well."
 
 
+async def test_a_key_that_the_simulator_does_not_need_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    code, lines = await doctor(tmp_path, UPSTREAM="simulator", GEMINI_API_KEY=KEY)
+    assert code == 0, lines
+    assert one(lines, "note key") == "note key not used: UPSTREAM says that the simulator answers"
+
+
 async def test_a_setup_is_opened_over_tls_with_the_key(tmp_path: Path) -> None:
     authority = tmp_path / "authority.pem"
     certificate_authority().cert_pem.write_to_path(str(authority))

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import re
+import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from test_doctor import KEY, typed
 
 from tornado_live.doctor.line import INPUT_USD, OUTPUT_USD, Bench, Budget, Limits, Spent, sizes_of_sound
 from tornado_live.doctor.probe import probe
-from tornado_live.doctor.probes import AGAIN, COUNT, PROBES, Finding, Probe, turns
+from tornado_live.doctor.probes import AGAIN, COUNT, PROBES, Finding, Probe, base_setup, turns
 from tornado_live.doctor.recording import Recorder, Scrubber
 from tornado_live.errors import ConfigError
 from tornado_live.observe.logs import Masker
@@ -406,6 +408,41 @@ async def test_refusals_in_a_conversation_are_held_against_the_facts(tmp_path: P
     assert "audio" in files["call-blocking"][-2]["up"]["realtimeInput"]
     told = next(line for line in lines if line.startswith("To be changed"))
     assert "hears_during_call, typed" in told
+
+
+async def leaving(model: ModelSide, left: asyncio.Event) -> None:
+    line = await model.dialled()
+    await line.ready()
+    await line.close(1008, "The operation was aborted.")
+    left.set()
+
+
+async def test_a_close_that_came_while_nobody_listened_is_recorded(tmp_path: Path) -> None:
+    left = asyncio.Event()
+    async with ModelSide() as model, asyncio.TaskGroup() as tasks:
+        tasks.create_task(leaving(model, left))
+        settings = load_settings(
+            home=tmp_path,
+            config=None,
+            environ={"GEMINI_API_KEY": KEY, "GEMINI_BASE_URL": model.url},
+            overrides={},
+        )
+        facts = settings.models.of("gemini-3.8-live")
+        bench = Bench(
+            base_url=model.url,
+            key=KEY,
+            version="v1beta",
+            facts=facts,
+            evidence={},
+            budget=Budget(Limits(), time.monotonic()),
+            scrubber=Scrubber((), Masker()),
+            ssl_context=ssl.create_default_context(),
+        )
+        async with bench.opened("left", base_setup(bench)) as line:
+            await left.wait()
+            await line.socket.wait_closed()
+    end = bench.recorded["left"].lines[-1]["close"]
+    assert end == {"code": 1008, "reason": "The operation was aborted.", "by": "server"}
 
 
 async def dying(model: ModelSide) -> None:

@@ -99,7 +99,10 @@ def _check_key(settings: Settings, report: Report) -> str:
 
 
 async def _check_simulator(settings: Settings, catalog: ToolCatalog, report: Report) -> None:
-    report.note("key", "none, so the simulator answers; with GEMINI_API_KEY in .env it is Gemini")
+    if settings.gemini_api_key is None:
+        report.note("key", "none, so the simulator answers; with GEMINI_API_KEY in .env it is Gemini")
+    else:
+        report.note("key", "not used: UPSTREAM says that the simulator answers")
     async with _simulator(settings) as (line, address):
         if address is None:
             report.wrong("simulator", f"it does not start: {line or 'it said nothing'}")

@@ -283,8 +283,14 @@ class Line:
         return Refused(cause, f"close {code}{said}", code)
 
     def ended(self) -> None:
-        """The connection was closed, by us if nobody else did."""
-        self._note_end(1000, "", by="client")
+        """The connection was closed, by us if nobody else did; that may have come while nobody listened."""
+        protocol = self.socket.protocol
+        if protocol.close_rcvd is not None and protocol.close_rcvd_then_sent:
+            self._note_end(protocol.close_rcvd.code, protocol.close_rcvd.reason, by="server")
+        elif protocol.close_sent is None:
+            self._note_end(1006, "", by="server")
+        else:
+            self._note_end(1000, "", by="client")
 
     def _note_end(self, code: int, reason: str, *, by: str) -> None:
         if not self._end_is_noted:
