@@ -131,6 +131,11 @@ def test_a_token_without_a_setup_fixes_nothing() -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
+        ({"expireTime": "2020-01-01T00:00:00Z"}, "expireTime must be in the future"),
+        (
+            {"bidiGenerateContentSetup": {"model": "models/m"}, "fieldMask": "model,generation_config.heat"},
+            "fieldMask has generationConfig.heat, which is no field of a setup",
+        ),
         ({"use": 1}, 'use is not known here - did you mean "uses"?'),
         ({"uses": -1}, "uses must be a whole number, 0 (any number of times) or more"),
         ({"expireTime": "tomorrow"}, "expireTime must be a time such as 2026-12-01T10:00:00Z"),

@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -284,6 +284,17 @@ def read(frame: str | bytes) -> tuple[str, Message]:
         assert isinstance(content, dict)
         return name, content
     raise Refused
+
+
+def has_field(message: str, path: Sequence[str]) -> bool:
+    """Whether the message of this name has such a field; what is inside of a free-form value is not known."""
+    for part in path:
+        if message not in _MESSAGES:
+            return message in ("object", "value")
+        if part not in _MESSAGES[message]:
+            return False
+        message = _MESSAGES[message][part]
+    return True
 
 
 _TOO_DEEP = Refused("Invalid JSON payload received. Message too deep.")

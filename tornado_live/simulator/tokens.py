@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from . import values
-from .messages import Message, Refused, Value, read
+from .messages import Message, Refused, Value, has_field, read
 from .values import Mistake
 
 PREFIX = "auth_tokens/"
@@ -82,7 +82,7 @@ class Tokens:
             expires=_time(fields, "expireTime", now, LIFE_S),
             sessions_until=_time(fields, "newSessionExpireTime", now, NEW_SESSIONS_S),
             setup=None if setup is None else _setup(setup),
-            locked=None if mask is None else _paths(mask),
+            locked=None if mask is None else _known(_paths(mask)),
         )
         self._tokens[token.name] = token
         return token
@@ -111,6 +111,8 @@ def _time(fields: Mapping[str, object], name: str, now: float, usual: float) -> 
     except ValueError:
         raise Mistake("must be a time such as 2026-12-01T10:00:00Z", name) from None
     at = (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
+    if at <= now:
+        raise Mistake("must be in the future", name)
     if at - now > LONGEST_S:
         raise Mistake("must not be more than 20 hours from now", name)
     return at
@@ -128,6 +130,14 @@ def _paths(mask: str) -> tuple[tuple[str, ...], ...]:
     return tuple(
         tuple(_camel(part) for part in path.strip().split(".")) for path in mask.split(",") if path.strip()
     )
+
+
+def _known(paths: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    """Raises Mistake for a field that no setup has."""
+    for path in paths:
+        if not has_field("Setup", path):
+            raise Mistake(f"has {'.'.join(path)}, which is no field of a setup", "fieldMask")
+    return paths
 
 
 def _camel(name: str) -> str:
