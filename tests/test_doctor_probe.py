@@ -464,8 +464,10 @@ async def test_the_age_of_a_connection_is_waited_for_where_there_is_time(tmp_pat
         tasks.create_task(dying(model))
         code, lines, files = await probed(tmp_path, model.url, probes=())
     assert code == 0
-    told = 'goAway at 0 s, timeLeft 50s; close 1008 "The operation was aborted." at 0 s'
-    assert table(lines)["connection_s"] == [("refutes", told)]
+    told = r'goAway at \d+ s, timeLeft 50s; close 1008 "The operation was aborted\." at \d+ s'
+    ((verdict, seen),) = table(lines)["connection_s"]
+    assert verdict == "refutes"
+    assert re.fullmatch(told, seen)
     assert [line["down"] for line in files["age"][2:4]] == [
         {"setupComplete": {}},
         {"goAway": {"timeLeft": "50s"}},
