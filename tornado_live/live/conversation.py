@@ -70,8 +70,6 @@ UNREADABLE_IN_A_ROW = 3
 
 SPEECH_LOST = "The connection broke while you spoke; if no answer comes, please say it once more."
 
-_ZEROS = "AAAAAAAAAAAAAAAA"
-
 
 class Phase(StrEnum):
     IDLE = "idle"
@@ -355,14 +353,14 @@ class Conversation:
             return ()
         self._unreadable = 0
         content = message.server_content
+        if content is not None and (data := self.dialogue.plain_speech(message, content)):
+            if self.dialogue.turns.muted(now):
+                return ()
+            self.watchdog.sounded(0.0, now)
+            self.dialogue.sound_chars += len(data)
+            return FORWARD
         commands: list[Command] = []
         if content is not None:
-            if self.dialogue.plain_speech(message, content) and not _may_be_silence(content):
-                if self.dialogue.turns.muted(now):
-                    return ()
-                self.watchdog.sounded(0.0, now)
-                self.dialogue.sound_chars += len(_sound(content))
-                return FORWARD
             commands += self._content(message, content, now)
         elif message.interaction_status is not None:
             commands += self._content(message, gemini.ServerContent(), now)
@@ -704,15 +702,3 @@ class Conversation:
         commands = self._hang_up(now)
         self._enter(Phase.CLOSED)
         return [*commands, CloseModel(), End()]
-
-
-def _may_be_silence(content: gemini.ServerContent) -> bool:
-    """Whether sound begins with zeros, so that it is worth a closer look."""
-    return _sound(content).startswith(_ZEROS)
-
-
-def _sound(content: gemini.ServerContent) -> str:
-    """The base64 of a message of plain speech."""
-    turn = content.model_turn
-    data = turn.parts[0].inline_data if turn is not None and turn.parts else None
-    return (data.data or "") if data is not None else ""

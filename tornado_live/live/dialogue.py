@@ -33,6 +33,8 @@ LATE_WORDS_S = 2.0
 _CHARS_TO_SECONDS = 0.75 / 48_000
 """Base64 of PCM16 at 24 kHz."""
 
+_ZEROS = "AAAAAAAAAAAAAAAA"
+
 IN_PROGRESS = "IN_PROGRESS"
 IDLE = "IDLE"
 
@@ -87,9 +89,15 @@ class Dialogue:
         self.transcript.user_typed(self._typed, text)
         self._asked_at = now
 
-    def plain_speech(self, message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
-        """Whether it is sound in the middle of an answer and nothing else, so that nothing is to be decided."""
-        return self.turns.speaking is Speaking.MODEL and _only_audio(message, content)
+    def plain_speech(self, message: gemini.ServerMessage, content: gemini.ServerContent) -> str:
+        """The base64 of sound in the middle of an answer, where nothing is to be decided; else an empty text.
+
+        Digital silence is to be looked at, and so is whatever comes with the sound.
+        """
+        if self.turns.speaking is not Speaking.MODEL:
+            return ""
+        data = _only_audio(message, content)
+        return "" if data.startswith(_ZEROS) and _is_silence(data) else data
 
     def content(
         self,
@@ -343,10 +351,14 @@ def zeros(parts: Sequence[gemini.Part]) -> float:
         data = part.inline_data.data if part.inline_data is not None else None
         if not data:
             continue
-        if data.lstrip("A").rstrip("="):
+        if not _is_silence(data):
             return 0.0
         seconds += len(data) * _CHARS_TO_SECONDS
     return seconds
+
+
+def _is_silence(data: str) -> bool:
+    return not data.lstrip("A").rstrip("=")
 
 
 def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
@@ -357,12 +369,15 @@ def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     return spent.as_json()
 
 
-def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) -> bool:
-    """Whether there is nothing to decide: one inline part, and no other field that is looked at."""
+def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) -> str:
+    """The sound of a message with one inline part and no other field that is looked at, else an empty text."""
     turn = content.model_turn
-    if turn is None or turn.parts is None or len(turn.parts) != 1 or turn.parts[0].inline_data is None:
-        return False
-    return (
+    if turn is None or turn.parts is None or len(turn.parts) != 1:
+        return ""
+    inline = turn.parts[0].inline_data
+    if inline is None or not inline.data:
+        return ""
+    alone = (
         content.output_transcription is None
         and content.input_transcription is None
         and not content.interrupted
@@ -377,3 +392,4 @@ def _only_audio(message: gemini.ServerMessage, content: gemini.ServerContent) ->
         and message.go_away is None
         and message.session_resumption_update is None
     )
+    return inline.data if alone else ""
