@@ -201,6 +201,11 @@ class Dialogue:
         """Whether all of the answer has come, and only its end in time is waited for."""
         return self._generated and self._answered
 
+    def asks_again(self) -> None:
+        """A text of ours asks once more for the answer of this turn; what then comes stands apart from what came."""
+        self.turns.asked_again()
+        self.transcript.model_pauses(self.turns.number)
+
     def call_begins(self, *, waits: bool) -> int:
         """The turn that a function call belongs to. `waits`: the model says nothing until it is answered."""
         if self.turns.speaking is Speaking.NOBODY:

@@ -123,7 +123,7 @@ class Owing:
         asked = self._ask_again(facts, now)
         if asked:
             return asked
-        self._dialogue.turns.asked_again()
+        self._dialogue.asks_again()
         please = SendToModel(gemini.typed(facts, PLEASE_ANSWER), Upward.TEXT)
         return [please, *self.expect("text", facts, now)]
 
@@ -138,5 +138,5 @@ class Owing:
         self._notes.clear()
         self._calls.asked_again()
         if self._owed != NOTHING_OWED:
-            self._dialogue.turns.asked_again()
+            self._dialogue.asks_again()
         return [SendToModel(gemini.typed(facts, text), Upward.TEXT), *self.expect("text", facts, now)]
