@@ -268,9 +268,7 @@ def declared(model: str, *background: str) -> tuple[Json, list[str]]:
             LEGACY,
             ("b",),
             [{"name": "a"}, {"name": "b"}],
-            [
-                "b: answered at once and told later in words, gemini-3.1-flash-live has no calls in the background"
-            ],
+            ["b: answered at once and told later, gemini-3.1-flash-live has no calls in the background"],
         ),
         (
             THINKING,

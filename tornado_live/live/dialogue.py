@@ -202,7 +202,7 @@ class Dialogue:
         return self._generated and self._answered
 
     def asks_again(self) -> None:
-        """A text of ours asks once more for the answer of this turn; what then comes stands apart from what came."""
+        """A text of ours asks once more for the answer of this turn; what then comes stands apart."""
         self.turns.asked_again()
         self.transcript.model_pauses(self.turns.number)
 

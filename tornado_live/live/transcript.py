@@ -84,7 +84,7 @@ class Transcript:
 
     def model_pauses(self, turn: int) -> None:
         """A thinking model has said one thing, and will say another in the same turn: the words stand apart."""
-        if turn in self._turns:
+        if turn in self._turns and self._turns[turn].model.pieces:
             self._turns[turn].model.apart = True
 
     def so_far(self, turn: int) -> tuple[str, str]:

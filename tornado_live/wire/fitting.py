@@ -58,7 +58,7 @@ def declared(
         changes.append(f"tools: left out, {facts.name} takes no functions")
     if waited:
         changes.append(
-            f"{', '.join(waited)}: answered at once and told later in words, {facts.name} has no calls in the background"
+            f"{', '.join(waited)}: answered at once and told later, {facts.name} has no calls in the background"
         )
     if not_waited:
         changes.append(f"{', '.join(not_waited)}: not waited for, {facts.name} talks on during every call")
