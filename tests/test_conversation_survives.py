@@ -935,6 +935,21 @@ def test_what_our_reminder_cuts_short_is_no_barge_in_and_its_tool_is_not_run_aga
     ]
 
 
+def test_noise_that_was_held_during_a_resume_does_not_make_the_model_look_silent() -> None:
+    talk = live()
+    talk.from_client(Typed("Hello"), 1.0)
+    talk.from_model(sound("A" * 64_000), 2.0)
+    talk.woke(Timer.WATCH, 100.0)
+    talk.from_model(sound("A" * 64_000), 101.0)
+    assert records(talk.woke(Timer.WATCH, 200.0), "watchdog")[0]["step"] == "resume"
+    assert texts(talk.model_opened(200.5))[0].endswith("Hello")
+    for message in (INTERRUPTED, TURN_COMPLETE):
+        commands = talk.from_model(message, 200.6)
+        assert records(commands, "watchdog") == []
+        assert records(commands, "barge_in") == []
+    assert told(talk.from_model(spoken("Hi."), 202.0)) == [Transcribed("Hi.", False, False, 2)]
+
+
 def test_an_answer_after_our_reminder_can_be_interrupted_by_the_user() -> None:
     talk = live()
     talk.from_client(Typed("Hello"), 1.0)

@@ -86,8 +86,8 @@ class Turns:
         return self._end(done)
 
     def asked_again(self) -> None:
-        """A text of ours asks once more for the answer of this turn. What it may cut short is no barge-in."""
-        self._asked_again = self.speaking is not Speaking.NOBODY
+        """A text of ours asks once more for an answer. What cuts short what had not begun is no barge-in."""
+        self._asked_again = True
 
     def answered(self) -> None:
         """The model says something: a text of ours has cut nothing short."""
