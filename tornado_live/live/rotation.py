@@ -69,11 +69,6 @@ class Rotation:
         return self._dialled is not None and self._dialled.handle is not None
 
     @property
-    def resumable(self) -> bool:
-        """Whether the model side could go on now where it is; it cannot while it speaks or waits for a call."""
-        return self._resumable
-
-    @property
     def has_handle(self) -> bool:
         return self._handle is not None
 
