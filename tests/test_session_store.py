@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornado_live.errors import BadMessage, ConfigError, SessionNotFound, Unavailable
+from tornado_live.errors import BadMessage, ConfigError, Limited, SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
 from tornado_live.sessions.sqlite import SqliteSessionStore
-from tornado_live.sessions.store import MemoryItem, clip, new_session_id
+from tornado_live.sessions.store import Credential, MemoryItem, clip, new_session_id
 
 TTL = 1800.0
 
@@ -477,3 +477,120 @@ def test_session_ids_are_long_safe_in_urls_and_never_twice() -> None:
     assert len(ids) == 100_000
     assert {len(id) for id in ids} == {32}
     assert set("".join(ids)) == set(string.ascii_letters + string.digits + "-_")
+
+
+# Credentials
+
+
+async def test_a_credential_is_good_for_so_many_uses_and_tells_what_was_kept(tmp_path: Path) -> None:
+    body = {"session": "s-1", "setup": {"model": "models/a", "tools": [None, 1.5]}}
+    async with opened(tmp_path / "s.db") as store:
+        await store.keep_credential("secret", uses=2, expires_at=2e9, body=body)
+        assert await store.use_credential("secret", spend=False) == Credential(body, "good")
+        states = [await store.use_credential("secret") for _ in range(3)]
+        assert states == [Credential(body, "good"), Credential(body, "good"), Credential(body, "used_up")]
+        assert await store.use_credential("secret", spend=False) == Credential(body, "used_up")
+        assert await store.use_credential("another") is None
+        assert await store.use_credential("\ud800") is None
+
+
+async def test_of_fifty_at_once_only_one_spends_the_last_use(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as one, opened(tmp_path / "s.db") as two:
+        await one.keep_credential("secret", uses=1, expires_at=2e9, body={})
+        found = await asyncio.gather(*(store.use_credential("secret") for store in (one, two) * 25))
+        states = [each.state for each in found if each is not None]
+        assert sorted(states) == ["good"] + ["used_up"] * 49
+
+
+async def test_a_credential_without_a_number_of_uses_lasts_until_it_expires(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock) as store:
+        await store.keep_credential("secret", uses=None, expires_at=clock.now + 60, body={})
+        for _ in range(5):
+            assert await store.use_credential("secret") == Credential({}, "good")
+        clock.now += 60
+        assert await store.use_credential("secret") == Credential({}, "expired")
+
+
+async def test_a_credential_kept_again_is_replaced(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        await store.keep_credential("secret", uses=1, expires_at=2e9, body={"n": 1}, kind="k", at_most=1)
+        await store.use_credential("secret")
+        await store.keep_credential("secret", uses=1, expires_at=2e9, body={"n": 2}, kind="k", at_most=1)
+        assert await store.use_credential("secret") == Credential({"n": 2}, "good")
+
+
+async def test_credentials_survive_a_restart_with_the_uses_that_are_left(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        await store.keep_credential("secret", uses=2, expires_at=2e9, body={"a": 1})
+        await store.use_credential("secret")
+    async with opened(tmp_path / "s.db") as store:
+        assert await store.use_credential("secret") == Credential({"a": 1}, "good")
+        assert await store.use_credential("secret") == Credential({"a": 1}, "used_up")
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_the_file_never_holds_the_name_of_a_credential(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        await store.keep_credential("auth_tokens/a-secret-name", uses=1, expires_at=2e9, body={"b": "seen"})
+        await store.use_credential("auth_tokens/a-secret-name")
+        written = everything_in(tmp_path)
+    written += everything_in(tmp_path)
+    assert b"seen" in written
+    assert b"secret-name" not in written
+
+
+async def test_expired_credentials_leave_the_file(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock) as store:
+        await store.keep_credential("old", uses=1, expires_at=clock.now + 1, body={})
+        await store.keep_credential("new", uses=1, expires_at=clock.now + 10, body={})
+        clock.now += 1
+    async with opened(tmp_path / "s.db", clock, purge_s=0.02) as store:
+        assert await store.use_credential("old") is None
+        clock.now += 9
+        async with asyncio.timeout(60):
+            while await store.use_credential("new") is not None:
+                pass
+
+
+async def test_no_more_than_so_many_live_credentials_of_a_kind_are_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock) as store:
+
+        async def keep(name: str, kind: str = "token", at_most: int | None = 2) -> None:
+            end = clock.now + 60
+            await store.keep_credential(name, uses=1, expires_at=end, body={}, kind=kind, at_most=at_most)
+
+        await keep("handle", "handle", None)
+        await keep("one")
+        clock.now += 10
+        await keep("two")
+        with pytest.raises(Limited) as refused:
+            await keep("three")
+        assert refused.value.retry_after_ms == 50_000
+        assert await store.use_credential("three") is None
+        await keep("another handle", "handle", None)
+        clock.now += 50
+        await keep("three")
+        assert await store.use_credential("three") == Credential({}, "good")
+
+
+async def test_a_file_from_before_there_were_credentials_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path) as store:
+        id = await created(store)
+        store.remember(id, said("kept"))
+    older = sqlite3.connect(path)
+    older.execute("DROP TABLE credential")
+    older.execute("PRAGMA user_version = 1")
+    older.commit()
+    older.close()
+    for _ in range(2):
+        async with opened(path) as store:
+            assert await texts(store, id) == ["kept"]
+            await store.keep_credential("secret", uses=1, expires_at=2e9, body={})
+            assert await store.use_credential("secret") == Credential({}, "good")

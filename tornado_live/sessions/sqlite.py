@@ -10,32 +10,33 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import logging
+import math
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tornado_live.errors import BadMessage, ConfigError, Problem, Unavailable
+from tornado_live.errors import BadMessage, ConfigError, Limited, Problem, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
-from tornado_live.sessions.store import MemoryItem, Session, clip, new_session_id, not_found
+from tornado_live.sessions.store import Credential, MemoryItem, Session, clip, new_session_id, not_found
 
-SCHEMA_VERSION = 1
 BATCH_S = 0.05
 PURGE_S = 60.0
 RETRY_S = (0.5, 30.0)
 EVENT_BYTES = 8192
 
-_SCHEMA = """
+_SESSIONS = """
 CREATE TABLE session (
     id TEXT PRIMARY KEY,
     user TEXT NOT NULL,
@@ -69,6 +70,21 @@ CREATE TABLE event (
 );
 CREATE INDEX event_of_session ON event (session, n);
 """
+
+_CREDENTIALS = """
+CREATE TABLE credential (
+    digest BLOB PRIMARY KEY,
+    kind TEXT NOT NULL,
+    uses INTEGER,
+    expires_at REAL NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX credential_by_end ON credential (expires_at);
+CREATE INDEX credential_of_kind ON credential (kind, expires_at);
+"""
+
+# What each version of the file added to the one before; a file of version n has the first n.
+_SCHEMA = (_SESSIONS, _CREDENTIALS)
 
 _COLUMNS = """id, user, metadata, assistant, created_at, last_active_at, expires_at,
     (SELECT count(*) FROM memory WHERE memory.session = session.id), usage, last_turn, label"""
@@ -250,6 +266,24 @@ class SqliteSessionStore:
         now = self._clock()
         await self._ask(lambda: _delete(self._connection, id, user, now))
 
+    async def keep_credential(
+        self,
+        name: str,
+        *,
+        uses: int | None,
+        expires_at: float,
+        body: Mapping[str, Json],
+        kind: str = "",
+        at_most: int | None = None,
+    ) -> None:
+        now = self._clock()
+        row = (_digest(name), kind, uses, expires_at, json.dumps(body))
+        await self._ask(lambda: _keep(self._connection, row, kind, at_most, now))
+
+    async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
+        now, digest = self._clock(), _digest(name)
+        return await self._ask(lambda: _use(self._connection, digest, spend, now))
+
     async def flush(self) -> None:
         await self._ask(lambda: _checkpoint(self._connection))
         if self._failing is not None:
@@ -409,12 +443,12 @@ def _open(path: Path, now: float) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         with _transaction(connection):
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA_VERSION:
+            if version > len(_SCHEMA):
                 raise _NewerSchema
-            if version == 0:
-                for statement in _SCHEMA.split(";")[:-1]:
+            for added in _SCHEMA[version:]:
+                for statement in added.split(";")[:-1]:
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
             _purge(connection, now)
     except BaseException:
         connection.close()
@@ -531,8 +565,50 @@ def _delete(connection: sqlite3.Connection, id: str, user: str, now: float) -> N
             raise not_found()
 
 
+def _keep(
+    connection: sqlite3.Connection,
+    row: tuple[bytes, str, int | None, float, str],
+    kind: str,
+    at_most: int | None,
+    now: float,
+) -> None:
+    with _transaction(connection):
+        if at_most is not None:
+            live, soonest = connection.execute(
+                "SELECT count(*), min(expires_at) FROM credential"
+                " WHERE kind = ? AND expires_at > ? AND digest != ?",
+                (kind, now, row[0]),
+            ).fetchone()
+            if live >= at_most:
+                raise Limited(
+                    f"There are {live} live credentials already. Wait until some of them have expired.",
+                    retry_after_ms=math.ceil(1000 * ((soonest or now) - now)),
+                )
+        connection.execute(
+            "REPLACE INTO credential (digest, kind, uses, expires_at, body) VALUES (?, ?, ?, ?, ?)", row
+        )
+
+
+def _use(connection: sqlite3.Connection, digest: bytes, spend: bool, now: float) -> Credential | None:
+    with _transaction(connection) if spend else nullcontext():
+        row = connection.execute(
+            "SELECT uses, expires_at, body FROM credential WHERE digest = ?", (digest,)
+        ).fetchone()
+        if row is None:
+            return None
+        uses, expires_at, body = row
+        if expires_at <= now:
+            return Credential(json.loads(body), "expired")
+        if uses == 0:
+            return Credential(json.loads(body), "used_up")
+        if spend and uses is not None:
+            connection.execute("UPDATE credential SET uses = uses - 1 WHERE digest = ?", (digest,))
+        return Credential(json.loads(body), "good")
+
+
 def _purge(connection: sqlite3.Connection, now: float) -> None:
     connection.execute("DELETE FROM session WHERE expires_at <= ?", (now,))
+    connection.execute("DELETE FROM credential WHERE expires_at <= ?", (now,))
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
@@ -560,6 +636,11 @@ def _session(row: tuple[str, str, str, str, float, float, float, int, str, int, 
         last_turn,
         label,
     )
+
+
+def _digest(name: str) -> bytes:
+    """What stands for a credential in the file. A name may be anybody's text, lone surrogates and all."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
 def _event_data(data: Mapping[str, Json]) -> str:

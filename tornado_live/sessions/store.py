@@ -1,7 +1,8 @@
-"""Sessions and their memory, and what a store of them promises.
+"""Sessions and their memory, credentials, and what a store of them promises.
 
 A session belongs to one user, ends some time after its last activity, and remembers the newest finished
 messages of its conversation. Ids are unguessable but are no credentials: every look-up names the user.
+A credential is a secret name that opens something until it expires: an ephemeral token, a resumption handle.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ class MemoryItem:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent."""
+
+    body: Mapping[str, Json]
+    state: Literal["good", "used_up", "expired"]
+
+
 class SessionStore(Protocol):
     """Where sessions outlive the process.
 
@@ -83,6 +92,25 @@ class SessionStore(Protocol):
 
     async def delete(self, id: str, *, user: str) -> None:
         """Gone with memory and events when it returns. Raises SessionNotFound."""
+
+    async def keep_credential(
+        self,
+        name: str,
+        *,
+        uses: int | None,
+        expires_at: float,
+        body: Mapping[str, Json],
+        kind: str = "",
+        at_most: int | None = None,
+    ) -> None:
+        """Stored (as its SHA-256, never itself) when it returns; a name that is there is replaced.
+
+        `uses` None: any number of times. Raises Limited where `at_most` of this `kind` have not expired.
+        """
+
+    async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
+        """None for an unknown one, and some time after it expired. `spend` takes one use, atomically: of fifty
+        at once only `uses` are good."""
 
     async def flush(self) -> None:
         """Everything queued is on disk when it returns."""
