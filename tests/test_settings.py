@@ -671,7 +671,7 @@ def test_the_documentation_names_every_setting_with_its_default(tmp_path: Path) 
 
 
 def _as_documented(value: object) -> str:
-    if value is None or value == []:
+    if value is None or value == [] or value == {}:
         return "none"
     if isinstance(value, list):
         return ", ".join(map(str, value))

@@ -57,6 +57,15 @@ WsPort = Annotated[
     str | None,
     typer.Option(metavar="PORT", help="WebSocket of the original protocol: as above; else 3002."),
 ]
+TlsPort = Annotated[
+    str | None, typer.Option(metavar="PORT", help="What the first port serves, over TLS: as above; else off.")
+]
+TlsSelfSigned = Annotated[
+    bool,
+    typer.Option(
+        "--tls-self-signed", help="Make the certificate for it, with an authority that clients are to trust."
+    ),
+]
 Upstream = Annotated[
     str | None, typer.Option(metavar="auto|gemini|simulator", help="Who answers; else auto.")
 ]
@@ -93,6 +102,8 @@ def serve(
     host: Host = None,
     port: Port = None,
     ws_port: WsPort = None,
+    tls_port: TlsPort = None,
+    tls_self_signed: TlsSelfSigned = False,
     upstream: Upstream = None,
     mock_tools: MockTools = None,
     voice: Voice = None,
@@ -109,6 +120,8 @@ def serve(
             "host": host,
             "port": port,
             "ws_port": ws_port,
+            "tls_port": tls_port,
+            "tls_self_signed": "true" if tls_self_signed else None,
             "upstream": upstream,
             "mock_tools": mock_tools,
             "simulator.voice": voice,
@@ -336,7 +349,7 @@ def _cannot_listen(error: OSError, settings: Settings) -> Exception:
     if error.errno not in causes:
         return error
     problems = []
-    ports = [("--port", settings.port), ("--ws-port", settings.ws_port)]
+    ports = [("--port", settings.port), ("--ws-port", settings.ws_port), ("--tls-port", settings.tls_port)]
     for option, port in ports:
         refused = _refusal(port, settings.host) if port else None
         if refused in causes:
@@ -344,7 +357,7 @@ def _cannot_listen(error: OSError, settings: Settings) -> Exception:
             problems.append(Problem("listening", None, where, f"{causes[refused]} {option}"))
     if not problems:  # it has become free in between
         where = f"{settings.host} port {' or '.join(str(port) for _, port in ports if port)}"
-        message = f"{causes[error.errno]} --port or --ws-port"
+        message = f"{causes[error.errno]} {' or '.join(option for option, port in ports if port)}"
         problems = [Problem("listening", None, where, message)]
     return ConfigError(problems)
 

@@ -10,6 +10,7 @@ import difflib
 import importlib.util
 import ipaddress
 import re
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,17 +28,30 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tornado_live.assistants import LIVE_DEFAULTS, Assistant, make_assistants
+from tornado_live.assistants import DEFAULT, LIVE_DEFAULTS, Assistant, make_assistants
 from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.resources import find, require
 from tornado_live.wire.models import Models, read_models
 from tornado_live.yamlfile import dotted, parse_yaml, read_yaml
 
-__all__ = ["Assistant", "Limits", "Settings", "SimulatorSettings", "Source", "load_settings", "print_config"]
+__all__ = [
+    "Assistant",
+    "DropIn",
+    "Limits",
+    "Settings",
+    "SimulatorSettings",
+    "Source",
+    "load_settings",
+    "print_config",
+]
 
 DEFAULT_CONFIG = "config/development.yaml"
 MODELS_FILE = "config/models.yaml"
+TLS_PORT = 3443
+"""Where `tls_self_signed` listens when no port is named."""
+EVERY_OTHER = "*"
+"""In `drop_in.models`: each name that is not written there."""
 
 ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
 MockTools = Literal["always", "unreachable", "never"]
@@ -57,6 +71,7 @@ _HOST_NAME = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+")
 _IPV6 = re.compile(r"\[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]", re.I)
 _CLOUD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 _MODULE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
+_FIELD = re.compile(r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*")
 _USUAL_PORTS = {"http": "80", "https": "443"}
 _SECRET = re.compile(r"key|secret|password|token", re.I)
 
@@ -89,6 +104,24 @@ def _as_list(value: object) -> object:
         written = parse_yaml(text, "").data
     except ConfigError:
         raise _wrong(f'"{text}" is not a list - write [a, b], or a, b without brackets') from None
+    return written
+
+
+def _as_list_or_none(value: object) -> object:
+    """As `_as_list`, where no list is something else than an empty one."""
+    return None if value is None else _as_list(value)
+
+
+def _as_mapping(value: object) -> object:
+    """A mapping of YAML, or `{a: b}` as text."""
+    if not isinstance(value, str):
+        return {} if value is None else value
+    try:
+        written = parse_yaml(value, "").data
+    except ConfigError:
+        written = None
+    if not isinstance(written, dict):
+        raise _wrong(f'"{value}" is not a mapping - write {{a: b}}')
     return written
 
 
@@ -170,6 +203,24 @@ def _as_model(value: object) -> object:
     return text
 
 
+def _as_guest_model(value: str) -> str:
+    """As clients send it, with or without its `models/`."""
+    return str(_as_model(value.strip().removeprefix("models/")))
+
+
+def _as_guest_name(value: str) -> str:
+    return value if value == EVERY_OTHER else _as_guest_model(value)
+
+
+def _as_field(value: str) -> str:
+    text = value.strip()
+    if not _FIELD.fullmatch(text):
+        camel = re.sub(r"_+([a-z0-9])", lambda found: found[1].upper(), text)
+        hint = f'"{camel}"' if _FIELD.fullmatch(camel) else "one such as generationConfig.speechConfig"
+        raise _wrong(f'"{value}" is not the name of a field of setup - write {hint}')
+    return text
+
+
 def _as_module(value: str) -> str:
     text = value.strip()
     if text.endswith(".py") and _MODULE.fullmatch(text):
@@ -183,6 +234,9 @@ _Port = Annotated[int | None, BeforeValidator(_as_port)]
 _Origin = Annotated[str, AfterValidator(_as_origin)]
 _HostName = Annotated[str, AfterValidator(_as_host_name)]
 _Module = Annotated[str, AfterValidator(_as_module)]
+_GuestModel = Annotated[str, AfterValidator(_as_guest_model)]
+_GuestName = Annotated[str, AfterValidator(_as_guest_name)]
+_SetupField = Annotated[str, AfterValidator(_as_field)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
@@ -215,12 +269,28 @@ class _SimulatorSurface(BaseModel):
     scenario: str | None = None
 
 
+class _DropInSurface(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    assistant: str = DEFAULT
+    models: Annotated[dict[_GuestName, _GuestModel], BeforeValidator(_as_mapping)] = Field(
+        default_factory=dict
+    )
+    only_models: Annotated[tuple[_GuestModel, ...], BeforeValidator(_as_list)] = ()
+    fields: Annotated[tuple[_SetupField, ...] | None, BeforeValidator(_as_list_or_none)] = None
+
+
 class _Surface(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     host: Annotated[str, BeforeValidator(_as_bare_host)] = "127.0.0.1"
     port: _Port = 3001
     ws_port: _Port = 3002
+    tls_port: _Port = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_self_signed: bool = False
     allowed_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_as_list)] = ()
     allowed_hosts: Annotated[tuple[_HostName, ...], BeforeValidator(_as_list)] = ()
     public_url: Annotated[str | None, _as_url(("http", "https"))] = None
@@ -253,10 +323,15 @@ class _Surface(BaseSettings):
         "tornado_live.tools.builtin",
     )
     limits: Limits = Limits()
+    drop_in: _DropInSurface = _DropInSurface()
     simulator: _SimulatorSurface = _SimulatorSurface()
 
 
-_SECTIONS: Mapping[str, type[BaseModel]] = {"limits": Limits, "simulator": _SimulatorSurface}
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "limits": Limits,
+    "drop_in": _DropInSurface,
+    "simulator": _SimulatorSurface,
+}
 _FREE = ("gemini", "assistants")
 
 
@@ -319,19 +394,41 @@ class SimulatorSettings:
     scenario: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class DropIn:
+    """What clients of Google's own protocol may do.
+
+    `assistant` is the one whose toolset is added; its instruction and its voice are not. `models` maps a name as
+    clients send it, without `models/`, to the model that is used; "*" stands for every other name. `only_models`
+    holds after that; empty: any. `fields` are the fields of `setup`, in lowerCamel, that clients may send besides
+    model and sessionResumption, each a name or a path such as generationConfig.speechConfig; None: any.
+    """
+
+    enabled: bool
+    assistant: str
+    models: Mapping[str, str]
+    only_models: frozenset[str]
+    fields: frozenset[str] | None
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Checked and complete; paths are absolute. `port` and `ws_port` are None where they are off, and so is
-    `vertex` unless the upstream is Vertex AI.
+    """Checked and complete; paths are absolute. `port`, `ws_port` and `tls_port` are None where they are off, and
+    so is `vertex` unless the upstream is Vertex AI.
 
-    `allowed_hosts` are names without a port (IPv6 in brackets). `environment` is the process environment
-    over `.env`, for `${NAME}` in tools.yaml. `values` and `sources` say for every dotted name what was
-    written, secrets as `***`, and where. `warnings` are for the log.
+    With a `tls_port` there is either a `tls_cert`, which fits its `tls_key`, or `tls_self_signed`. `allowed_hosts`
+    are names without a port (IPv6 in brackets). `environment` is the process environment over `.env`, for
+    `${NAME}` in tools.yaml. `values` and `sources` say for every dotted name what was written, secrets as `***`,
+    and where. `warnings` are for the log.
     """
 
     host: str
     port: int | None
     ws_port: int | None
+    tls_port: int | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_self_signed: bool
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     public_url: str | None
@@ -353,6 +450,7 @@ class Settings:
     mock_tools: MockTools
     handler_prefixes: tuple[str, ...]
     limits: Limits
+    drop_in: DropIn
     simulator: SimulatorSettings
     environment: Mapping[str, str] = field(repr=False)
     values: Mapping[str, Json]
@@ -628,7 +726,9 @@ class _Checks:
         surface = self._surface
         key = self._key()
         upstream = self._upstream(key)
-        self._ports()
+        tls_port = self._tls_port()
+        self._ports(tls_port)
+        certificate = self._certificate()
         if not is_loopback(surface.host) and not surface.public_without_auth:
             self._refuse(
                 "host",
@@ -639,6 +739,7 @@ class _Checks:
         scenario = self._file("simulator.scenario", surface.simulator.scenario)
         self._voice(upstream)
         assistants = self._assistants()
+        drop_in = self._drop_in(assistants)
         models = _models(self._home)
         vertex = self._vertex(key) if upstream == "vertex" else None
         if self._problems:
@@ -650,6 +751,10 @@ class _Checks:
             host=surface.host,
             port=surface.port,
             ws_port=surface.ws_port,
+            tls_port=tls_port,
+            tls_cert=certificate[0] if certificate else None,
+            tls_key=certificate[1] if certificate else None,
+            tls_self_signed=surface.tls_self_signed,
             allowed_origins=self._origins(),
             allowed_hosts=self._hosts(),
             public_url=surface.public_url,
@@ -671,6 +776,7 @@ class _Checks:
             mock_tools=mock_tools,
             handler_prefixes=surface.handler_prefixes,
             limits=surface.limits,
+            drop_in=drop_in,
             simulator=SimulatorSettings(surface.simulator.voice, scenario),
             environment=environment,
             values=_values(surface),
@@ -695,12 +801,85 @@ class _Checks:
             self._refuse(name, f"{path} is not a file")
         return path
 
-    def _ports(self) -> None:
+    def _ports(self, tls_port: int | None) -> None:
         port, ws_port = self._surface.port, self._surface.ws_port
-        if port is None and ws_port is None:
+        if port is None and ws_port is None and tls_port is None:
             self._refuse("port", "port and ws_port are both off - nothing would listen")
         if port and port == ws_port:
             self._refuse("ws_port", f"{ws_port} is taken by port - write another one, or off")
+        for name, other in (("port", port), ("ws_port", ws_port)):
+            if tls_port and tls_port == other:
+                self._refuse("tls_port", f"{tls_port} is taken by {name} - write another one, or off")
+
+    def _tls_port(self) -> int | None:
+        surface = self._surface
+        if surface.tls_self_signed and "tls_port" not in self._sources:
+            return TLS_PORT
+        if surface.tls_port is not None and not (
+            surface.tls_self_signed or surface.tls_cert or surface.tls_key
+        ):
+            self._refuse(
+                "tls_port",
+                "needs a certificate - write tls_cert and tls_key, or tls_self_signed: true for a certificate"
+                " of this server's own",
+            )
+        return surface.tls_port
+
+    def _certificate(self) -> tuple[Path, Path] | None:
+        """The files of the certificate and of its key, where both can be used."""
+        surface = self._surface
+        if not surface.tls_cert and not surface.tls_key:
+            return None
+        if surface.tls_self_signed:
+            given = "tls_cert" if surface.tls_cert else "tls_key"
+            self._refuse(
+                "tls_self_signed", f"and {given} exclude each other - take one of them out, or write false"
+            )
+            return None
+        for name, written, missing in (
+            ("tls_cert", surface.tls_cert, "tls_key"),
+            ("tls_key", surface.tls_key, "tls_cert"),
+        ):
+            if not written:
+                what = "of its private key" if name == "tls_key" else "of the certificate"
+                self._refuse(missing, f"needs {name} as well - write the path of the file {what}")
+                return None
+            if "-----BEGIN" in written:  # never to be shown
+                self._refuse(name, "is the path of a file - write the path, not what the file holds")
+                return None
+        if "tls_port" not in self._sources:
+            self._refuse(
+                "tls_cert", f"is used on tls_port only, which is off - write tls_port, e.g. {TLS_PORT}"
+            )
+        certificate = self._file("tls_cert", surface.tls_cert)
+        key = self._file("tls_key", surface.tls_key)
+        if certificate is None or key is None:
+            return None
+        mistake = _mistake(certificate, key)
+        if mistake is not None:
+            self._refuse(*mistake)
+        return certificate, key
+
+    def _drop_in(self, assistants: Mapping[str, Assistant]) -> DropIn:
+        surface = self._surface.drop_in
+        if surface.assistant not in assistants:
+            hint = nearest(surface.assistant, assistants)
+            self._refuse(
+                "drop_in.assistant",
+                f'there is no assistant "{surface.assistant}"{hint or "; known are " + ", ".join(assistants)}',
+            )
+        for name, model in surface.models.items():
+            if surface.only_models and model not in surface.only_models:
+                self._refuse_at(
+                    ("drop_in", "models", name), f'"{model}" is not in drop_in.only_models - add it there'
+                )
+        return DropIn(
+            enabled=surface.enabled,
+            assistant=surface.assistant,
+            models=surface.models,
+            only_models=frozenset(surface.only_models),
+            fields=None if surface.fields is None else frozenset(surface.fields),
+        )
 
     def _key(self) -> SecretStr | None:
         """GEMINI_API_KEY, else GOOGLE_API_KEY; a placeholder is none."""
@@ -804,7 +983,9 @@ def _values(surface: _Surface) -> dict[str, Json]:
             for key, default in LIVE_DEFAULTS.items():
                 if key.lower() not in written:
                     values[f"gemini.{key}"] = default
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name in _SECTIONS:
+            values |= {f"{name}.{key}": inner for key, inner in value.items()}
+        elif isinstance(value, dict):
             _flatten(name, value, values)
         else:
             values[name] = "***" if value is not None and _SECRET.search(name) else value
@@ -818,6 +999,28 @@ def _flatten(prefix: str, value: Mapping[str, Json], into: dict[str, Json]) -> N
             _flatten(name, inner, into)
         else:
             into[name] = inner
+
+
+def _mistake(certificate: Path, key: Path) -> tuple[str, str] | None:
+    """Why a server cannot use the two files: the setting that is wrong, and what to do."""
+    for name, path in (("tls_cert", certificate), ("tls_key", key)):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return name, f"{path} cannot be read: {error.strerror or error}"
+        wanted = b"CERTIFICATE-----" if name == "tls_cert" else b"PRIVATE KEY-----"
+        if b"-----BEGIN " not in content or wanted not in content:
+            return name, f"{path} holds no {wanted.decode().strip('-').lower()} in PEM form"
+    try:
+        # Without a password of ours OpenSSL would ask for one at the terminal, and wait.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "tls_key", f"{key} is not the key of the certificate in {certificate}"
+        if b"ENCRYPTED" in key.read_bytes():
+            return "tls_key", f"{key} is protected by a password - write the path of one that is not"
+        return "tls_cert", f"{certificate} and {key} cannot be used: {error.reason or error}"
+    return None
 
 
 def _yaml_text(value: Json) -> str:
