@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handle_life=arguments.handle_life,
         faults=tuple(arguments.fault),
         switches=switches,
+        keep_frames=arguments.keep_frames,
     )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     code = 0
@@ -181,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a fact that is not sure, the other way; GET /control lists what there is",
     )
     parser.add_argument("--require-key", action="store_true", help="refuse connections without an API key")
+    parser.add_argument(
+        "--keep-frames", action="store_true", help="keep all that crosses the wire, for GET /frames"
+    )
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
     return parser
 

@@ -21,6 +21,7 @@ from tornado.iostream import IOStream
 from .age import Age, duration
 from .faults import HTTP_ERRORS, Fault, Kind, Place
 from .faulty import FaultyStream, FaultyWire
+from .frames import Frames
 from .messages import Json, Message, Refused, read
 from .profiles import PROFILES, VERTEX_PROFILES, Profile
 from .recording import Recording, Replay
@@ -69,6 +70,7 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
         self._ends_at = math.inf
         self._received = 0
         self._number = -1
+        self._frames: Frames | None = None
 
     def check_origin(self, origin: str) -> bool:
         """Any, as the service takes its clients in browsers; they have nothing but what they bring."""
@@ -89,6 +91,9 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
         self._version = version
         self._number = self._simulator.next_number()
         self._simulator.sockets[self._number] = self
+        if self._simulator.options.keep_frames:
+            self._frames = Frames(self.request.uri or "", dict(self.request.headers))
+            self._simulator.frames[self._number] = self._frames
         self._script: Connection = self._simulator.script(self._number)
         self._switches = self._simulator.switches | self._script.switches
         self.set_nodelay(True)
@@ -107,6 +112,8 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
                 self.apply(each.fault)
 
     def on_message(self, frame: str | bytes) -> Awaitable[None] | None:
+        if self._frames is not None:
+            self._frames.received(frame)
         if self._state is _State.UNOPENED:
             return self._first_message(frame)
         # Not a coroutine: there are fifty of these a second in every conversation, and a task for each costs more.
@@ -340,6 +347,8 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
             closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             closed.set_result(None)
             return closed
+        if self._frames is not None:
+            self._frames.sent(frame)
         written.add_done_callback(_seen)
         return written
 
@@ -376,6 +385,8 @@ class LiveSocket(tornado.websocket.WebSocketHandler):
 
     def on_close(self) -> None:
         self._simulator.sockets.pop(self._number, None)
+        if self._frames is not None:
+            self._frames.closed(self.close_code, self.close_reason)
         for timer in self._timers:
             timer.cancel()
         self._state = _State.ENDED

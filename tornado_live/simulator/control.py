@@ -1,4 +1,4 @@
-"""GET and POST /control: what can be made to go wrong, and making it so in the middle of a conversation."""
+"""GET and POST /control: what can be made to go wrong, and making it so in a conversation; GET /frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotOpen(Mistake):
     """The connection that a fault is to come on is not there."""
 
 
-class Control(tornado.web.RequestHandler):
+class _Local(tornado.web.RequestHandler):
     """For programs on this machine only.
 
     A web page of another origin cannot send what POST takes, and one whose name was made to lead here has
@@ -45,6 +45,34 @@ class Control(tornado.web.RequestHandler):
             self._refuse(403, "This can be used at localhost, 127.0.0.1 or ::1 only.")
         elif origin is not None and origin.lower() != f"{request.protocol}://{request.host}".lower():
             self._refuse(403, "This cannot be used by a web page from elsewhere.")
+
+    def _answer(self, body: dict[str, Json]) -> None:
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.finish(json.dumps(body, indent=2))
+
+    def _refuse(self, status: int, message: str) -> None:
+        self.set_status(status)
+        self._answer({"error": message})
+
+
+class KeptFrames(_Local):
+    def get(self) -> None:
+        """What crossed the wire of every connection so far, or of `?connection=` alone."""
+        wanted = self.get_query_argument("connection", None)
+        if not self._simulator.options.keep_frames:
+            self._refuse(404, "No frames are kept; start the simulator with --keep-frames.")
+            return
+        self._answer(
+            {
+                str(number): frames.status()
+                for number, frames in self._simulator.frames.items()
+                if wanted in (None, str(number))
+            }
+        )
+
+
+class Control(_Local):
+    """What can be made to go wrong, and making it so."""
 
     def get(self) -> None:
         """Every fault and switch with its meaning, and the numbers of the open connections."""
@@ -93,11 +121,3 @@ class Control(tornado.web.RequestHandler):
             places += [place for place in self._simulator.cause(fault, where) if place not in places]
         self._simulator.switches |= changed
         return {"connections": cast("list[Json]", places)}
-
-    def _answer(self, body: dict[str, Json]) -> None:
-        self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.finish(json.dumps(body, indent=2))
-
-    def _refuse(self, status: int, message: str) -> None:
-        self.set_status(status)
-        self._answer({"error": message})

@@ -110,7 +110,7 @@ class Profile:
     # Turns and calls
     idle: Literal["turn_complete", "interaction_status"] = "turn_complete"
     idle_message: Literal["with_turn", "alone"] = "with_turn"
-    turn_after_call: Literal["same", "new"] = "same"
+    turn_after_call: Literal["same", "new", "bare"] = "same"
     input_during_call: Literal["cancels", "forgets", "reissues", "waits", "closes"] = "cancels"
     barge_in_cancels_background_calls: bool = False
     interrupt_over_user: bool = False
@@ -173,7 +173,9 @@ SWITCHES: Mapping[str, str] = {
     "transcripts": "accumulated: each transcription repeats what came before (reported; recorded: pieces)",
     "transcripts_with_audio": "false: messages of their own that run ahead of the sound (recorded:"
     " so on 2.5 and Vertex)",
-    "turn_after_call": "new: the turn of a call ends before its answer (recorded on Vertex), same (recorded)",
+    "turn_after_call": "new: the turn of a call ends before its answer, with generationComplete and turnComplete"
+    " (recorded on Vertex); bare: with turnComplete alone (inferred of 2.x from what google-adk waits for);"
+    " same (recorded)",
     "turn_complete": "generation: turnComplete does not wait until a listener has heard all"
     " (reported: it waits)",
     "turn_complete_after_interrupted_s": "seconds from interrupted to turnComplete (reported: 0.005 on 3.8)",

@@ -19,9 +19,10 @@ import tornado.web
 from .age import Age, age_of, changed
 from .brain import Brain, VoiceBox
 from .connection import LiveSocket, key_of
-from .control import LOOPBACK, Control, NotOpen
+from .control import LOOPBACK, Control, KeptFrames, NotOpen
 from .conversation import ConversationBrain
 from .faults import Fault, HttpError, Place, Planned
+from .frames import Frames
 from .messages import Json, Refused
 from .profiles import PROFILES, VERTEX_PROFILES, Profile
 from .resumption import HANDLE_LIFE_S, Handles, Resumed, Rules
@@ -62,6 +63,7 @@ class Options:
     handle_life: float = HANDLE_LIFE_S
     faults: tuple[Planned, ...] = ()
     switches: Switches = field(default_factory=Switches)
+    keep_frames: bool = False
 
 
 class VoiceMissing(Exception):
@@ -154,6 +156,7 @@ class Simulator:
         self.options = options
         self.voices = VoiceBox()
         self.sockets: dict[int, LiveSocket] = {}
+        self.frames: dict[int, Frames] = {}
         self.handles: Handles[SessionMemory] = Handles(life_s=options.pace.seconds(options.handle_life))
         self.tokens = Tokens()
         self.switches = options.switches
@@ -190,6 +193,7 @@ class Simulator:
                 (TOKENS_PATH, AuthTokens, shared),
                 ("/status", Status, shared),
                 ("/control", Control, shared),
+                ("/frames", KeptFrames, shared),
             ],
         )
         return application

@@ -14,6 +14,7 @@ It is an asynchronous context manager too, and a fixture for those who have pyte
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import json
 import math
@@ -26,6 +27,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,6 +48,32 @@ class SimulatorFailed(AssertionError):
 
 class ControlRefused(ValueError):
     """The simulator did not do what `control` asked for; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """data: str for a text frame, bytes for a binary one."""
+
+    by: Literal["client", "simulator"]
+    data: str | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """One connection: the path and the headers of its upgrade, and every frame since, in order.
+
+    close: the code and the reason that the client closed with, or answered a close with; None for a line that
+    was cut, and while `is_open`.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    frames: tuple[Frame, ...]
+    is_open: bool
+    close: tuple[int, str] | None
+
+    def of(self, by: Literal["client", "simulator"]) -> list[str | bytes]:
+        return [frame.data for frame in self.frames if frame.by == by]
 
 
 @functools.cache
@@ -80,6 +108,7 @@ class Simulator:
         recording: str | Path | Sequence[str | Path] | None = None,
         faults: str | Sequence[str] | Mapping[str, Any] = (),
         switches: Mapping[str, Any] | None = None,
+        keep_frames: bool = False,
         age: float | None = None,
         go_away: float | None = None,
         arguments: Sequence[str] = (),
@@ -90,8 +119,9 @@ class Simulator:
         for name, seconds in (("latency", latency), ("age", age), ("go-away", go_away)):
             if seconds is not None:
                 self._arguments.append(f"--{name}={'none' if seconds == math.inf else seconds}")
-        if require_key:
-            self._arguments.append("--require-key")
+        for name, wanted in (("require-key", require_key), ("keep-frames", keep_frames)):
+            if wanted:
+                self._arguments.append(f"--{name}")
         recordings = [recording] if isinstance(recording, str | Path) else recording or ()
         self._arguments += [f"--recording={path}" for path in recordings]
         self._arguments += [f"--fault={fault}" for fault in _options(faults)]
@@ -152,6 +182,25 @@ class Simulator:
     def faults(self) -> dict[str, Any]:
         """Every fault and switch there is, with its meaning: GET /control."""
         return self._request("/control")
+
+    def frames(self, connection: int) -> Frames:
+        """What crossed the wire of a connection so far, byte for byte; it takes keep_frames=True.
+
+        Connections count from 0, as in GET /status. Raises ControlRefused where no frames are kept, and KeyError
+        where that connection never was.
+        """
+        kept = self._request(f"/frames?connection={connection}")[str(connection)]
+        close = kept["close"]
+        return Frames(
+            kept["path"],
+            kept["headers"],
+            tuple(
+                Frame(each["by"], each["text"] if "text" in each else base64.b64decode(each["binary"]))
+                for each in kept["frames"]
+            ),
+            is_open=kept["open"],
+            close=None if close is None else (close["code"], close["reason"]),
+        )
 
     def control(
         self,

@@ -184,7 +184,7 @@ class Turn:
         await self._send_calls(
             [conversation.calls.ask(call, answer) for call, answer in zip(calls, answers, strict=True)]
         )
-        if self._profile.turn_after_call == "new":
+        if self._profile.turn_after_call != "same":
             self._end_part(in_progress=True)
         limit = None if cancel_after is None else conversation.pace.seconds(cancel_after)
         if answers:
@@ -203,7 +203,7 @@ class Turn:
         ]
 
     async def start(self, calls: Sequence[FunctionCall], line: AsyncIterator[Utterance]) -> None:
-        speaks_first = self._profile.idle == "interaction_status" or self._profile.turn_after_call == "new"
+        speaks_first = self._profile.idle == "interaction_status" or self._profile.turn_after_call != "same"
         if speaks_first:
             await self.say(line)
         await self._send_calls([self._conversation.calls.ask(call, None) for call in calls])
@@ -256,7 +256,8 @@ class Turn:
     def _end_part(self, *, in_progress: bool) -> None:
         """What was said so far is a turn of its own; nobody waits until it was heard."""
         self._end_transcription()
-        self._conversation.send_content({"generationComplete": True})
+        if self._profile.turn_after_call == "new":
+            self._conversation.send_content({"generationComplete": True})
         self._conversation.send_turn_complete(self, in_progress=in_progress)
         self.between = True
         self._opened = False
