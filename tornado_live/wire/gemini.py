@@ -228,7 +228,7 @@ def camel(value: Json) -> Json:
         return value
     renamed: dict[str, Json] = {}
     for key, item in value.items():
-        name = _camel_name(key)
+        name = camel_name(key)
         if name == "properties" and isinstance(item, dict):
             renamed[name] = {own: camel(schema) for own, schema in item.items()}
         else:
@@ -236,7 +236,8 @@ def camel(value: Json) -> Json:
     return renamed
 
 
-def _camel_name(name: str) -> str:
+def camel_name(name: str) -> str:
+    """One field's name in lowerCamel."""
     head, *rest = name.split("_")
     return head + "".join(part[:1].upper() + part[1:] for part in rest) if rest and head else name
 
@@ -369,7 +370,7 @@ def conversation_setup(
         if facts.seed == "history":
             made["historyConfig"] = {"initialHistoryInClientContent": True}
         elif facts.seed == "instruction" and facts.instruction:
-            made["systemInstruction"] = _remembering(made.get("systemInstruction"), history)
+            made["systemInstruction"] = remembering(made.get("systemInstruction"), history)
     warning = facts.warning()
     changes = (*((warning,) if warning else ()), *fitted, *adapted)
     return Setup(_encoder.encode({"setup": made}), changes)
@@ -382,7 +383,7 @@ _MEMORY = (
 _SPEAKERS = {"user": "User", "model": "You"}
 
 
-def _remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
+def remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
     """The instruction with the conversation so far as its last part, a line for each turn."""
     lines = [f"{_SPEAKERS.get(role, role)}: {' '.join(text.split())}" for role, text in turns]
     memory: Json = {"text": "\n".join([_MEMORY, *lines])}
@@ -390,7 +391,8 @@ def _remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
     if not isinstance(given, dict):
         return {"parts": [memory], "role": "user"}
     parts = given.get("parts")
-    return {**given, "parts": [*(parts if isinstance(parts, list) else []), memory]}
+    said = parts if isinstance(parts, list) else [parts] if isinstance(parts, dict) else []
+    return {**given, "parts": [*said, memory]}
 
 
 class _Blob(msgspec.Struct, rename="camel", gc=False):
@@ -470,6 +472,23 @@ ACTIVITY_END = b'{"realtimeInput":{"activityEnd":{}}}'
 AUDIO_STREAM_END = b'{"realtimeInput":{"audioStreamEnd":true}}'
 
 
+def function_response(
+    call_id: str,
+    name: str,
+    response: Mapping[str, Json],
+    *,
+    scheduling: str | None = None,
+    will_continue: bool | None = None,
+) -> dict[str, Json]:
+    """`scheduling` and `will_continue` only where the model takes them (LiveModel.scheduling)."""
+    answer: dict[str, Json] = {"id": call_id, "name": name, "response": dict(response)}
+    if scheduling is not None:
+        answer["scheduling"] = scheduling
+    if will_continue is not None:
+        answer["willContinue"] = will_continue
+    return answer
+
+
 def tool_response(
     call_id: str,
     name: str,
@@ -478,13 +497,14 @@ def tool_response(
     scheduling: str | None = None,
     will_continue: bool | None = None,
 ) -> bytes:
-    """`scheduling` and `will_continue` only where the model takes them (LiveModel.scheduling)."""
-    answer: dict[str, object] = {"id": call_id, "name": name, "response": response}
-    if scheduling is not None:
-        answer["scheduling"] = scheduling
-    if will_continue is not None:
-        answer["willContinue"] = will_continue
-    return _encoder.encode({"toolResponse": {"functionResponses": [answer]}})
+    """The answer to one call; the fields are those of `function_response`."""
+    answer = function_response(call_id, name, response, scheduling=scheduling, will_continue=will_continue)
+    return tool_responses([answer])
+
+
+def tool_responses(answers: Sequence[Mapping[str, Json]]) -> bytes:
+    """The answers to function calls in one message."""
+    return _encoder.encode({"toolResponse": {"functionResponses": answers}})
 
 
 def pcm(part: InlineData) -> bytes:
