@@ -37,6 +37,7 @@ DEPENDENCIES = [
     "python-dotenv==1.2.2",
     "pyyaml==6.0.3",
     "tornado==6.6.1",
+    "trustme==1.2.1",
     "typer==0.29.2",
     "uvloop==0.23.0; sys_platform != 'win32'",
     "websockets==17.4",

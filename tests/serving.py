@@ -18,6 +18,7 @@ from typing import Self
 ROOT = Path(__file__).resolve().parent.parent
 
 _LISTENING = re.compile(r"tornado-live is listening on (http://\S+:(\d+))")
+_TLS = re.compile(r"The same over TLS on (https://\S+:(\d+))")
 _WEBSOCKET = re.compile(r"WebSocket of the original protocol on (ws://\S+:(\d+))")
 _START_S = 60.0
 _STOP_S = 30.0
@@ -42,6 +43,7 @@ class Server:
     """`async with Server() as server:` - leaves by SIGTERM and asserts that the process ended with 0.
 
     `url` and `ws_url` are without a path; `port` and `ws_port` as printed (`ws_port` None where it is off).
+    With `tls`, `https` and `tls_port` are those of TLS_PORT, and `ca` is what a client has to trust for it.
     `log` has everything that was printed so far. `home` is the directory that was given, or a fresh one.
     `environ` is added to an otherwise clean environment; `args` follow `tornado-live serve`.
     `voice` is the simulator's, off unless a test is about speech, since loading it takes a second of both cores.
@@ -51,6 +53,8 @@ class Server:
     port: int
     ws_url: str | None
     ws_port: int | None
+    https: str
+    tls_port: int
 
     def __init__(
         self,
@@ -61,12 +65,16 @@ class Server:
         command: Sequence[str] = ("-m", "tornado_live", "serve"),
         ports: Sequence[str] = ("--port", "0", "--ws-port", "0"),
         voice: str = "off",
+        tls: bool = False,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="tornado-live-") if home is None else None
         self.home = Path(self._temporary.name) if self._temporary else home or Path()
         self._command = [*python, *command, "--home", str(self.home), *ports, "--voice", voice, *args]
         self._environ = clean_environment(**(environ or {}))
+        if tls:
+            self._command += ["--tls-port", "0", "--tls-self-signed"]
         self._has_websocket = "off" not in ports
+        self._has_tls = any(argument.startswith("--tls-") for argument in self._command)
         self._lines: list[str] = []
         self._grown = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
@@ -75,6 +83,10 @@ class Server:
     @property
     def log(self) -> str:
         return "".join(self._lines)
+
+    @property
+    def ca(self) -> Path:
+        return self.home / "data/tls/ca.pem"
 
     @property
     def pid(self) -> int:
@@ -99,6 +111,9 @@ class Server:
             if self._has_websocket:
                 found = await self.printed(_WEBSOCKET, within=_START_S)
                 self.ws_url, self.ws_port = found[1], int(found[2])
+            if self._has_tls:
+                found = await self.printed(_TLS, within=_START_S)
+                self.https, self.tls_port = found[1], int(found[2])
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()

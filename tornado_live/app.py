@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import shlex
 import signal
 import socket
 import ssl
@@ -19,6 +20,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from tornado_live import __version__
+from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.origins import Doors
 from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.handlers import api, live, pages
@@ -61,20 +63,41 @@ class Parts:
     started_at: float
 
 
-def make_app(parts: Parts, *, ports: Sequence[int], main: bool) -> Application:
-    """The routes of `PORT` (`main`), or of `WS_PORT`, where the native WebSocket is at `/` too.
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The sockets of PORT, WS_PORT and TLS_PORT, none where it is off."""
 
-    `ports` are those that were bound; the pages may open sockets to them.
+    main: Sequence[socket.socket]
+    websocket: Sequence[socket.socket]
+    tls: Sequence[socket.socket]
+
+    @property
+    def plain_ports(self) -> tuple[int, ...]:
+        return tuple(_port(listeners) for listeners in (self.main, self.websocket) if listeners)
+
+    @property
+    def tls_ports(self) -> tuple[int, ...]:
+        return (_port(self.tls),) if self.tls else ()
+
+
+def make_app(
+    parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (), main: bool, over_tls: bool = False
+) -> Application:
+    """The routes of `PORT` and `TLS_PORT` (`main`), or of `WS_PORT`, where the native WebSocket is at `/` too.
+
+    `ports` and `tls_ports` are those that were bound; the pages may open sockets to them.
     """
     settings = parts.settings
     doors = Doors(
         settings.allowed_origins,
         settings.allowed_hosts,
         ports,
+        own_tls_ports=tls_ports,
+        over_tls=over_tls,
         public_url=settings.public_url,
         missing_origin=is_loopback(settings.host),
     )
-    house = House(doors, parts.metrics, tuple(ports))
+    house = House(doors, parts.metrics, tuple(ports), tuple(tls_ports))
     rest = api.Rest(
         house=house,
         settings=settings,
@@ -108,6 +131,7 @@ async def serve(settings: Settings) -> None:
         masker.mask(settings.gemini_api_key.get_secret_value())
     for warning in settings.warnings:
         log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
+    secured = _secured(settings)
     catalog = _catalog(settings)
     for secret in catalog.secrets:
         masker.mask(secret)
@@ -116,12 +140,23 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _parts(settings, catalog, started_at) as parts:
-        with _listening(settings) as (main, other):
-            ports = [listeners[0].getsockname()[1] for listeners in (main, other) if listeners]
+        with _listening(settings) as listening:
             servers = []
-            for listeners, is_main in ((main, True), (other, False)):
+            for listeners, is_main, context in (
+                (listening.main, True, None),
+                (listening.websocket, False, None),
+                (listening.tls, True, secured.context if secured is not None else None),
+            ):
+                app = make_app(
+                    parts,
+                    ports=listening.plain_ports,
+                    tls_ports=listening.tls_ports,
+                    main=is_main,
+                    over_tls=context is not None,
+                )
                 server = HTTPServer(
-                    make_app(parts, ports=ports, main=is_main),
+                    app,
+                    ssl_options=context,
                     max_header_size=MAX_HEADERS,
                     max_body_size=MAX_READ,
                     body_timeout=BODY_S,
@@ -129,7 +164,7 @@ async def serve(settings: Settings) -> None:
                 )
                 server.add_sockets(listeners)
                 servers.append(server)
-            _announce(settings, main, other)
+            _announce(settings, listening, secured)
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
@@ -217,20 +252,31 @@ def _upstream(settings: Settings, simulator: EmbeddedSimulator | None) -> Upstre
     return Upstream(address, key, settings.api_version, trust, patience=patience)
 
 
+def _secured(settings: Settings) -> Certified | None:
+    """What TLS_PORT shows: the operator's own certificate, or one of ours; None where it is off."""
+    if settings.tls_port is None:
+        return None
+    if settings.tls_cert is None:
+        return certified(settings.data_dir, settings.allowed_hosts)
+    context = server_context()
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return Certified(context)
+
+
 @contextmanager
-def _listening(settings: Settings) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
-    """The sockets of PORT and of WS_PORT, none where it is off. Raises OSError, with none left open."""
+def _listening(settings: Settings) -> Iterator[Listening]:
+    """Raises OSError, with no socket left open."""
     with ExitStack() as opened:
-        both: list[list[socket.socket]] = []
-        for port in (settings.port, settings.ws_port):
+        bound: list[list[socket.socket]] = []
+        for port in (settings.port, settings.ws_port, settings.tls_port):
             sockets = [] if port is None else bind_sockets(port, settings.host)
             for one in sockets:
                 opened.callback(one.close)
-            both.append(sockets)
-        yield both[0], both[1]
+            bound.append(sockets)
+        yield Listening(*bound)
 
 
-def _announce(settings: Settings, main: Sequence[socket.socket], other: Sequence[socket.socket]) -> None:
+def _announce(settings: Settings, listening: Listening, secured: Certified | None) -> None:
     """The addresses, for the person at the terminal."""
     log_event(_log, "started", version=__version__, upstream=settings.upstream, home=str(settings.home))
     simulated = (
@@ -240,13 +286,29 @@ def _announce(settings: Settings, main: Sequence[socket.socket], other: Sequence
     if settings.upstream == "simulator":
         log_event(_log, "simulator_answers", level=logging.WARNING, message=simulated)
         print(simulated, flush=True)
-    if main:
-        print(f"tornado-live is listening on http://{_shown(settings.host, main)}", flush=True)
-    if other:
-        print(f"WebSocket of the original protocol on ws://{_shown(settings.host, other)}", flush=True)
+    if listening.main:
+        print(f"tornado-live is listening on http://{_shown(settings.host, listening.main)}", flush=True)
+    if listening.websocket:
+        address = f"ws://{_shown(settings.host, listening.websocket)}"
+        print(f"WebSocket of the original protocol on {address}", flush=True)
+    if listening.tls:
+        print(f"The same over TLS on https://{_shown(settings.host, listening.tls)}", flush=True)
+    if secured is not None and secured.authority is not None:
+        authority = shlex.quote(str(secured.authority))
+        print(
+            "The certificate is of an authority of this server's own. Programs trust it when started after\n"
+            f"  export SSL_CERT_FILE={authority}    # Python\n"
+            f"  export NODE_EXTRA_CA_CERTS={authority}    # Node\n"
+            f"It signs for {', '.join(secured.names)} only.",
+            flush=True,
+        )
+
+
+def _port(listeners: Sequence[socket.socket]) -> int:
+    port: int = listeners[0].getsockname()[1]
+    return port
 
 
 def _shown(host: str, listeners: Sequence[socket.socket]) -> str:
-    port = listeners[0].getsockname()[1]
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"{name}:{port}"
+    return f"{name}:{_port(listeners)}"

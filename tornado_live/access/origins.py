@@ -34,10 +34,11 @@ class Doors:
     """The allow-lists of one server.
 
     `allowed_origins` are `scheme://host[:port]`; `allowed_hosts` are names, IPv6 in brackets, each with any
-    port or, where one is written, with that port only. `own_ports` are the ports that were really bound.
-    `public_url` is where people reach the server through a proxy: its host and its origin are ours too.
-    `missing_origin` says whether an upgrade may come without an Origin, as programs send it: on loopback in
-    mode `none`. Raises ValueError for an entry that is neither.
+    port or, where one is written, with that port only. `own_ports` are the ports that were really bound, and
+    `own_tls_ports` those that speak TLS: a page of ours is http on the former and https on the latter. `over_tls`
+    says which of the two these doors are of. `public_url` is where people reach the server through a proxy: its
+    host and its origin are ours too. `missing_origin` says whether an upgrade may come without an Origin, as
+    programs send it: on loopback in mode `none`. Raises ValueError for an entry that is neither.
     """
 
     def __init__(
@@ -46,12 +47,15 @@ class Doors:
         allowed_hosts: Iterable[str],
         own_ports: Iterable[int],
         *,
+        own_tls_ports: Iterable[int] = (),
+        over_tls: bool = False,
         public_url: str | None = None,
         missing_origin: bool = True,
     ) -> None:
         self._origins = {_entry(origin.lower().removesuffix("/"), _origin) for origin in allowed_origins}
         self._hosts = {_entry(host.lower(), _host) for host in allowed_hosts}
-        self._own_ports = frozenset(own_ports)
+        self._own_ports = {"http": frozenset(own_ports), "https": frozenset(own_tls_ports)}
+        self._scheme = "https" if over_tls else "http"
         self._missing_origin = missing_origin
         if public_url is not None:
             parts = urlsplit(public_url.lower())
@@ -78,15 +82,15 @@ class Doors:
 
     def _own(self, origin: _Origin, host: str | None) -> bool:
         """Whether a page that this server served has this origin."""
-        if origin.scheme != "http" or origin.port is None:
-            return False
-        if origin.port in self._own_ports:
+        if origin.port in self._own_ports.get(origin.scheme, ()):
             return self._serves(origin.name, origin.port)
+        if origin.scheme != self._scheme:
+            return False
         # Behind a mapped port the browser knows another port than ours: Host and Origin then agree.
         served_as = _host(host.lower()) if host is not None else None
         if served_as is None or not self._serves(*served_as):
             return False
-        return (origin.name, origin.port) == (served_as[0], served_as[1] or _USUAL_PORT["http"])
+        return (origin.name, origin.port) == (served_as[0], served_as[1] or _USUAL_PORT[self._scheme])
 
     def _serves(self, name: str, port: int | None) -> bool:
         return (name, None) in self._hosts or (name, port) in self._hosts

@@ -27,11 +27,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class House:
-    """What the doors of every route need. `ports` are those bound: the page may open sockets to them."""
+    """What the doors of every route need. `ports` and `tls_ports` are those bound: the page may open sockets to
+    them."""
 
     doors: Doors
     metrics: Metrics
     ports: tuple[int, ...] = ()
+    tls_ports: tuple[int, ...] = ()
 
 
 class DoorHandler(RequestHandler):
@@ -178,6 +180,7 @@ class DoorHandler(RequestHandler):
             name = f"[{name}]" if ":" in name and not name.startswith("[") else name
             sockets = [f"ws://{self._host}", f"wss://{self._host}"]
             sockets += [f"ws://{name}:{port}" for port in self.house.ports]
+            sockets += [f"wss://{name}:{port}" for port in self.house.tls_ports]
         return "; ".join(
             (
                 "default-src 'self'",
