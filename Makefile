@@ -11,7 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help run dev test style types unit proofs packages-for-tests requirements clean
+GUESTS := tests/guests/programs
+
+.PHONY: help run dev test style types unit guests proofs packages-for-tests requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,7 +34,7 @@ types: $(VENV)/installed-dev ## mypy, strict, on the package
 	@$(BIN)/mypy
 
 # Two at a time; what measures time runs by itself, afterwards.
-unit: $(VENV)/installed-dev
+unit: $(VENV)/installed-dev guests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@$(BIN)/python -m pytest -m alone
 
@@ -57,6 +59,20 @@ $(VENV)/installed-dev: requirements/dev.txt $(VENV)/installed
 	@$(PIP) install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Google's own clients, each in an environment of its own, as their users have them: a Python without this
+# project's packages, and a Node that is newer than most systems'. npm leaves alone what packages want to run.
+guests: .cache/guests/installed $(GUESTS)/node_modules/installed
+
+.cache/guests/installed: requirements/guests.txt | $(BIN)/python
+	@rm -rf $(@D) && $(BIN)/python -m venv --without-pip $(@D)
+	@$(PIP) --python $(@D)/bin/python install --quiet --require-hashes -r requirements/guests.txt
+	@touch $@
+
+$(GUESTS)/node_modules/installed: $(GUESTS)/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "npm was not found, so the tests with Google's clients are skipped; install it to run them."; exit 0; }; \
+	cd $(GUESTS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/installed
+
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3 python; do \
 		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
@@ -71,13 +87,14 @@ $(BIN)/python:
 	echo "or from python.org, then run this again." >&2; \
 	exit 1
 
-# The browser tests drive Chromium, the proxy tests nginx. What cannot be installed is skipped visibly; where CI
-# is set a skip fails the run (tests/conftest.py).
+# The browser tests drive Chromium, the proxy tests nginx; npm brings Google's JavaScript client. What cannot be
+# installed is skipped visibly; where CI is set a skip fails the run (tests/conftest.py).
 packages-for-tests:
 	@missing=""; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
 	[ -n "$$missing" ] || exit 0; \
 	root=""; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
 	if command -v apt-get >/dev/null && $$root true 2>/dev/null; then \
@@ -93,10 +110,12 @@ requirements: | $(BIN)/pip-compile ## resolve setup.py's dependencies anew into 
 	$(COMPILE) -o requirements/runtime.txt setup.py; \
 	$(COMPILE) --extra voice -c requirements/runtime.txt -o requirements/voice.txt setup.py; \
 	$(COMPILE) --allow-unsafe --extra dev -c requirements/runtime.txt -c requirements/build.txt \
-		-o requirements/dev.txt setup.py
+		-o requirements/dev.txt setup.py; \
+	$(COMPILE) -o requirements/guests.txt requirements/guests.in
 
 $(BIN)/pip-compile: | $(VENV)/installed-dev
 
 clean: ## remove everything that make made, but not data/
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@rm -rf $(VENV) .cache $(GUESTS)/node_modules build dist *.egg-info \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

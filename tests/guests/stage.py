@@ -1,0 +1,128 @@
+"""What the guests talk to: a simulator, by itself and behind a gateway."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from serving import ROOT, Server
+from simulating import Simulator, certificate_authority
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, StaticFileHandler
+
+from guests.guesting import MODULES, PROGRAMS
+
+SPEED = 50.0
+CITY = {"city": "Paris"}
+WEATHER = {"name": "get_weather", "args": CITY}
+STOCK = {"name": "count_stock", "args": {"product": "lamp"}}
+DECLARATION = {
+    "name": "get_weather",
+    "description": "The weather of a city.",
+    "behavior": "BLOCKING",
+    "parameters": {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}, "required": ["city"]},
+}
+SCENARIO: dict[str, Any] = {
+    "turns": [
+        {"typed": "next", "do": [{"say": "The first."}]},
+        {"typed": "next", "do": [{"say": "The second."}]},
+        {"typed": "next", "do": [{"say": "The third."}]},
+        *(
+            {**turn, "repeat": True}
+            for turn in (
+                {"typed": "hello", "do": [{"say": "Good morning to you.", "seconds": 1}]},
+                {"heard": "How are you?", "do": [{"say": "Well, thank you.", "seconds": 0.5}]},
+                {"typed": "weather", "do": [{"call": WEATHER}, {"say": "It is {get_weather.sky}."}]},
+                {"typed": "stock", "do": [{"call": STOCK}, {"say": "{count_stock.result.count} are left."}]},
+                {
+                    "typed": "both",
+                    "do": [
+                        {"call": [WEATHER, STOCK]},
+                        {"say": "{get_weather.sky}, {count_stock.result.count}."},
+                    ],
+                },
+                {"typed": "long", "do": [{"say": "A long answer.", "seconds": 600}]},
+            )
+        ),
+    ]
+}
+TOOLS = """
+version: 1
+tools:
+  count_stock:
+    description: How many of a product are left.
+    parameters: {type: object, properties: {product: {type: string}}, required: [product]}
+    python: shop:count_stock
+"""
+SHOP = """
+from tornado_live.tools.handler import handler
+
+
+@handler()
+async def count_stock(product: str) -> dict[str, object]:
+    return {"product": product, "count": 7}
+"""
+
+
+@dataclass(frozen=True)
+class Road:
+    """To one and the same simulator: `base` is what a client takes for Google's address."""
+
+    name: Literal["direct", "gateway"]
+    base: str
+    simulator: Simulator
+
+
+def simulating() -> Simulator:
+    return Simulator(SCENARIO, tls=True, speed=SPEED)
+
+
+def serving(simulator: Simulator, home: Path, trusted: Path, *args: str, **environ: str) -> Server:
+    """A gateway in front of it with a tool of its own, whose certificate is of the same authority."""
+    (home / "tools.yaml").write_text(TOOLS)
+    (home / "shop.py").write_text(SHOP)
+    certificate = certificate_authority().issue_cert("localhost", "127.0.0.1")
+    certificate.private_key_pem.write_to_path(home / "key.pem")
+    for block in certificate.cert_chain_pems:
+        block.write_to_path(home / "cert.pem", append=True)
+    return Server(
+        *("--set", "handler_prefixes=shop"),
+        *args,
+        home=home,
+        environ={
+            "GEMINI_BASE_URL": simulator.url,
+            "GEMINI_API_KEY": "a-key-of-the-gateway",
+            "SSL_CERT_FILE": str(trusted),
+            "PYTHONPATH": f"{home}:{ROOT}",
+            "TLS_PORT": "0",
+            "TLS_CERT": str(home / "cert.pem"),
+            "TLS_KEY": str(home / "key.pem"),
+        }
+        | environ,
+    )
+
+
+@contextlib.asynccontextmanager
+async def web_server() -> AsyncIterator[str]:
+    """The origin of the guest's page, which is not the gateway's."""
+    sdk = MODULES / "@google/genai/dist/web"
+    http = HTTPServer(
+        Application(
+            [
+                (r"/genai/(.*)", StaticFileHandler, {"path": sdk}),
+                (r"/(.*)", StaticFileHandler, {"path": PROGRAMS}),
+            ],
+            log_function=lambda _: None,
+        )
+    )
+    sockets = bind_sockets(0, "127.0.0.1")
+    http.add_sockets(sockets)
+    try:
+        yield f"http://localhost:{sockets[0].getsockname()[1]}"
+    finally:
+        http.stop()
+        await http.close_all_connections()
