@@ -47,14 +47,14 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _SETUP = frozenset(
     """model generationConfig systemInstruction tools realtimeInputConfig sessionResumption
     contextWindowCompression inputAudioTranscription outputAudioTranscription proactivity historyConfig
-    avatarConfig safetySettings labels explicitVadSignal""".split()
+    avatarConfig safetySettings labels explicitVadSignal""".split()  # noqa: SIM905 - easier to read
 )
 _GENERATION = frozenset(
     """audioTimestamp audioTranscriptionConfig candidateCount enableAffectiveDialog enableEnhancedCivicAnswers
     frequencyPenalty logprobs maxOutputTokens mediaResolution modelSelectionConfig presencePenalty
     responseFormat responseJsonSchema responseLogprobs responseMimeType responseModalities responseSchema
     routingConfig seed speechConfig stopSequences temperature thinkingConfig topK topP
-    translationConfig""".split()
+    translationConfig""".split()  # noqa: SIM905 - easier to read
 )
 _LISTS = frozenset({"tools", "safetySettings"})
 
@@ -78,7 +78,7 @@ class Token:
     locked: tuple[tuple[str, ...], ...] | None
 
     def applied(self, asked: Mapping[str, Json]) -> dict[str, Json]:
-        """The setup that counts, of what a client asks for; a locked path that the token does not have is not there.
+        """The setup that counts, of what a client asks for. A locked path that the token has not is left out.
 
         Every spelling of a name is understood, at every depth; what is not locked stays as it was sent. The
         client's own sessionResumption always stays.
@@ -320,19 +320,21 @@ def _tree(paths: Iterable[tuple[str, ...]]) -> _Locks:
 
 def _fixed(asked: Mapping[str, Json], setup: Mapping[str, Json], locks: _Locks) -> dict[str, Json]:
     """`asked`, where what is locked is as `setup` has it."""
-    own = {_plain(name): each for name, each in setup.items()}
+    own = {_plain(name): (name, each) for name, each in setup.items()}
     result: dict[str, Json] = {}
     met: set[str] = set()
     for name, value in asked.items():
         plain = _plain(name)
         if plain not in locks:
             result[name] = value
-        # Of two spellings Google might read either, so both are held; one of them is enough for a whole field.
-        elif locks[plain] is not None or plain not in met:
-            _put(result, name, _held(value, own.get(plain), locks[plain]))
+            continue
+        inside = locks[plain]
+        own_name, own_value = own.get(plain, (name, None))
+        # Of two spellings Google might read either, so what is locked inside them is locked in both.
+        if inside is not None or plain not in met:
+            _put(result, name if inside is not None else own_name, _held(value, own_value, inside))
         met.add(plain)
-    for name, value in setup.items():
-        plain = _plain(name)
+    for plain, (name, value) in own.items():
         if plain in locks and plain not in met:
             _put(result, name, _held(None, value, locks[plain]))
     return result
@@ -357,7 +359,7 @@ def _same(name: str, other: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Alike for all spellings of one name, and for more than Google takes: a lock may hold too much, not too little."""
+    """Alike for all spellings of a name, and more than Google takes: a lock may hold too much, not too little."""
     return name.replace("_", "").lower()
 
 
