@@ -24,12 +24,13 @@ _FILLER = "."
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One entry of functionResponses; `raw` is all of it, as sent."""
+    """One entry of functionResponses; `raw` is all of it, as sent. `will_continue`: more answers follow."""
 
     id: str | None
     name: str | None
     response: Any
     raw: Mapping[str, Any]
+    will_continue: bool = False
 
 
 class Realtime(msgspec.Struct, frozen=True, gc=False):
@@ -279,4 +280,5 @@ def _words(turn: Mapping[str, Any]) -> str:
 
 
 def _answer(entry: dict[str, Any]) -> Answer:
-    return Answer(_text(entry.get("id")), _text(entry.get("name")), entry.get("response"), entry)
+    more = _one(entry, "willContinue", "will_continue") is True
+    return Answer(_text(entry.get("id")), _text(entry.get("name")), entry.get("response"), entry, more)
