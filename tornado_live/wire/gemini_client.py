@@ -24,13 +24,13 @@ _FILLER = "."
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One entry of functionResponses; `raw` is all of it, as sent. `will_continue`: more answers follow."""
+    """One entry of functionResponses; `raw` is all of it, as sent. `continues`: more answers follow."""
 
     id: str | None
     name: str | None
     response: Any
     raw: Mapping[str, Any]
-    will_continue: bool = False
+    continues: bool = False
 
 
 class Realtime(msgspec.Struct, frozen=True, gc=False):
