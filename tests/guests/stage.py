@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from serving import ROOT, Server
 from simulating import Simulator, certificate_authority
@@ -15,8 +15,10 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
 from guests.guesting import MODULES, PROGRAMS
+from tornado_live.simulator.pcm import tone
 
 SPEED = 50.0
+SPOKEN = tone(0.5, rate=16_000) + bytes(32_000)
 CITY = {"city": "Paris"}
 WEATHER = {"name": "get_weather", "args": CITY}
 STOCK = {"name": "count_stock", "args": {"product": "lamp"}}
@@ -43,6 +45,12 @@ SCENARIO: dict[str, Any] = {
                     "do": [
                         {"call": [WEATHER, STOCK]},
                         {"say": "{get_weather.sky}, {count_stock.result.count}."},
+                    ],
+                },
+                {
+                    "typed": "story",
+                    "do": [
+                        {"say": "Once upon a time there was a story, and this is the end.", "seconds": 30}
                     ],
                 },
                 {"typed": "long", "do": [{"say": "A long answer.", "seconds": 600}]},
@@ -81,7 +89,11 @@ def simulating() -> Simulator:
     return Simulator(SCENARIO, tls=True, speed=SPEED)
 
 
-def serving(simulator: Simulator, home: Path, trusted: Path, *args: str, **environ: str) -> Server:
+class GatewayAt(Protocol):
+    def __call__(self, home: Path, **environ: str) -> Server: ...
+
+
+def serving(simulator: Simulator, home: Path, trusted: Path, **environ: str) -> Server:
     """A gateway in front of it with a tool of its own, whose certificate is of the same authority."""
     (home / "tools.yaml").write_text(TOOLS)
     (home / "shop.py").write_text(SHOP)
@@ -90,17 +102,14 @@ def serving(simulator: Simulator, home: Path, trusted: Path, *args: str, **envir
     for block in certificate.cert_chain_pems:
         block.write_to_path(home / "cert.pem", append=True)
     return Server(
+        *("--tls-port", "0", "--tls-cert", str(home / "cert.pem"), "--tls-key", str(home / "key.pem")),
         *("--set", "handler_prefixes=shop"),
-        *args,
         home=home,
         environ={
             "GEMINI_BASE_URL": simulator.url,
             "GEMINI_API_KEY": "a-key-of-the-gateway",
             "SSL_CERT_FILE": str(trusted),
             "PYTHONPATH": f"{home}:{ROOT}",
-            "TLS_PORT": "0",
-            "TLS_CERT": str(home / "cert.pem"),
-            "TLS_KEY": str(home / "key.pem"),
         }
         | environ,
     )

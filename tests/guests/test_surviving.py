@@ -1,0 +1,120 @@
+"""What Google's own clients see of lost connections: nothing, or handles that restore everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dialling import words
+from serving import Server
+from simulating import Simulator
+
+from guests.guesting import Guest, Message, RefusedError, Session
+from guests.stage import GatewayAt, Road
+
+RESUMABLE = {"sessionResumption": {}}
+
+
+async def answered(session: Session, question: str) -> str:
+    await session.typed(question)
+    return words(await session.turn())
+
+
+def resuming(handle: str) -> dict[str, dict[str, str]]:
+    return {"sessionResumption": {"handle": handle}}
+
+
+def told_of_handles(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if {"sessionResumptionUpdate", "goAway"} & message.keys()]
+
+
+async def test_a_conversation_goes_on_with_its_handle(guest: Guest, road: Road) -> None:
+    async with guest.connected(road.base, **RESUMABLE) as session:
+        assert await answered(session, "What comes next?") == "The first."
+        handle = await session.handle()
+    async with guest.connected(road.base, **resuming(handle)) as session:
+        assert await answered(session, "What comes next?") == "The second."
+        newer = await session.handle()
+        assert newer != handle
+    async with guest.connected(road.base, **resuming(newer)) as session:
+        assert await answered(session, "What comes next?") == "The third."
+
+
+async def test_an_invented_handle_is_refused(guest: Guest, road: Road) -> None:
+    with pytest.raises(RefusedError) as caught:
+        async with guest.connected(road.base, **resuming("invented")):
+            pass
+    assert caught.value.code in (1007, 1008)
+    assert caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["drop", {"go_away": 1}, {"close": {"code": 1011, "reason": "Internal error encountered."}}],
+    ids=["drop", "go away", "close"],
+)
+async def test_a_lost_connection_is_not_seen(
+    guest: Guest, gateway: Server, simulator: Simulator, fault: str | dict[str, object]
+) -> None:
+    async with guest.connected(gateway.https) as session:
+        assert await answered(session, "What comes next?") == "The first."
+        before = len((await simulator.status())["conversations"])
+        await simulator.control(fault, connection=before - 1)
+        assert await answered(session, "What comes next?") == "The second."
+        assert await answered(session, "Hello?") == "Good morning to you."
+        assert told_of_handles(session.seen) == []
+
+
+async def test_a_connection_that_is_lost_in_mid_answer_is_not_seen(
+    guest: Guest, gateway: Server, simulator: Simulator
+) -> None:
+    async with guest.connected(gateway.https) as session:
+        assert await answered(session, "What comes next?") == "The first."
+        await session.typed("Tell me a story.")
+        await session.until(words_of)
+        before = len((await simulator.status())["conversations"])
+        await simulator.control("drop", connection=before - 1)
+        assert words(await session.turn()).endswith("the end.")
+        assert await answered(session, "Hello?") == "Good morning to you."
+        assert told_of_handles(session.seen) == []
+
+
+def words_of(message: Message) -> str:
+    return words([message])
+
+
+async def test_a_handle_of_ours_is_good_after_google_s_connection_was_lost(
+    guest: Guest, gateway: Server, simulator: Simulator
+) -> None:
+    async with guest.connected(gateway.https, **RESUMABLE) as session:
+        assert await answered(session, "What comes next?") == "The first."
+        connections = (await simulator.status())["conversations"]
+        await simulator.control("drop", connection=len(connections) - 1)
+        assert await answered(session, "What comes next?") == "The second."
+        handle = await session.handle(after=2)
+        theirs = {each["handle"] for each in (await simulator.status())["conversations"]}
+        assert handle not in theirs
+    async with guest.connected(gateway.https, **resuming(handle)) as session:
+        assert await answered(session, "What comes next?") == "The third."
+
+
+async def test_a_handle_is_good_after_google_has_forgotten_and_the_gateway_was_restarted(
+    guest: Guest, gateway_at: GatewayAt, simulator: Simulator, tmp_path: Path
+) -> None:
+    async with (
+        gateway_at(tmp_path) as gateway,
+        guest.connected(gateway.https, **RESUMABLE) as session,
+    ):
+        assert await answered(session, "What comes next?") == "The first."
+        handle = await session.handle()
+        await session.close()
+    await simulator.control("lose_handles")
+    async with (
+        gateway_at(tmp_path) as gateway,
+        guest.connected(gateway.https, **resuming(handle)) as session,
+    ):
+        assert await answered(session, "Hello?") == "Good morning to you."
+        await session.typed("What is in stock?")
+        assert words(await session.turn()) == "7 are left."
+        history = (await simulator.status())["conversations"][-1]["setup"].get("historyConfig")
+        assert history == {"initialHistoryInClientContent": True}
