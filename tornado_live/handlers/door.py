@@ -45,6 +45,8 @@ class DoorHandler(RequestHandler):
     """
 
     open_to_any_host: ClassVar[bool] = False
+    cross_origin_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "Authorization")
+    """What a page of an allowed origin may send with a call."""
     caller: Caller
     request_id = ""
     _house: House | None = None
@@ -97,7 +99,7 @@ class DoorHandler(RequestHandler):
         self.set_header("Allow", self._allow())
         if "Access-Control-Request-Method" in self.request.headers:
             self.set_header("Access-Control-Allow-Methods", self._allow())
-            self.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization")
+            self.set_header("Access-Control-Allow-Headers", ", ".join(self.cross_origin_headers))
             self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
 
