@@ -25,7 +25,6 @@ from tornado_live.access.origins import Doors
 from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.handlers import api, live, pages, tokens
 from tornado_live.handlers.door import House, log_request
-from tornado_live.handlers.hello import PlainServer
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator
 from tornado_live.live.registry import Registry
@@ -157,7 +156,14 @@ async def serve(settings: Settings) -> None:
                     main=is_main,
                     over_tls=context is not None,
                 )
-                server = _server(app, context)
+                server = HTTPServer(
+                    app,
+                    ssl_options=context,
+                    max_header_size=MAX_HEADERS,
+                    max_body_size=MAX_READ,
+                    body_timeout=BODY_S,
+                    idle_connection_timeout=IDLE_CONNECTION_S,
+                )
                 server.add_sockets(listeners)
                 servers.append(server)
             _announce(settings, listening, secured)
@@ -169,18 +175,6 @@ async def serve(settings: Settings) -> None:
             for server in servers:
                 server.stop()
                 await server.close_all_connections()
-
-
-def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
-    kind = PlainServer if context is None else HTTPServer
-    return kind(
-        app,
-        ssl_options=context,
-        max_header_size=MAX_HEADERS,
-        max_body_size=MAX_READ,
-        body_timeout=BODY_S,
-        idle_connection_timeout=IDLE_CONNECTION_S,
-    )
 
 
 def _catalog(settings: Settings) -> ToolCatalog:
