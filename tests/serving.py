@@ -74,7 +74,7 @@ class Server:
         if tls:
             self._command += ["--tls-port", "0", "--tls-self-signed"]
         self._has_websocket = "off" not in ports
-        self._has_tls = any(argument.startswith("--tls-") for argument in self._command)
+        self._has_tls = tls or "TLS_PORT" in self._environ
         self._lines: list[str] = []
         self._grown = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +20,17 @@ class Talker:
     """`async with Talker(url) as client:` - `seen` holds every message so far, audio as raw bytes in `audio`."""
 
     def __init__(
-        self, url: str, *, headers: Mapping[str, str] | None = None, max_queue: int | None = 16
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        max_queue: int | None = 16,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._headers = dict(headers or {})
         self._max_queue = max_queue
+        self._tls = tls
         self._connection: ClientConnection | None = None
         self.seen: list[dict[str, Any]] = []
         self.audio: list[bytes] = []
@@ -31,6 +38,7 @@ class Talker:
     async def __aenter__(self) -> Self:
         self._connection = await connect(
             self._url,
+            ssl=self._tls,
             additional_headers=self._headers,
             compression=None,
             proxy=None,
