@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from browser.chromium import launch, opened
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser, async_playwright
 from serving import ROOT, Server
 from simulating import Simulator, certificate_authority
 from tornado.ioloop import IOLoop
@@ -51,6 +51,14 @@ def no_task_left(io_loop: IOLoop, request: pytest.FixtureRequest) -> Iterator[No
     assert leftover == [], "tasks outlived the test"
 
 
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await launch(playwright)
+        yield browser
+        await browser.close()
+
+
 class Stage:
     """Everything that is started once; what a test asks for is started with the first that does."""
 
@@ -87,10 +95,11 @@ class Stage:
         self._stack.push_async_callback(guest.stop)
         return guest
 
+    async def browser(self) -> Browser:
+        return await self._once("browser", chromium)
+
     async def _page(self) -> Guest:
-        playwright = await self._stack.enter_async_context(async_playwright())
-        browser = await launch(playwright)
-        self._stack.push_async_callback(browser.close)
+        browser = await self.browser()
         page = await self._stack.enter_async_context(
             opened(browser, f"{await self.origin()}/page.html", ignore_https_errors=True)
         )
@@ -139,7 +148,7 @@ def gateway(io_loop: IOLoop, stage: Stage) -> Server:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def gateway_at(io_loop: IOLoop, stage: Stage) -> GatewayAt:
     """Makes a gateway of the test's own, with a home directory and settings, in front of the same simulator."""
     if not (ROOT / "tornado_live/handlers/gemini.py").exists():
@@ -147,8 +156,9 @@ def gateway_at(io_loop: IOLoop, stage: Stage) -> GatewayAt:
     simulator: Simulator = io_loop.run_sync(stage.simulator)
     origin: str = io_loop.run_sync(stage.origin)
 
-    def at(home: Path, **environ: str) -> Server:
-        return serving(simulator, home, stage.trusted, **{"ALLOWED_ORIGINS": origin} | environ)
+    def at(home: Path, *, self_signed: bool = False, **environ: str) -> Server:
+        settings = {"ALLOWED_ORIGINS": origin} | environ
+        return serving(simulator, home, stage.trusted, self_signed=self_signed, **settings)
 
     return at
 

@@ -67,10 +67,6 @@ tools:
     python: shop:count_stock
 """
 SHOP = """
-from tornado_live.tools.handler import handler
-
-
-@handler()
 async def count_stock(product: str) -> dict[str, object]:
     return {"product": product, "count": 7}
 """
@@ -90,27 +86,32 @@ def simulating() -> Simulator:
 
 
 class GatewayAt(Protocol):
-    def __call__(self, home: Path, **environ: str) -> Server: ...
+    def __call__(self, home: Path, *, self_signed: bool = False, **environ: str) -> Server: ...
 
 
-def serving(simulator: Simulator, home: Path, trusted: Path, **environ: str) -> Server:
-    """A gateway in front of it with a tool of its own, whose certificate is of the same authority."""
+def serving(
+    simulator: Simulator, home: Path, trusted: Path, *, self_signed: bool = False, **environ: str
+) -> Server:
+    """A gateway in front of it with a tool of its own, whose certificate is of the same authority or its own."""
     (home / "tools.yaml").write_text(TOOLS)
     (home / "shop.py").write_text(SHOP)
-    certificate = certificate_authority().issue_cert("localhost", "127.0.0.1")
-    certificate.private_key_pem.write_to_path(home / "key.pem")
-    for block in certificate.cert_chain_pems:
-        block.write_to_path(home / "cert.pem", append=True)
+    certificate, key = home / "cert.pem", home / "key.pem"
+    if not (self_signed or certificate.exists()):
+        issued = certificate_authority().issue_cert("localhost", "127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(certificate)
+        issued.private_key_pem.write_to_path(key)
+    own = {"TLS_PORT": "0", "TLS_CERT": str(certificate), "TLS_KEY": str(key)}
     return Server(
-        *("--tls-port", "0", "--tls-cert", str(home / "cert.pem"), "--tls-key", str(home / "key.pem")),
-        *("--set", "handler_prefixes=shop"),
         home=home,
+        tls=self_signed,
         environ={
             "GEMINI_BASE_URL": simulator.url,
             "GEMINI_API_KEY": "a-key-of-the-gateway",
             "SSL_CERT_FILE": str(trusted),
             "PYTHONPATH": f"{home}:{ROOT}",
+            "HANDLER_PREFIXES": "shop",
         }
+        | ({} if self_signed else own)
         | environ,
     )
 

@@ -89,10 +89,3 @@ async def test_a_context_is_taken_without_an_answer(guest: Guest, road: Road) ->
         messages = await session.turn()
     assert words(messages) == "Good morning to you."
     assert sum(bool(content(message).get("turnComplete")) for message in session.seen) == 1
-
-
-async def test_a_base_url_may_end_in_a_slash(guest: Guest, road: Road) -> None:
-    for version in ("v1", "v1beta", "v1alpha"):
-        async with guest.connected(f"{road.base}/", version=version) as session:
-            await session.typed("Hello?")
-            assert words(await session.turn()) == "Good morning to you."

@@ -123,7 +123,6 @@ async def main() -> None:
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     async with asyncio.TaskGroup() as tasks:
-        tell({"ready": genai.__version__})
         while line := await reader.readline():
             tasks.create_task(guest.obey(json.loads(line)))
 

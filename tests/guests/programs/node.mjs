@@ -6,7 +6,5 @@ import { Guest } from "./guest.mjs";
 
 const tell = (what) => process.stdout.write(JSON.stringify(what) + "\n");
 const guest = new Guest(tell);
-console.warn = (...words) => console.error(...words);
-tell({ ready: process.version });
 for await (const line of createInterface({ input: process.stdin })) void guest.obey(JSON.parse(line));
 process.exit();

@@ -1,0 +1,91 @@
+"""Addresses, origins and certificates: how Google's own clients come in, and who does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from browser.chromium import opened
+from dialling import words
+from serving import Server
+
+from guests.conftest import IN_A_PAGE, Stage
+from guests.guesting import Guest, InPage, RefusedError, program
+from guests.stage import GatewayAt, Road, web_server
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+async def test_every_version_and_a_base_url_that_ends_in_a_slash(
+    guest: Guest, road: Road, version: str
+) -> None:
+    async with guest.connected(f"{road.base}/", version=version) as session:
+        await session.typed("Hello?")
+        assert words(await session.turn()) == "Good morning to you."
+
+
+@pytest.mark.parametrize("guest", ["node", IN_A_PAGE], indirect=True)
+@pytest.mark.parametrize("end", ["", "/"], ids=["bare", "slash"])
+async def test_clients_in_javascript_need_no_certificate(guest: Guest, gateway: Server, end: str) -> None:
+    async with guest.connected(gateway.url + end) as session:
+        await session.typed("What is in stock?")
+        assert words(await session.turn()) == "7 are left."
+
+
+@pytest.mark.parametrize("guest", ["python"], indirect=True)
+async def test_without_tls_a_client_in_python_says_that_it_wants_it(guest: Guest, gateway: Server) -> None:
+    with pytest.raises(AssertionError, match="SSL"):
+        async with guest.connected(gateway.url):
+            pass
+
+
+@pytest.mark.parametrize("name", ["python", "node"])
+async def test_the_certificate_of_the_gateway_s_own_making_is_trusted_as_it_says(
+    name: str, gateway_at: GatewayAt, tmp_path: Path
+) -> None:
+    async with gateway_at(tmp_path, self_signed=True) as gateway:
+        variable = {"python": "SSL_CERT_FILE", "node": "NODE_EXTRA_CA_CERTS"}[name]
+        printed = await gateway.printed(rf"{variable}=(\S+)")
+        guest = program(name, Path(printed[1]))
+        await guest.start()
+        try:
+            async with guest.connected(gateway.https) as session:
+                await session.typed("Hello?")
+                assert words(await session.turn()) == "Good morning to you."
+        finally:
+            await guest.stop()
+
+
+@pytest.mark.browser
+async def test_a_page_of_an_origin_that_is_not_allowed_gets_neither_session_nor_token(
+    stage: Stage, gateway: Server
+) -> None:
+    expected = ["WebSocket connection", "CORS policy", "Failed to load resource"]
+    async with (
+        web_server() as origin,
+        opened(
+            await stage.browser(), f"{origin}/page.html", expected=expected, ignore_https_errors=True
+        ) as page,
+    ):
+        stranger = InPage(page)
+        await stranger.start()
+        with pytest.raises((RefusedError, AssertionError)):
+            async with stranger.connected(gateway.https):
+                pass
+        with pytest.raises(AssertionError, match="Failed to fetch"):
+            await stranger.token(gateway.https, {"uses": 1})
+
+
+async def test_a_guest_s_conversation_is_a_session_like_any_other(guest: Guest, gateway: Server) -> None:
+    async with guest.connected(gateway.https) as session:
+        await session.typed("What is in stock?")
+        assert words(await session.turn()) == "7 are left."
+        async with httpx.AsyncClient(base_url=f"{gateway.url}/api/sessions", trust_env=False) as http:
+            (newest,) = (await http.get("", params={"limit": 1})).json()["sessions"]
+            assert newest["connected"]
+            known = (await http.get(f"/{newest['sessionId']}", params={"include": "memory"})).json()
+            events = (await http.get(f"/{newest['sessionId']}/events")).json()["events"]
+    said = [(item["role"], item["text"]) for item in known["memory"] if item["role"] != "tool"]
+    assert said == [("user", "What is in stock?"), ("model", "7 are left.")]
+    assert known["usage"]
+    assert "connected" in [event["kind"] for event in events]
