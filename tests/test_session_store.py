@@ -483,7 +483,7 @@ def test_session_ids_are_long_safe_in_urls_and_never_twice() -> None:
 
 
 async def test_a_credential_is_good_for_so_many_uses_and_tells_what_was_kept(tmp_path: Path) -> None:
-    body = {"session": "s-1", "setup": {"model": "models/a", "tools": [None, 1.5]}}
+    body: dict[str, Any] = {"session": "s-1", "setup": {"model": "models/a", "tools": [None, 1.5]}}
     async with opened(tmp_path / "s.db") as store:
         await store.keep_credential("secret", uses=2, expires_at=2e9, body=body)
         assert await store.use_credential("secret", spend=False) == Credential(body, "good")

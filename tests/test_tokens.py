@@ -108,6 +108,7 @@ SETUP: dict[str, Any] = {"model": "models/a", "generation_config": {"temperature
             },
             "two spellings",
         ),
+        ({"bidiGenerateContentSetup": json.loads('{"a":' * 101 + "1" + "}" * 101)}, "it is too deep"),
         ({"fieldMask": ["model"]}, "'auth_token.field_mask'"),
         (
             {"bidiGenerateContentSetup": SETUP, "fieldMask": "modle"},

@@ -22,6 +22,7 @@ from tornado_live.errors import BadMessage, Unauthenticated, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import rfc3339
 from tornado_live.sessions.store import SessionStore
+from tornado_live.wire.gemini_client import DEEPEST
 
 PREFIX = "auth_tokens/"
 LIFE_S = 30 * 60.0
@@ -32,7 +33,7 @@ MOST = 10_000
 
 _MOST_USES = 2**31 - 1
 _MOST_PATHS = 200
-_DEEPEST = 10
+_DEEPEST_PATH = 10
 _KIND = "token"
 _FIELDS = ("uses", "expireTime", "newSessionExpireTime", "bidiGenerateContentSetup", "fieldMask")
 _RESUMPTION = "sessionResumption"
@@ -251,6 +252,8 @@ def _setup(setup: Json) -> dict[str, Json]:
         setup = setup["setup"]  # as the setup message of a connection has it
     if not isinstance(setup, dict):
         raise BadMessage("Invalid value at 'auth_token.bidi_generate_content_setup': it must be an object.")
+    if not _within(setup, DEEPEST):
+        raise BadMessage("Invalid value at 'auth_token.bidi_generate_content_setup': it is too deep.")
     met: set[str] = set()
     fixed: dict[str, Json] = {}
     for name, value in setup.items():
@@ -263,11 +266,18 @@ def _setup(setup: Json) -> dict[str, Json]:
     return fixed
 
 
+def _within(value: Json, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_within(each, levels - 1) for each in inner)
+
+
 def _paths(mask: str) -> tuple[tuple[str, ...], ...]:
     paths: dict[tuple[str, ...], None] = {}
     for text in filter(None, map(str.strip, mask.split(","))):
         names = text.split(".")
-        if not all(map(_NAME.fullmatch, names)) or len(names) > _DEEPEST:
+        if not all(map(_NAME.fullmatch, names)) or len(names) > _DEEPEST_PATH:
             raise _bad_mask(f'"{text[:60]}" is no path of fields')
         path = tuple(map(_camel, names))
         paths[path[1:] if path[0] == "setup" and len(path) > 1 else path] = None

@@ -43,11 +43,13 @@ class AuthTokensHandler(DoorHandler):
     def initialize(self, house: House, store: SessionStore) -> None:  # type: ignore[override]  # Tornado's hook
         super().initialize(house)
         self._store = store
-
-    def prepare(self) -> None:
         self._body = bytearray()
         self._too_large = False
+        self._let_in = False
+
+    def prepare(self) -> None:
         super().prepare()
+        self._let_in = True
 
     def data_received(self, chunk: bytes) -> None:
         # What is over the cap is read and dropped, so that the client is there to hear about it.
@@ -62,6 +64,9 @@ class AuthTokensHandler(DoorHandler):
         self.answer({"name": token.name})
 
     def write_failure(self, failure: LiveError, status: int) -> None:
+        if not self._let_in:
+            # Tornado reads no body after its answer, and closes: the client must not ask again on this connection.
+            self.set_header("Connection", "close")
         self.answer(
             {
                 "error": {
