@@ -65,7 +65,7 @@ def ids(commands: Sequence[Command]) -> list[Json]:
 
 def test_a_call_is_started_told_and_answered_once() -> None:
     some = calls()
-    begun = some.asked([call("a")], 3, FLUENT)
+    begun = some.asked([call("a")], 3, FLUENT).commands
     assert begun[0] == SendToClient(ToolStarted("a", "get_weather", {"place": "Rome"}))
     assert started(begun) == ["a"]
     done = some.finished("a", OK, FLUENT, live=True)
@@ -81,14 +81,14 @@ def test_a_call_is_started_told_and_answered_once() -> None:
 def test_an_id_that_was_seen_is_not_run_again() -> None:
     some = calls()
     some.asked([call("a")], 1, FLUENT)
-    assert some.asked([call("a")], 1, FLUENT) == []
+    assert some.asked([call("a")], 1, FLUENT).commands == []
     finished(some, "a")
-    assert some.asked([call("a")], 1, FLUENT) == []
+    assert some.asked([call("a")], 1, FLUENT).commands == []
 
 
 def test_several_calls_of_one_message_run_side_by_side() -> None:
     some = calls()
-    assert started(some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)) == ["a", "b"]
+    assert started(some.asked([call("a"), call("b", "Oslo")], 1, FLUENT).commands) == ["a", "b"]
     assert ids(finished(some, "b").commands) == ["b"]
     assert some.holding(1)
     assert ids(finished(some, "a").commands) == ["a"]
@@ -99,7 +99,7 @@ def test_several_calls_of_one_message_run_side_by_side() -> None:
 def test_a_call_that_is_asked_again_under_a_new_id_runs_once_and_answers_both() -> None:
     some = calls()
     some.asked([call("a")], 1, FLUENT)
-    assert started(some.asked([call("b")], 2, FLUENT)) == []
+    assert started(some.asked([call("b")], 2, FLUENT).commands) == []
     assert ids(finished(some, "a").commands) == ["a", "b"]
     assert some.finished("b", OK, FLUENT, live=True) is None
 
@@ -108,9 +108,9 @@ def test_a_call_that_is_asked_again_under_a_new_id_runs_once_and_answers_both() 
 def test_a_cancelled_call_gets_no_answer() -> None:
     some = calls()
     some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
-    commands = some.cancelled(["a", "unknown"])
+    commands = some.cancelled(["a", "unknown"], FLUENT)
     assert commands[:2] == [CancelTool("a"), SendToClient(ToolCancelled(("a",)))]
-    assert some.cancelled(["a"]) == []
+    assert some.cancelled(["a"], FLUENT) == []
     assert some.finished("a", OK, FLUENT, live=True) is None
     assert some.is_running("b")
 
@@ -119,7 +119,7 @@ def test_a_cancelled_call_gets_no_answer() -> None:
 def test_a_call_that_finishes_in_spite_of_the_user_is_told_when_nobody_speaks() -> None:
     some = calls(CallPolicy(on_interrupt="finish"))
     some.asked([call("a")], 1, FLUENT)
-    assert some.cancelled(["a"]) == []
+    assert some.cancelled(["a"], FLUENT) == []
     delivery = finished(some, "a")
     assert answers(delivery.commands) == []
     assert delivery.note.startswith('(Result of get_weather({"place": "Rome"})')
@@ -130,7 +130,7 @@ def test_a_call_that_finishes_in_spite_of_the_user_is_told_when_nobody_speaks() 
 def test_a_detached_call_is_only_remembered() -> None:
     some = calls(CallPolicy(on_interrupt="detach"))
     some.asked([call("a")], 1, FLUENT)
-    some.cancelled(["a"])
+    some.cancelled(["a"], FLUENT)
     done = some.finished("a", OK, FLUENT, live=True)
     assert done is not None
     assert (answers(done[2].commands), done[2].note) == ([], "")
@@ -143,7 +143,7 @@ def test_a_detached_call_is_only_remembered() -> None:
 )
 def test_a_background_result_says_how_it_is_to_be_told(when_done: str, scheduling: str) -> None:
     some = calls(CallPolicy("background", when_done))  # type: ignore[arg-type]
-    begun = some.asked([call("a")], 1, FLUENT)
+    begun = some.asked([call("a")], 1, FLUENT).commands
     assert answers(begun) == []
     assert not some.holding(1)
     (answer,) = answers(finished(some, "a").commands)
@@ -152,7 +152,7 @@ def test_a_background_result_says_how_it_is_to_be_told(when_done: str, schedulin
 
 def test_a_model_that_can_only_wait_gets_an_answer_at_once_and_the_result_in_words() -> None:
     some = calls(CallPolicy("background", "interrupt"))
-    begun = some.asked([call("a")], 1, WAITING)
+    begun = some.asked([call("a")], 1, WAITING).commands
     assert [answer["response"] for answer in answers(begun)] == [STARTED]
     delivery = finished(some, "a", facts=WAITING)
     assert answers(delivery.commands) == []
@@ -165,7 +165,7 @@ def test_an_id_that_was_cancelled_while_it_shared_a_call_is_not_answered() -> No
     some = calls()
     some.asked([call("a")], 1, FLUENT)
     some.asked([call("b")], 1, FLUENT)
-    some.cancelled(["b"])
+    some.cancelled(["b"], FLUENT)
     assert ids(finished(some, "a").commands) == ["a"]
 
 
@@ -204,7 +204,7 @@ def test_an_id_that_a_resumed_session_asks_for_anew_is_answered_to_it() -> None:
     some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
     finished(some, "a")
     some.reconnected(FLUENT, resumed=False)
-    again = some.asked([call("a"), call("b", "Oslo")], 1, FLUENT)
+    again = some.asked([call("a"), call("b", "Oslo")], 1, FLUENT).commands
     assert (ids(again), started(again)) == (["a"], [])
     assert ids(finished(some, "b").commands) == ["b"]
 
@@ -216,12 +216,12 @@ def test_a_question_that_is_asked_again_is_answered_from_what_was_found() -> Non
     finished(some, "a")
     some.asked_again()
     some.reconnected(FLUENT, resumed=False)
-    again = some.asked([call("b"), call("c", "Oslo")], 2, FLUENT)
+    again = some.asked([call("b"), call("c", "Oslo")], 2, FLUENT).commands
     assert ids(again) == ["b"]
     assert started(again) == ["c"]
     finished(some, "c")
     some.turn_over()
-    assert started(some.asked([call("d")], 3, FLUENT)) == ["d"]
+    assert started(some.asked([call("d")], 3, FLUENT).commands) == ["d"]
 
 
 def test_the_end_stops_what_runs() -> None:

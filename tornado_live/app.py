@@ -23,8 +23,9 @@ from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.origins import Doors
 from tornado_live.errors import ConfigError, Problem, nearest
-from tornado_live.handlers import api, live, pages, tokens
+from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers.door import House, log_request
+from tornado_live.handlers.hello import PlainServer
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator
 from tornado_live.live.registry import Registry
@@ -110,6 +111,7 @@ def make_app(
     routes = live.routes(sockets, r"/ws")
     if main and settings.drop_in.enabled:
         routes += tokens.routes(house, parts.store)
+        routes += gemini.routes(sockets, settings)
     if main:
         routes += api.routes(rest) + pages.routes(house, require("static"))
     else:
@@ -156,14 +158,7 @@ async def serve(settings: Settings) -> None:
                     main=is_main,
                     over_tls=context is not None,
                 )
-                server = HTTPServer(
-                    app,
-                    ssl_options=context,
-                    max_header_size=MAX_HEADERS,
-                    max_body_size=MAX_READ,
-                    body_timeout=BODY_S,
-                    idle_connection_timeout=IDLE_CONNECTION_S,
-                )
+                server = _server(app, context)
                 server.add_sockets(listeners)
                 servers.append(server)
             _announce(settings, listening, secured)
@@ -175,6 +170,18 @@ async def serve(settings: Settings) -> None:
             for server in servers:
                 server.stop()
                 await server.close_all_connections()
+
+
+def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
+    kind = PlainServer if context is None else HTTPServer
+    return kind(
+        app,
+        ssl_options=context,
+        max_header_size=MAX_HEADERS,
+        max_body_size=MAX_READ,
+        body_timeout=BODY_S,
+        idle_connection_timeout=IDLE_CONNECTION_S,
+    )
 
 
 def _catalog(settings: Settings) -> ToolCatalog:

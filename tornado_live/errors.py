@@ -112,6 +112,10 @@ class UpstreamRejected(LiveError):
     code, http_status, close_code, retryable = "upstream_rejected", 502, 4502, False
 
 
+class SetupRejected(UpstreamRejected):
+    """The same, for what the client may have asked for itself: another setup may be taken."""
+
+
 class Unavailable(LiveError):
     """Upstream or store out of reach after retries, or draining."""
 

@@ -1,8 +1,8 @@
-"""The native WebSocket: the doors, the session, and from then on the conversation."""
+"""WebSockets: the doors, the session, and from then on the conversation; here, the native one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tornado.routing import URLSpec
@@ -11,9 +11,9 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, LiveError
 from tornado_live.handlers.door import DoorHandler, House
-from tornado_live.live.commands import Failure
-from tornado_live.live.dialects import NativeDialect
-from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol
+from tornado_live.jsonvalue import Json
+from tornado_live.live.dialects import Dialect, NativeDialect
+from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
 from tornado_live.live.registry import Registry
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
 from tornado_live.settings import Limits
@@ -30,18 +30,14 @@ class Live:
     limits: Limits
 
 
-class LiveHandler(DoorHandler, WebSocketHandler):
-    """`?sessionId=` names a session made before; without one a session is made.
-
-    A foreign host or origin is refused before the upgrade. What is wrong with the session is told after it, as
-    an `error` and a close code, since a browser shows its page nothing of a refused upgrade.
-    """
+class SocketHandler(DoorHandler, WebSocketHandler):
+    """A WebSocket whose frames go to a conversation. A foreign host or origin is refused before the upgrade."""
 
     ws_connection: TornadoPeerProtocol | None
 
     def initialize(self, live: Live) -> None:  # type: ignore[override]  # Tornado's hook
         DoorHandler.initialize(self, live.house)
-        self._live = live
+        self.live = live
 
     def prepare(self) -> None:
         super().prepare()
@@ -56,42 +52,66 @@ class LiveHandler(DoorHandler, WebSocketHandler):
         return True
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        limits = self._live.limits
+        limits = self.live.limits
         options = PeerOptions(
             max_size=MAX_FRAME, ping_interval=limits.client_ping_s, ping_timeout=limits.client_pong_s
         )
         return TornadoPeerProtocol.of(self, options)
 
-    async def open(self, *_: str) -> None:
+    @property
+    def peer(self) -> WebSocketPeer:
         assert self.ws_connection is not None, "Tornado sets it before"
-        peer = self.ws_connection.peer
-        wanted = self.get_query_argument("sessionId", "")
-        try:
-            session, memory = await self._found(wanted, self.caller)
-            self._live.registry.attach(peer, session, memory, self.caller)
-        except LiveError as error:
-            self.house.metrics.failed(error.code)
-            peer.send_text(NativeDialect(wanted).encode(Failure(error), request_id=self.request_id))
-            peer.close(error.close_code or 1000, error.message)
+        return self.ws_connection.peer
 
-    async def _found(self, wanted: str, caller: Caller) -> tuple[Session, Sequence[MemoryItem]]:
+    def refuse(self, error: LiveError, dialect: Dialect) -> None:
+        """Told after the upgrade, since a browser shows its page nothing of one that is refused."""
+        self.house.metrics.failed(error.code)
+        goodbye = dialect.goodbye(error, request_id=self.request_id)
+        if goodbye.frame is not None:
+            self.peer.send_text(goodbye.frame)
+        self.peer.close(goodbye.code, goodbye.reason)
+
+    async def found(
+        self, wanted: str, caller: Caller, *, guest: bool
+    ) -> tuple[Session, Sequence[MemoryItem]]:
         """The session and its memory as of this moment: nothing may wait between this and `attach`.
 
         A conversation that ended meanwhile has remembered more than was read, so it is read again.
         """
-        store, registry = self._live.store, self._live.registry
+        store, registry = self.live.store, self.live.registry
         registry.check_room(wanted)
-        while wanted:
+        while True:
             running = registry.running(wanted)
             session, memory = await store.resume(wanted, user=caller.user)
+            await registry.make_way(wanted, for_guest=guest)
             if registry.running(wanted) is running:
                 return session, memory
-        session = await store.create(user=caller.user, assistant=caller.assistant or "default", metadata={})
+
+    async def created(self, caller: Caller, assistant: str, metadata: Mapping[str, Json]) -> Session:
+        self.live.registry.check_room("")
+        session = await self.live.store.create(user=caller.user, assistant=assistant, metadata=metadata)
         self.house.metrics.session_created()
-        return session, ()
+        return session
 
     def on_message(self, message: str | bytes) -> None:
         """Never called: the peer gives messages to the conversation."""
+
+
+class LiveHandler(SocketHandler):
+    """`?sessionId=` names a session made before; without one a session is made."""
+
+    async def open(self, *_: str) -> None:
+        wanted = self.get_query_argument("sessionId", "")
+        dialect = NativeDialect(wanted)
+        try:
+            if wanted:
+                session, memory = await self.found(wanted, self.caller, guest=False)
+            else:
+                session, memory = await self.created(self.caller, self.caller.assistant or "default", {}), ()
+            dialect = NativeDialect(session.id)
+            self.live.registry.attach(self.peer, session, memory, self.caller, dialect)
+        except LiveError as error:
+            self.refuse(error, dialect)
 
 
 def routes(live: Live, path: str) -> list[URLSpec]:

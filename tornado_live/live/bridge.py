@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVarTuple, assert_never
 
@@ -25,6 +25,7 @@ from tornado_live.live.commands import (
     End,
     Failure,
     Forward,
+    FromClient,
     ModelMessage,
     OpenModel,
     Record,
@@ -41,7 +42,7 @@ from tornado_live.live.commands import (
     Warned,
 )
 from tornado_live.live.conversation import Conversation, Phase
-from tornado_live.live.dialects import NativeDialect, Reply
+from tornado_live.live.dialects import Dialect, Reply
 from tornado_live.live.peer import WebSocketPeer
 from tornado_live.live.upstream import DialFailed, Upstream
 from tornado_live.observe.events import Event
@@ -85,10 +86,10 @@ class _ClientSide:
 
     __slots__ = ("bridge", "dialect", "peer", "slow")
 
-    def __init__(self, bridge: Bridge, peer: WebSocketPeer, session_id: str) -> None:
+    def __init__(self, bridge: Bridge, peer: WebSocketPeer, dialect: Dialect) -> None:
         self.bridge = bridge
         self.peer = peer
-        self.dialect = NativeDialect(session_id)
+        self.dialect = dialect
         self.slow: asyncio.TimerHandle | None = None
 
     def on_message(self, data: bytes, binary: bool) -> None:
@@ -127,9 +128,10 @@ class _ClientSide:
         if unread > MAX_QUEUED:
             self.too_slow()
 
-    def send_audio(self, message: gemini.ServerMessage) -> None:
+    def send_frames(self, frames: Iterable[tuple[bytes, bool, int]]) -> None:
+        """What `Dialect.audio` gives."""
         try:
-            for frame, binary, size in self.dialect.audio(message):
+            for frame, binary, size in frames:
                 self.send(frame, binary)
                 self.bridge.bytes_out += size
         except ValueError:
@@ -193,19 +195,21 @@ class _ModelSide:
                     self.peer.send_text(self.history)
                     self.history = None
                     bridge.sent(Upward.HISTORY)
-                bridge.model_ready()
+                bridge.model_ready(data)
             return
         if message.unknown:
             bridge.unknown += 1
         try:
-            commands = bridge.conversation.from_model(message, bridge.now())
+            commands = bridge.conversation.from_model(message, bridge.now(), data)
         except Exception as error:  # noqa: BLE001 - a root of the conversation: its bugs end it, nothing else
             bridge.failed(error)
             return
         if commands is not FORWARD:
             bridge.perform(commands)
+        elif bridge.client is not None:
+            bridge.client.send_frames(bridge.client.dialect.forwarded(message, data))
         else:
-            bridge.play(message)
+            bridge.missed += 1
 
     def on_writable(self, writable: bool) -> None:
         if self.bridge.model is self.peer:
@@ -250,7 +254,8 @@ class Bridge:
         self._leaving: _ModelSide | None = None
         self._noticed = False
         self._setup_timer: asyncio.TimerHandle | None = None
-        self._missed = 0
+        self.missed = 0
+        """Messages of speech that came while nobody was there."""
         self._ended = False
         self._tokens = (conversation.usage.input_tokens, conversation.usage.output_tokens)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
@@ -260,17 +265,24 @@ class Bridge:
 
     # --- the client
 
-    def attach(self, peer: WebSocketPeer, *, replaced: LiveError) -> None:
-        """A client socket for this conversation; the one before it is told `replaced` and closed."""
+    def attach(
+        self, peer: WebSocketPeer, dialect: Dialect, *, replaced: LiveError, said: FromClient | None = None
+    ) -> None:
+        """A client socket for this conversation; the one before it is told `replaced` and closed.
+
+        `said` is what this client has said already.
+        """
         before = self.client
-        self.client = side = _ClientSide(self, peer, self.session_id)
+        self.client = side = _ClientSide(self, peer, dialect)
         if before is not None:
             self._say_goodbye(before, replaced)
         peer.attach(side)
         self.steer()
         self.react(self.conversation.client_came)
-        if self._missed:
-            missed, self._missed = self._missed, 0
+        if said is not None:
+            self.react(self.conversation.from_client, said)
+        if self.missed:
+            missed, self.missed = self.missed, 0
             self._tell(
                 Warned(
                     "audio_dropped",
@@ -288,13 +300,6 @@ class Bridge:
         if client is not None:
             taken = model is None or model.writable
             (client.peer.resume_reading if taken else client.peer.pause_reading)()
-
-    def play(self, message: gemini.ServerMessage) -> None:
-        """Model speech to the client; while nobody is there it is counted, to be told."""
-        if self.client is not None:
-            self.client.send_audio(message)
-        else:
-            self._missed += 1
 
     def close(self, error: LiveError | None) -> None:
         """Ends both sides: the session was deleted (`error` says so), or the server stops."""
@@ -366,8 +371,12 @@ class Bridge:
 
     def _tell(self, event: ToClient) -> None:
         request_id = ""
+        client = self.client
         if type(event) is ModelMessage:
-            self.play(event.message)
+            if client is not None:
+                client.send_frames(client.dialect.audio(event.message))
+            else:
+                self.missed += 1
             return
         if type(event) is Failure:
             request_id = secrets.token_hex(6)
@@ -375,8 +384,8 @@ class Bridge:
         elif type(event) is UsageTotals:
             self._shared.store.set_usage(self.session_id, event.totals)
             self._count_tokens()
-        if self.client is not None:
-            self.client.send(self.client.dialect.encode(event, request_id=request_id), False)
+        if client is not None and (frame := client.dialect.encode(event, request_id=request_id)) is not None:
+            client.send(frame, client.dialect.binary)
 
     def _log_error(self, error: LiveError, request_id: str) -> None:
         self._shared.metrics.failed(error.code)
@@ -415,8 +424,9 @@ class Bridge:
                 metrics.audio_dropped(seconds if isinstance(seconds, float) else 0.0)
             case "tool_call":
                 duration, code = data.get("durationMs"), data.get("error")
+                guests = data.get("client") is True
                 metrics.tool_finished(
-                    str(data.get("name")),
+                    "(guest)" if guests else str(data.get("name")),  # a guest's names are without number
                     data.get("ok") is True,
                     duration / 1000 if isinstance(duration, int) else 0.0,
                     code if isinstance(code, str) else None,
@@ -460,19 +470,18 @@ class Bridge:
         if client is None:
             return
         self.steer()
-        if error is None:
-            client.peer.close(1001, "the server is going away")
-        else:
-            self._say_goodbye(client, error)
+        self._say_goodbye(client, error)
         if self.conversation.phase is not Phase.CLOSED:
             self.react(self.conversation.client_left, not isinstance(error, SlowConsumer))
 
-    def _say_goodbye(self, client: _ClientSide, error: LiveError) -> None:
+    def _say_goodbye(self, client: _ClientSide, error: LiveError | None) -> None:
         request_id = secrets.token_hex(6)
-        self._log_error(error, request_id)
-        if not isinstance(error, SlowConsumer):
-            client.send(client.dialect.encode(Failure(error), request_id=request_id), False)
-        client.peer.close(error.close_code or 1000, error.message)
+        if error is not None:
+            self._log_error(error, request_id)
+        goodbye = client.dialect.goodbye(error, request_id=request_id)
+        if goodbye.frame is not None:
+            client.send(goodbye.frame, client.dialect.binary)
+        client.peer.close(goodbye.code, goodbye.reason)
 
     # --- the model side
 
@@ -506,12 +515,12 @@ class Bridge:
         self._drop_model()
         self.react(self.conversation.model_closed, NO_SETUP_ANSWER)
 
-    def model_ready(self) -> None:
-        """The setup was accepted."""
+    def model_ready(self, answer: bytes) -> None:
+        """The setup was accepted, with `answer`."""
         self._stop_setup_timer()
         self._shared.metrics.upstream_dialled("opened")
         self._shared.upstream.accepted()
-        self.react(self.conversation.model_opened)
+        self.react(lambda now: self.conversation.model_opened(now, answer))
         notice = self._shared.upstream.address.notice()
         if notice is not None and not self._noticed:
             self._tell(notice)
@@ -627,4 +636,4 @@ def _outcome(cause: Cause) -> DialOutcome:
     """The label of a dial that did not succeed."""
     if cause.error is UpstreamTimeout:
         return "timeout"
-    return "refused" if cause.error is UpstreamRejected else "failed"
+    return "refused" if issubclass(cause.error, UpstreamRejected) else "failed"

@@ -3,14 +3,18 @@
 A call belongs to the connection that asked for it. When that is gone, a session that was resumed with a newer
 handle still knows the id; any other does not, and is told the result in words. What was answered for a question
 that is asked again is not run again.
+
+Functions that a guest has declared are run by the guest. Calls of one message of which some are its own and some
+are ours are answered in one message again, in their order.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
@@ -30,6 +34,7 @@ from tornado_live.live.commands import (
 from tornado_live.tools.policy import CallPolicy, WhenDone
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import gemini
+from tornado_live.wire.gemini_client import Answer
 from tornado_live.wire.models import LiveModel
 
 STARTED: Mapping[str, Json] = {
@@ -73,6 +78,14 @@ class _Call:
     result: ToolResult | None = None
     twins: list[str] = field(default_factory=list)
     """Ids under which the model has asked for the very same again while it ran."""
+    guests: bool = False
+    """Whether the guest runs it."""
+    shown: bool = False
+    """Whether the guest was asked for it."""
+    entry: Mapping[str, Json] | None = None
+    """The guest's answer as it sent it."""
+    together: tuple[str, ...] = ()
+    """The calls, itself among them, that are to be answered in one message."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -83,20 +96,36 @@ class _Call:
 class Delivery:
     """What is to be done with a result: `commands`, and a note that the model is to be told in words.
 
-    `when` says how the note is told. `reply`: the model now owes content.
+    `when` says how the note is told. `answers`: the model has its answer. `reply`: it now owes content.
     """
 
     commands: Sequence[Command] = ()
     note: str = ""
     when: WhenDone = "when_idle"
+    answers: bool = False
     reply: bool = False
 
 
-class Calls:
-    """`policy` is what the operator declared for a function."""
+_LATER: Final = Delivery()
+"""The result waits."""
 
-    def __init__(self, policy: Callable[[str], CallPolicy]) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a toolCall causes. `shown`: the calls that a guest is to see, as (place in the message, id)."""
+
+    commands: Sequence[Command]
+    shown: tuple[tuple[int, str], ...] = ()
+
+
+class Calls:
+    """`policy` is what holds for a function, `guests` whether the guest runs it."""
+
+    def __init__(
+        self, policy: Callable[[str], CallPolicy], guests: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._policy = policy
+        self._guests = guests
         self._calls: dict[str, _Call] = {}
         self._answers: dict[tuple[str, str], ToolResult] = {}
         self._replay = False
@@ -105,10 +134,12 @@ class Calls:
 
     # --- what the model side says
 
-    def asked(self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel) -> list[Command]:
+    def asked(self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel) -> Asked:
         """Each call is started once; an id that was seen before is not a new call."""
         commands: list[Command] = []
-        for wanted in calls:
+        shown: list[tuple[int, str]] = []
+        begun: list[_Call] = []
+        for place, wanted in enumerate(calls):
             call_id = wanted.id
             if not call_id:
                 self._unnamed += 1
@@ -119,8 +150,18 @@ class Calls:
                 continue
             policy = self._policy(wanted.name)
             call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
+            call.guests = self._guests(wanted.name)
             commands += self._begin(call, facts)
-        return commands
+            if call.state is CallState.RUNNING:
+                begun.append(call)
+                call.shown = call.guests
+                if call.shown:
+                    shown.append((place, call_id))
+        waited = [call for call in begun if not call.policy.background]
+        if len({call.guests for call in waited}) == 2:
+            for call in waited:
+                call.together = tuple(one.id for one in waited)
+        return Asked(commands, tuple(shown))
 
     def _wanted_again(self, call: _Call, facts: LiveModel) -> list[Command]:
         """An id that was seen. On the same connection it repeats; a resumed session may want it anew."""
@@ -140,11 +181,13 @@ class Calls:
                 Record("tool_call_replayed", {"id": call.id, "name": call.name, "turn": call.turn}),
             ]
         twin = self._running_twin(call)
-        if twin is not None:
+        if twin is not None and not (call.guests and twin.connection == self._connection):
             twin.twins.append(call.id)
             twin.turn = call.turn
             call.state = CallState.JOINED
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
+        if call.guests:
+            return []
         commands: list[Command] = [
             SendToClient(ToolStarted(call.id, call.name, call.args)),
             StartTool(call.id, call.name, call.args),
@@ -162,7 +205,7 @@ class Calls:
                 return other
         return None
 
-    def cancelled(self, ids: Iterable[str]) -> list[Command]:
+    def cancelled(self, ids: Iterable[str], facts: LiveModel) -> list[Command]:
         """toolCallCancellation: nobody waits for these answers. What becomes of it is the operator's choice."""
         stopped: list[str] = []
         for call_id in ids:
@@ -173,6 +216,8 @@ class Calls:
                     if call_id in other.twins:
                         other.twins.remove(call_id)
                 continue
+            if call is not None and call.state is CallState.FINISHED and call.together:
+                call.state = CallState.CANCELLED
             if call is None or call.state is not CallState.RUNNING:
                 continue
             if call.twins:
@@ -186,7 +231,15 @@ class Calls:
                     call.known = False
                 case "detach":
                     call.known = call.wanted = False
-        return _stopped(stopped)
+        commands = _stopped(stopped)
+        for call in list(self._calls.values()):
+            if call.state is CallState.FINISHED and call.together and call.result is not None:
+                commands += self._deliver_together(call, call.result, facts).commands
+        return commands
+
+    def guests_own(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ids` that a guest was shown, and any that nobody knows."""
+        return tuple(call_id for call_id in ids if (call := self._calls.get(call_id)) is None or call.shown)
 
     # --- what the runner says
 
@@ -203,39 +256,101 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.state is not CallState.RUNNING:
             return None
-        call.state, call.result = CallState.FINISHED, result
-        self._answers[call.key] = result
-        commands: list[Command] = [SendToClient(ToolFinished(call_id, call.name, result))]
-        delivery = self._deliver(call, facts) if live else Delivery()
-        delivered = (
-            "later" if not live else "note" if delivery.note else "answer" if delivery.commands else ""
-        )
-        commands.append(Record("tool_call", _facts(call, result, delivered or "remembered")))
-        line = f"{call.name}({json.dumps(call.args, ensure_ascii=False)}): {result.summary}"
-        whole = Delivery([*delivery.commands, *commands], delivery.note, delivery.when, delivery.reply)
-        return call.turn, line, whole
+        return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)
 
-    def _deliver(self, call: _Call, facts: LiveModel) -> Delivery:
-        assert call.result is not None
-        call.state = CallState.DELIVERED
-        answers: list[Command] = [self._answer(call, twin, call.result, facts) for twin in call.twins]
+    def _ended(self, call: _Call, result: ToolResult, delivery: Delivery) -> tuple[int, str, Delivery]:
+        call.result = result
+        call.state = CallState.FINISHED if delivery is _LATER else CallState.DELIVERED
+        self._answers[call.key] = result
+        how = "later" if delivery is _LATER else "note" if delivery.note else ""
+        commands: list[Command] = [
+            *delivery.commands,
+            SendToClient(ToolFinished(call.id, call.name, result)),
+            Record(
+                "tool_call", _facts(call, result, how or ("answer" if delivery.answers else "remembered"))
+            ),
+        ]
+        line = f"{call.name}({json.dumps(call.args, ensure_ascii=False)}): {result.summary}"
+        return call.turn, line, replace(delivery, commands=commands)
+
+    def open_for(self, answer: Answer) -> str | None:
+        """The id of the guest's call that `answer` is for, by its name where it has no id; None for none."""
+        if answer.id:
+            call = self._calls.get(answer.id)
+            return answer.id if call is not None and call.guests and self.is_running(answer.id) else None
+        mine = [
+            call.id
+            for call in self._calls.values()
+            if call.guests and call.name == answer.name and call.state is CallState.RUNNING
+        ]
+        return mine[0] if mine else None
+
+    def is_over(self, answer: Answer) -> bool:
+        """Whether it answers a call of which nothing is waited for any more."""
+        call = self._calls.get(answer.id or "")
+        return call is not None and call.state is not CallState.RUNNING
+
+    def goes_as_it_came(self, call_id: str) -> bool:
+        """Whether the model side knows the id, and is to have this answer by itself."""
+        call = self._calls[call_id]
+        return call.known and not call.together and not call.twins
+
+    def guest_answered(
+        self, call_id: str, answer: Answer, facts: LiveModel, *, live: bool, sent: bool
+    ) -> tuple[int, str, Delivery]:
+        """As `finished`, for a call that the guest has run. `sent`: its own message goes up and answers it."""
+        call = self._calls[call_id]
+        call.entry = answer.raw
+        response = answer.response if isinstance(answer.response, dict) else {"result": answer.response}
+        result = ToolResult(True, response, 0, summary=_short(response))
+        if sent:
+            return self._ended(call, result, Delivery(answers=True, reply=not call.policy.background))
+        return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)
+
+    def _deliver(self, call: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
+        if call.together:
+            return self._deliver_together(call, result, facts)
+        answers: list[Command] = [self._answer(call, twin, result, facts) for twin in call.twins]
         if call.known and not call.told_at_once:
-            answers.insert(0, self._answer(call, call.id, call.result, facts))
+            answers.insert(0, self._answer(call, call.id, result, facts))
         if answers:
             silent = call.policy.background and call.policy.when_done == "silent"
-            return Delivery(answers, reply=not silent and not call.policy.background)
+            reply = not silent and not call.policy.background
+            return Delivery(answers, answers=True, reply=reply)
         if not call.wanted:
             return Delivery()
-        said = recall.note(call.name, call.args, call.result.response)
+        said = recall.note(call.name, call.args, result.response)
         if call.policy.background:
             return Delivery(note=said, when=call.policy.when_done)
         return Delivery(note=said, when="when_idle" if call.policy.on_interrupt == "finish" else "interrupt")
 
+    def _deliver_together(self, last: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
+        """Later, until all calls that came in one message have ended."""
+        group = [self._calls[one] for one in last.together if one in self._calls]
+        if any(one.state is CallState.RUNNING for one in group if one is not last):
+            return _LATER
+        answers = []
+        for one in group:
+            if one.state is not CallState.CANCELLED:
+                known = result if one is last else one.result
+                assert known is not None, "it has ended"
+                answers.append(self._response(one, one.id, known, facts))
+                one.state, one.together = CallState.DELIVERED, ()
+        responses = SendToModel(gemini.tool_responses(answers), Upward.TOOL_RESPONSE)
+        return Delivery([responses], answers=True, reply=True)
+
     def _answer(self, call: _Call, call_id: str, result: ToolResult, facts: LiveModel) -> Command:
+        payload = gemini.tool_responses([self._response(call, call_id, result, facts)])
+        return SendToModel(payload, Upward.TOOL_RESPONSE)
+
+    def _response(
+        self, call: _Call, call_id: str, result: ToolResult, facts: LiveModel
+    ) -> Mapping[str, Json]:
+        if call.entry is not None:
+            return {**call.entry, "id": call_id}
         scheduled = facts.scheduling and call.policy.background and "NON_BLOCKING" in facts.calls
         scheduling = _SCHEDULING[call.policy.when_done] if scheduled else None
-        payload = gemini.tool_response(call_id, call.name, result.response, scheduling=scheduling)
-        return SendToModel(payload, Upward.TOOL_RESPONSE)
+        return gemini.function_response(call_id, call.name, result.response, scheduling=scheduling)
 
     # --- connections
 
@@ -255,11 +370,16 @@ class Calls:
         """
         self._connection += 1
         for call in self._calls.values():
+            call.together = ()
             if not (resumed and call.saved):
                 call.known = False
                 call.twins.clear()
-        waiting = [call for call in self._calls.values() if call.state is CallState.FINISHED]
-        return [self._deliver(call, facts) for call in waiting]
+        deliveries: list[Delivery] = []
+        for call in self._calls.values():
+            if call.state is CallState.FINISHED and call.result is not None:
+                call.state = CallState.DELIVERED
+                deliveries.append(self._deliver(call, call.result, facts))
+        return deliveries
 
     def turn_over(self) -> None:
         """A turn has ended as it should: its answers are not wanted again."""
@@ -282,6 +402,16 @@ class Calls:
     def is_running(self, call_id: str) -> bool:
         call = self._calls.get(call_id)
         return call is not None and call.state is CallState.RUNNING
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything is still to come of a call that the model waits for."""
+        return any(
+            call.state in (CallState.RUNNING, CallState.FINISHED)
+            and call.wanted
+            and not call.policy.background
+            for call in self._calls.values()
+        )
 
     @property
     def running(self) -> bool:
@@ -322,6 +452,14 @@ def _key(name: str, args: Mapping[str, Json]) -> tuple[str, str]:
     return name, json.dumps(args, sort_keys=True, ensure_ascii=False)
 
 
+SUMMARY_CHARS = 200
+
+
+def _short(response: Mapping[str, Json]) -> str:
+    text = json.dumps(response, ensure_ascii=False)
+    return text if len(text) <= SUMMARY_CHARS else f"{text[: SUMMARY_CHARS - 1]}…"
+
+
 def _stopped(ids: Sequence[str]) -> list[Command]:
     if not ids:
         return []
@@ -335,6 +473,7 @@ def _facts(call: _Call, result: ToolResult, delivered: str) -> dict[str, Json]:
     facts: dict[str, Json] = {
         "id": call.id,
         "name": call.name,
+        **({"client": True} if call.guests else {}),
         "turn": call.turn,
         "ok": result.ok,
         "durationMs": result.duration_ms,

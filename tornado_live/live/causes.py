@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tornado_live.errors import LiveError, Unavailable, UpstreamRejected, UpstreamTimeout
+from tornado_live.errors import LiveError, SetupRejected, Unavailable, UpstreamRejected, UpstreamTimeout
 from tornado_live.observe.logs import Masker
 from tornado_live.wire.models import Kind, LiveModel
 
@@ -49,14 +49,22 @@ class Cause:
     remedy: str
     key_refused: bool = False
     retry_after_ms: int | None = None
+    unquoted: str | None = None
+    """The message without what the other side said, where it has any of it."""
 
-    def failure(self) -> LiveError:
-        """What the client is told once nothing more is tried."""
-        return self.error(self.message, retry_after_ms=self.retry_after_ms)
+    def failure(self, *, quoted: bool = True) -> LiveError:
+        """What the client is told once nothing more is tried. `quoted`: also what the other side said."""
+        message = self.message if quoted or self.unquoted is None else self.unquoted
+        return self.error(message, retry_after_ms=self.retry_after_ms)
 
 
 def _never(name: str, message: str, remedy: str, *, key_refused: bool = False) -> Cause:
     return Cause(name, Retry.NEVER, UpstreamRejected, message, remedy, key_refused)
+
+
+def _never_so(name: str, message: str, remedy: str) -> Cause:
+    """Never with this setup, which may be the client's own."""
+    return Cause(name, Retry.NEVER, SetupRejected, message, remedy)
 
 
 def _later(name: str, message: str, remedy: str, retry_after_ms: int) -> Cause:
@@ -181,13 +189,13 @@ PROJECT_DENIED = _never(
     "support why it is blocked.",
     key_refused=True,
 )
-MODALITY_REFUSED = _never(
+MODALITY_REFUSED = _never_so(
     "modality_refused",
     "The model does not answer in that modality.",
     "Live models of today answer with AUDIO only; take TEXT out of `response_modalities` and use the "
     "transcript.",
 )
-SETUP_REFUSED = _never(
+SETUP_REFUSED = _never_so(
     "setup_refused",
     "The model refused the setup{said}; check the configuration of the assistant.",
     "The words are Google's; they name the part of `gemini:` or `assistants:` that this model does not "
@@ -514,7 +522,7 @@ _MODEL = (
     ),
     Row(
         Seen("No matching speaker voice found for name: …", (1007,), "No matching speaker voice"),
-        _never(
+        _never_so(
             "voice_unknown",
             "The model has no voice of that name; leave it out, or name one of Google's, such as Kore.",
             "Check `speech_config` of the assistant; the list of voices is on Google's page on speech "
@@ -525,7 +533,7 @@ _MODEL = (
     ),
     Row(
         Seen("Cannot extract voices from a non-audio request.", (1007,), "Cannot extract voices"),
-        _never(
+        _never_so(
             "voice_without_audio",
             "A voice was asked for where the model does not speak.",
             "Take `speech_config` out of the assistant, or answer with AUDIO.",
@@ -549,7 +557,7 @@ _MODEL = (
             (1007,),
             "CONTENT_TYPE_AUDIO",
         ),
-        _never(
+        _never_so(
             "audio_input_refused",
             "The model does not listen with this configuration.",
             "Take a Live model that hears, or leave out the option that makes it deaf "
@@ -560,7 +568,7 @@ _MODEL = (
     ),
     Row(
         Seen("Thinking level must be specified for this model", (1007,), "Thinking level must be specified"),
-        _never(
+        _never_so(
             "thinking_level_missing",
             "The model needs a thinking level in its configuration.",
             "Set `thinking_config.thinking_level` to LOW, MEDIUM or HIGH for the assistant.",
@@ -572,7 +580,7 @@ _MODEL = (
         Seen(
             "Thinking … is not supported", (1007,), r"thinking.{0,40}(not supported|unsupported|not allowed)"
         ),
-        _never(
+        _never_so(
             "thinking_refused",
             "The model takes no thinking configuration of this kind.",
             "Take `thinking_config` out of the assistant; config/models.yaml says what each model takes.",
@@ -582,7 +590,7 @@ _MODEL = (
     ),
     Row(
         Seen("… is not supported in the live api.", (1007,), "not supported in the live api"),
-        _never(
+        _never_so(
             "field_unsupported",
             "The model refused a part of the setup{said}; check the configuration of the assistant.",
             "The words name the field: take it out of `gemini:` or `assistants:`.",
@@ -762,7 +770,7 @@ _TALKING = (
     ),
     Row(
         Seen(_NOT_IMPLEMENTED, (1008,), "not implemented, or supported", opened=False),
-        _never(
+        _never_so(
             "setup_unsupported",
             "The model's server does not offer a part of the setup; check the configuration of the "
             "assistant.",
@@ -909,7 +917,7 @@ _ANY = (
     ),
     Row(
         Seen("Precondition check failed.", (1007,), None, opened=False),
-        _never(
+        _never_so(
             "precondition_failed",
             "The model's server refused the setup without a reason; check the model and the key's project.",
             "Seen where the project lacks something that the model or a tool needs: billing, a region, an "
@@ -920,7 +928,7 @@ _ANY = (
     ),
     Row(
         Seen(_INVALID, (1007, 1008), "", opened=False, model=_not_described),
-        _never(
+        _never_so(
             "model_not_described",
             "The model refused the setup{said}; check the configuration of the assistant.",
             "The model is not in models.yaml, so its setup was made with care and may still not fit: "
@@ -1036,4 +1044,5 @@ def of_status(status: int, retry_after_s: float | None) -> Cause:
 def _saying(cause: Cause, said: str) -> Cause:
     if "{said}" not in cause.message:
         return cause
-    return replace(cause, message=cause.message.replace("{said}", said))
+    unquoted = cause.message.replace(" (HTTP {said})", "").replace("{said}", "")
+    return replace(cause, message=cause.message.replace("{said}", said), unquoted=unquoted)

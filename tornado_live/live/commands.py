@@ -15,9 +15,11 @@ import msgspec
 
 from tornado_live.errors import LiveError
 from tornado_live.jsonvalue import Json
+from tornado_live.live.guest import GuestPlan
 from tornado_live.sessions.store import Role
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire.gemini import ServerMessage
+from tornado_live.wire.gemini_client import ClientMessage
 from tornado_live.wire.native import ConnectOptions
 
 # --- from the client
@@ -56,7 +58,29 @@ class Gesture(StrEnum):
     DISCONNECT = "disconnect"
 
 
-FromClient: TypeAlias = Speech | Open | Typed | Frame | Gesture
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """A guest, a client of Google's own protocol, has come with its setup: for the first time or again.
+
+    `handle` is the resumption handle of ours that it is given, None where it wants none. `lasts_s` is how long its
+    credential lasts, None for good.
+    """
+
+    plan: GuestPlan
+    session_id: str
+    handle: str | None
+    lasts_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A guest's message, which goes up as it is where nothing has to be done about what it says."""
+
+    payload: bytes
+    said: ClientMessage
+
+
+FromClient: TypeAlias = Speech | Open | Typed | Frame | Gesture | Enter | Passed
 
 # --- to the client
 
@@ -160,8 +184,16 @@ class Failure:
     error: LiveError
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message of Google's protocol for a guest, who understands nothing else of all this."""
+
+    payload: bytes
+
+
 ToClient: TypeAlias = (
     ModelMessage
+    | Shown
     | Status
     | Transcribed
     | Said
@@ -220,6 +252,7 @@ class Upward(StrEnum):
     VIDEO = "video"
     ACTIVITY = "activity"
     TOOL_RESPONSE = "tool_response"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +309,7 @@ class Timer(StrEnum):
     GRACE = "grace"
     ROTATE = "rotate"
     WATCH = "watch"
+    EXPIRY = "expiry"
 
 
 @dataclass(frozen=True, slots=True)

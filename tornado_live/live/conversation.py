@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from tornado_live.errors import BadMessage, LiveError, TimedOut
+from tornado_live.errors import BadMessage, LiveError, TimedOut, Unauthenticated
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
 from tornado_live.live.calls import Calls
@@ -28,6 +28,7 @@ from tornado_live.live.commands import (
     CloseModel,
     Command,
     End,
+    Enter,
     Failure,
     Frame,
     FromClient,
@@ -35,6 +36,7 @@ from tornado_live.live.commands import (
     Line,
     Open,
     OpenModel,
+    Passed,
     Record,
     SendToClient,
     SendToModel,
@@ -48,9 +50,12 @@ from tornado_live.live.commands import (
     Warned,
 )
 from tornado_live.live.dialogue import Dialogue, Happened
+from tornado_live.live.guest import merged_update
+from tornado_live.live.hosting import Hosting
 from tornado_live.live.input import Door, Input
-from tornado_live.live.options import Plan, plan
+from tornado_live.live.options import plan
 from tornado_live.live.owing import Owing
+from tornado_live.live.plan import Plan
 from tornado_live.live.quiet import is_loud
 from tornado_live.live.rotation import Dial, Rotation
 from tornado_live.live.turns import Speaking
@@ -59,7 +64,7 @@ from tornado_live.observe.usage import Usage
 from tornado_live.settings import Assistant, Limits
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolResult
-from tornado_live.wire import gemini
+from tornado_live.wire import gemini, gemini_client
 from tornado_live.wire.models import LiveModel, Models
 from tornado_live.wire.native import ConnectOptions
 
@@ -112,8 +117,12 @@ class Conversation:
     ) -> None:
         self._phase = Phase.IDLE
         self.plan: Plan | None = None
+        self.hosting: Hosting | None = None
+        """Where the client is a guest."""
+        self._setup_answer = b""
+        self._expires_at: float | None = None
         self.dialogue = Dialogue(limits, history, turn)
-        self.calls = Calls(policy)
+        self.calls = Calls(self._policy_of, self._is_guests)
         self.rotation = Rotation(jitter)
         self.watchdog = Watchdog()
         self.owing = Owing(self.dialogue, self.calls, self.watchdog)
@@ -162,6 +171,11 @@ class Conversation:
         assert self.plan is not None, "there is a plan from the first connect on"
         return self.plan.facts
 
+    @property
+    def is_guests(self) -> bool:
+        """Whether its client speaks Google's protocol."""
+        return self.hosting is not None
+
     # --- the client's side
 
     def client_came(self, now: float) -> Sequence[Command]:
@@ -188,6 +202,10 @@ class Conversation:
         self._client_here = False
         if self.phase is Phase.CLOSED:
             return ()
+        if self.hosting is not None:
+            clean = (
+                self.hosting.handle is None
+            )  # guests close with any code, and come back with a handle only
         if clean or self.phase is Phase.IDLE:
             return self._end(now)
         commands = self.input.client_gone(self._door)
@@ -211,6 +229,10 @@ class Conversation:
                 return self._typed(message.text, now)
             case Frame():
                 return self.input.frame(message, self._door, now)
+            case Passed():
+                return self._passed(message, now)
+            case Enter():
+                return self._guest_came(message, now)
             case Gesture.DISCONNECT:
                 return self._disconnect(now)
             case Gesture.ACTIVITY_START | Gesture.ACTIVITY_END | Gesture.AUDIO_END:
@@ -251,6 +273,10 @@ class Conversation:
                     self.watchdog.calling()  # sound of before the call may have come after it
                 step = self.watchdog.woke(now)
                 return self._help(step, now) if step is not None else self.watchdog.watch(now)
+            case Timer.EXPIRY:
+                if self._expires_at is None or now < self._expires_at - 0.001:
+                    return ()
+                return (CloseClient(Unauthenticated("The ephemeral token has expired; get a new one.")),)
             case _:
                 assert_never(timer)
 
@@ -275,6 +301,156 @@ class Conversation:
         self._enter(Phase.CONNECTING)
         opening = self._open(self.rotation.first(now))
         return (Agree(options), SendToClient(Status(Line.CONNECTING)), *opening)
+
+    # --- a guest
+
+    def _guest_came(self, guest: Enter, now: float) -> Sequence[Command]:
+        self._expires_at = None if guest.lasts_s is None else now + guest.lasts_s
+        until = [] if guest.lasts_s is None else [WakeAfter(Timer.EXPIRY, guest.lasts_s)]
+        return [*until, *self._welcome(guest, now)]
+
+    def _welcome(self, guest: Enter, now: float) -> Sequence[Command]:
+        """With a setup like the one before it finds its connection as it is; with another one it gets another."""
+        before, self.hosting = self.hosting, Hosting(guest.plan, guest.session_id, guest.handle)
+        self._greeted = True
+        was, self.plan = self.plan, guest.plan
+        if was is None or was.facts.path != guest.plan.facts.path:
+            self.rotation.forget()
+        if self.phase is Phase.IDLE:
+            self.input.begin(manual=guest.plan.manual, guest=True)
+            self._enter(Phase.CONNECTING)
+            return self._open(self.rotation.first(now))
+        commands: list[Command] = [Record("client_back", {})]
+        same = before is not None and before.plan.asked == guest.plan.asked
+        if same and self._parked:
+            return commands + self._unpark(now)
+        if same:
+            return commands + (self.hosting.welcome(self._setup_answer) if self.phase is Phase.LIVE else [])
+        self.input.begin(manual=guest.plan.manual, guest=True)
+        if self.phase is Phase.LIVE:
+            self._planned = True
+            return commands + self._leave(self.rotation.planned, now)
+        self._parked = False
+        return commands + self._open(self.rotation.planned(now))
+
+    def _passed(self, message: Passed, now: float) -> Sequence[Command]:
+        """What a guest says goes up as it is, and is followed, so that it outlives its connection."""
+        assert self.hosting is not None, "only guests pass messages"
+        said = message.said
+        if said.setup is not None:
+            return self.refused(BadMessage("setup comes once, as the first message."), now)
+        if said.content is not None:
+            return self._content_given(message.payload, said.content, now)
+        if said.realtime is not None:
+            return self._realtime(message.payload, said.realtime, now)
+        if said.answers is not None:
+            return self._answered(message.payload, said.answers, now)
+        if said.context_update is not None:
+            return self._context_update(message.payload, said.context_update, now)
+        return self.input.send_up(message.payload, Upward.OTHER, self._door)
+
+    def _content_given(self, payload: bytes, content: gemini_client.Content, now: float) -> Sequence[Command]:
+        """Turns of which the last ones are the user's ask something, once they are complete."""
+        assert self.hosting is not None
+        live = self.phase is Phase.LIVE
+        sent = self.input.send_up(payload, Upward.TEXT, self._door)
+        asked: list[str] = []
+        turns = list(content.turns)
+        while turns and turns[-1][0] == "user" and not self.hosting.history_due:
+            asked.insert(0, turns.pop()[1])
+        commands = [*sent, *self.dialogue.given(turns)]
+        if self.hosting.history_due:
+            self.hosting.history_due = not content.complete
+            return commands
+        if asked:
+            self.dialogue.typed("\n".join(asked), now)
+        if not content.complete or not live:
+            return commands
+        self.owing.settled()
+        return [*commands, *self.owing.expect("text", self._facts, now)]
+
+    def _realtime(self, payload: bytes, said: gemini_client.Realtime, now: float) -> Sequence[Command]:
+        kind = Upward.VIDEO if said.picture else Upward.AUDIO if said.sound_s else Upward.ACTIVITY
+        mark = None
+        if said.activity_start or said.activity_end:
+            mark = Gesture.ACTIVITY_START if said.activity_start else Gesture.ACTIVITY_END
+            self.input.marked(mark)
+        words = (said.text or "").strip()
+        commands = list(self.input.send_up(payload, Upward.TEXT if words else kind, self._door, mark=mark))
+        live = self.phase is Phase.LIVE
+        if words:
+            self.dialogue.typed(words, now)
+            if live:
+                self.owing.settled()
+                commands += self.owing.expect("text", self._facts, now)
+        if said.activity_end:
+            self.dialogue.asked(now)
+            if live and not self._may_stay_silent:
+                commands += self.owing.expect("activity", self._facts, now)
+        return commands
+
+    def _answered(
+        self, payload: bytes, answers: Sequence[gemini_client.Answer], now: float
+    ) -> Sequence[Command]:
+        """The guest's answers to calls of its own functions."""
+        live = self.phase is Phase.LIVE
+        wanted = [(answer, self.calls.open_for(answer)) for answer in answers]
+        wanted = [(answer, call) for answer, call in wanted if not self.calls.is_over(answer)]
+        as_sent = [
+            (answer, call)
+            for answer, call in wanted
+            if live and (call is None or self.calls.goes_as_it_came(call))
+        ]
+        commands: list[Command] = []
+        if as_sent and len(as_sent) == len(answers) and all(answer.id for answer, _ in as_sent):
+            commands.append(SendToModel(payload, Upward.TOOL_RESPONSE))
+        elif as_sent:
+            entries = [{**answer.raw, "id": call} if call else answer.raw for answer, call in as_sent]
+            commands.append(SendToModel(gemini.tool_responses(entries), Upward.TOOL_RESPONSE))
+        for answer, call in wanted:
+            if call is None or answer.continues:
+                continue
+            sent = (answer, call) in as_sent
+            turn, line, delivery = self.calls.guest_answered(call, answer, self._facts, live=live, sent=sent)
+            commands += [*delivery.commands, *self.dialogue.tool_line(turn, line)]
+            if live:
+                commands += self.owing.deliver(delivery, self._facts, now)
+        if live:
+            commands += self._listen()
+        if self._seeking:
+            commands += self._rotate(now)
+        return commands
+
+    def _context_update(self, payload: bytes, update: Mapping[str, Json], now: float) -> Sequence[Command]:
+        """Another instruction, or other tools, which the next connection is opened with too."""
+        assert self.hosting is not None
+        try:
+            self.hosting.plan = self.plan = self.hosting.plan.with_update(update)
+        except LiveError as error:
+            return self.refused(error, now)
+        merged = merged_update(update, self._declared()) if "tools" in update else payload
+        return self.input.send_up(merged, Upward.OTHER, self._door)
+
+    def _declared(self) -> Sequence[Mapping[str, Json]]:
+        """The operator's functions; where a guest has one of the same name, its own counts."""
+        assert self.plan is not None
+        declared = self._declarations(self.plan.toolset)
+        if self.hosting is None:
+            return declared
+        own = self.hosting.plan.functions
+        return [one for one in declared if one.get("name") not in own]
+
+    def _is_guests(self, name: str) -> bool:
+        if self.hosting is None:
+            return False
+        return all(one.get("name") != name for one in self._declared())
+
+    def _policy_of(self, name: str) -> CallPolicy:
+        if not self._is_guests(name):
+            return self._policy(name)
+        assert self.hosting is not None
+        waits = self.hosting.plan.waits_for(name)
+        return CallPolicy(wait="blocking" if waits else "background")
 
     def _disconnect(self, now: float) -> Sequence[Command]:
         commands: list[Command] = []
@@ -311,8 +487,9 @@ class Conversation:
 
     # --- the model's side
 
-    def model_opened(self, now: float) -> Sequence[Command]:
-        """The model side has answered the setup."""
+    def model_opened(self, now: float, answer: bytes = b"") -> Sequence[Command]:
+        """The model side has answered the setup, with `answer`."""
+        self._setup_answer = answer
         if self.phase is Phase.CONNECTING:
             return self._opened("connected", now)
         if self.phase is Phase.SWITCHING and not self._parked:
@@ -348,17 +525,20 @@ class Conversation:
             return ()
         return [CloseModel(), *self._lost(UNREADABLE, now)]
 
-    def from_model(self, message: gemini.ServerMessage, now: float) -> Sequence[Command]:
+    def from_model(self, message: gemini.ServerMessage, now: float, raw: bytes = b"") -> Sequence[Command]:
+        """`raw` is the message as it came."""
         if self._phase is not Phase.LIVE:
             return ()
         self._unreadable = 0
         content = message.server_content
         if content is not None and (data := self.dialogue.plain_speech(message, content)):
             if self.dialogue.turns.muted(now):
-                return ()
+                return () if self.hosting is None else FORWARD
             self.watchdog.sounded(0.0, now)
             self.dialogue.sound_chars += len(data)
             return FORWARD
+        if self.hosting is not None:
+            self.hosting.look(raw, message)
         commands: list[Command] = []
         if content is not None:
             commands += self._content(message, content, now)
@@ -371,7 +551,10 @@ class Conversation:
         if message.tool_call is not None:
             commands += self._tool_calls(message.tool_call, now)
         if message.tool_call_cancellation is not None:
-            commands += self.calls.cancelled(message.tool_call_cancellation.ids or [])
+            if self.hosting is not None:
+                ids = self.calls.guests_own(message.tool_call_cancellation.ids or [])
+                commands += self.hosting.show(cancelled=ids)
+            commands += self.calls.cancelled(message.tool_call_cancellation.ids or [], self._facts)
             commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
@@ -380,6 +563,8 @@ class Conversation:
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
             self.dialogue.unsaved.clear()
             self.calls.saved()
+        if self.hosting is not None:
+            commands += self.hosting.show()
         if message.go_away is not None:
             left_s = gemini.seconds(message.go_away.time_left)
             self.rotation.go_away(left_s, now)
@@ -393,7 +578,11 @@ class Conversation:
         self, message: gemini.ServerMessage, content: gemini.ServerContent, now: float
     ) -> list[Command]:
         waiting = self.calls.holding(self.dialogue.turns.number)
+        cut_by_us = self.dialogue.turns.cut_by_us
         commands, happened = self.dialogue.content(message, content, self._facts, waiting=waiting, now=now)
+        if self.hosting is not None and message.tool_call is None:
+            cut_by_us = cut_by_us or self.dialogue.turns.cut_by_us
+            commands += self.hosting.show(happened, cut_by_us=cut_by_us)
         return commands + self._after(happened, now)
 
     def _after(self, happened: Happened, now: float) -> list[Command]:
@@ -436,18 +625,19 @@ class Conversation:
 
     @property
     def _may_stay_silent(self) -> bool:
-        """Whether the model may take speech for not being meant for it, or never answers any."""
         assert self.plan is not None
-        proactivity = self.plan.config.get("proactivity")
-        chosen = isinstance(proactivity, dict) and proactivity.get("proactiveAudio") is True
-        return chosen or self._facts.proactive_audio == "always" or not self._facts.converses
+        return self.plan.may_stay_silent
 
     # --- function calls
 
     def _tool_calls(self, asked: gemini.ToolCallMessage, now: float) -> list[Command]:
         wanted = asked.function_calls or []
-        turn = self.dialogue.call_begins(waits=any(not self._policy(call.name).background for call in wanted))
-        commands = self.calls.asked(wanted, turn, self._facts)
+        waits = any(not self._policy_of(call.name).background for call in wanted)
+        turn = self.dialogue.call_begins(waits=waits)
+        asked_for = self.calls.asked(wanted, turn, self._facts)
+        commands = list(asked_for.commands)
+        if self.hosting is not None:
+            commands = [*self.hosting.show(calls=asked_for.shown), *commands]
         self._deaf = not self._facts.hears_during_call and self.calls.awaited
         if self.calls.holding(turn):
             self.watchdog.calling()
@@ -548,6 +738,8 @@ class Conversation:
         self._seeking = self._deaf = False
         self.rotation.closed()
         commands: list[Command] = [SendToClient(Status(Line.RECONNECTING))]
+        if self.hosting is not None and not self.owing.unsettled:
+            commands += self.hosting.end_turn()
         commands += self.input.switched(lost=not self._planned)
         if self._speaking and not self._planned and not self.input.manual:
             commands += [SendToClient(Warned("audio_dropped", SPEECH_LOST)), Record("speech_lost", {})]
@@ -563,11 +755,12 @@ class Conversation:
             seed, self._memory = recall.seed(self.dialogue.history)
             if facts.seed == "instruction" and not facts.instruction:
                 seed, self._memory = (), "none"  # models that translate or write down take nothing to know
-        declared = self._declarations(self.plan.toolset)
+        declared = self._declared()
         names = [str(one.get("name")) for one in declared]
         background = frozenset(name for name in names if self._policy(name).background)
-        setup = gemini.conversation_setup(
-            facts, self.plan.config, declared, background=background, history=seed, handle=dial.handle
+        first = self.hosting is not None and self.hosting.history_due
+        setup = self.plan.opening(
+            declared, background=background, history=seed, handle=dial.handle, first=first
         )
         history = gemini.history(facts, seed) if seed else None
         commands: list[Command] = [OpenModel(setup.payload, history, dial.delay)]
@@ -600,6 +793,8 @@ class Conversation:
         if how == "switched":
             told |= {"planned": self._planned, "attempts": self.rotation.attempts}
         commands: list[Command] = [SendToClient(self._connected(told.get("gapMs")))]
+        if self.hosting is not None and self.hosting.welcome_due:
+            commands += self.hosting.welcome(self._setup_answer)
         self._gap_from = None
         if context is not None:
             commands.append(SendToModel(context, Upward.HISTORY))
@@ -612,7 +807,7 @@ class Conversation:
 
     def _given_up(self, cause: Cause, now: float) -> list[Command]:
         """The model side is not to be had: the client is told why, and closed with the code of it."""
-        failure = cause.failure()
+        failure = cause.failure(quoted=self.hosting is None)
         commands = self._hang_up(now)
         commands.append(Record("model_given_up", {"cause": cause.name, "code": failure.code}))
         if not self._client_here:
@@ -635,8 +830,10 @@ class Conversation:
                 return commands + self._leave(self.rotation.fresh, now)
             case Step.END_TURN:
                 self.calls.turn_over()
+                ended = self.hosting.end_turn() if self.hosting is not None else []
                 return [
                     *commands,
+                    *ended,
                     *self.dialogue.end_turn(),
                     *self.owing.turn_over(self._facts, now),
                     *self.owing.tell_notes(self._facts, now),
@@ -644,6 +841,8 @@ class Conversation:
             case Step.GIVE_UP:
                 self.owing.settled()
                 commands += [*self.dialogue.broken_off(), *self.dialogue.ended()]
+                if self.hosting is not None:
+                    return [*commands, CloseClient(WENT_SILENT.failure())]
                 return [*commands, SendToClient(Failure(WENT_SILENT.failure()))]
             case _:
                 assert_never(step)

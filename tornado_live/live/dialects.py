@@ -1,16 +1,27 @@
 """How clients of one kind speak: their bytes into FromClient, ToClient events into their bytes. Pure.
 
-Errors say what to do in the dialect's own words; here, the native protocol of docs/protocol.md.
+Errors say what to do in the dialect's own words: NativeDialect's are those of docs/protocol.md, GeminiDialect's
+are the close codes of Google.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, Protocol, assert_never
 
-from tornado_live.errors import SessionMismatch, TooLarge
+from tornado_live.errors import (
+    BadMessage,
+    InternalError,
+    LiveError,
+    SessionMismatch,
+    SetupRejected,
+    SlowConsumer,
+    TooLarge,
+    Unavailable,
+    UpstreamTimeout,
+)
 from tornado_live.jsonvalue import Json
 from tornado_live.live.commands import (
     Failure,
@@ -20,7 +31,9 @@ from tornado_live.live.commands import (
     Interrupted,
     ModelMessage,
     Open,
+    Passed,
     Said,
+    Shown,
     Speech,
     Status,
     ToClient,
@@ -34,9 +47,10 @@ from tornado_live.live.commands import (
     UsageTotals,
     Warned,
 )
-from tornado_live.wire import gemini, native
+from tornado_live.wire import gemini, gemini_client, native
 
 MAX_MESSAGE = 256 * 1024
+MAX_GUEST_MESSAGE = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +60,53 @@ class Reply:
     frame: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """How a socket is closed: a last frame, where there is one, and the close frame's code and reason."""
+
+    frame: bytes | None
+    code: int
+    reason: str
+
+
+class Dialect(Protocol):
+    """One client's language. `binary`: its JSON goes in binary frames."""
+
+    @property
+    def binary(self) -> bool: ...
+
+    def agree(self, options: native.ConnectOptions) -> None:
+        """The client's options hold from here on."""
+
+    def decode(self, data: bytes, binary: bool) -> FromClient | Reply:
+        """One frame. Raises LiveError; what follows it is the conversation's to say."""
+
+    def forwarded(self, message: gemini.ServerMessage, raw: bytes) -> Iterable[tuple[bytes, bool, int]]:
+        """A message of plain speech that is passed on, as `audio` gives it; `raw` is all of it as it came."""
+
+    def audio(self, message: gemini.ServerMessage) -> Iterable[tuple[bytes, bool, int]]:
+        """The speech in a message of the model side: a frame, whether it is binary, and its bytes of PCM, for
+        each part. Raises ValueError for what is not base64."""
+
+    def encode(self, event: ToClient, *, request_id: str = "") -> bytes | None:
+        """The frame of any event but ModelMessage; None for what this client is not told."""
+
+    def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
+        """`error` None: the server is going away."""
+
+
 class NativeDialect:
     """The native protocol on one socket. It speaks JSON audio at 16 kHz until `agree` says otherwise."""
 
+    binary = False
+
     def __init__(self, session_id: str) -> None:
         self._session_id = session_id
-        self._binary = False
+        self._raw_audio = False
         self._rate = 16000
 
     def agree(self, options: native.ConnectOptions) -> None:
-        self._binary = options.audio == "binary"
+        self._raw_audio = options.audio == "binary"
         self._rate = options.input_rate
 
     def decode(self, data: bytes, binary: bool) -> FromClient | Reply:
@@ -100,9 +151,10 @@ class NativeDialect:
             case _:
                 assert_never(message)
 
+    def forwarded(self, message: gemini.ServerMessage, raw: bytes) -> Iterable[tuple[bytes, bool, int]]:
+        return self.audio(message)
+
     def audio(self, message: gemini.ServerMessage) -> Iterator[tuple[bytes, bool, int]]:
-        """The speech in a message of the model side: a frame, whether it is binary, and its bytes of PCM, for
-        each part. Raises ValueError for what is not base64."""
         content = message.server_content
         if content is None or content.model_turn is None:
             return
@@ -110,7 +162,7 @@ class NativeDialect:
             inline = part.inline_data
             if inline is None or not inline.data or not (inline.mime_type or "").startswith("audio/pcm"):
                 continue
-            if self._binary:
+            if self._raw_audio:
                 pcm = gemini.pcm(inline)
                 yield pcm, True, len(pcm)
             else:
@@ -118,9 +170,16 @@ class NativeDialect:
                 yield frame, False, len(inline.data) * 3 // 4
 
     def encode(self, event: ToClient, *, request_id: str = "") -> bytes:
-        """The text frame of any event but ModelMessage. `request_id` names an error in the log."""
+        """As a text frame. `request_id` names an error in the log."""
         kind, data = self._told(event, request_id)
         return native.encode(kind, data, self._session_id)
+
+    def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
+        if error is None:
+            return Goodbye(None, 1001, "the server is going away")
+        told = not isinstance(error, SlowConsumer)  # which would not read it
+        frame = self.encode(Failure(error), request_id=request_id) if told else None
+        return Goodbye(frame, error.close_code or 1000, error.message)
 
     def _told(self, event: ToClient, request_id: str) -> tuple[str, dict[str, Json]]:
         match event:
@@ -167,8 +226,8 @@ class NativeDialect:
                 if error.retry_after_ms is not None:
                     failure["retryAfterMs"] = error.retry_after_ms
                 return "error", failure
-            case ModelMessage():
-                raise AssertionError("speech is for audio()")
+            case ModelMessage() | Shown():
+                raise AssertionError("speech is for audio(), and no guest is here")
             case _:
                 assert_never(event)
 
@@ -188,3 +247,62 @@ def _tool_result(event: ToolFinished) -> dict[str, Json]:
     if result.error is not None:
         told["error"] = result.error.value
     return told
+
+
+_CODES: Final[Mapping[type[LiveError], int]] = {
+    BadMessage: 1007,
+    SetupRejected: 1007,
+    TooLarge: 1009,
+    InternalError: 1011,
+    Unavailable: 1011,
+    UpstreamTimeout: 1011,
+}
+"""Google's code for each failure, 1008 for all others. After 1011 clients come back with their newest handle,
+after 1007 and 1008 they do not (measured with pipecat, LiveKit and ADK)."""
+
+_GOING_AWAY = "The service is currently unavailable."
+
+
+def close_of(error: LiveError) -> tuple[int, str]:
+    """Code and reason of a close in Google's way."""
+    return _CODES.get(type(error), 1008), error.message
+
+
+class GeminiDialect:
+    """Google's own protocol on one socket: JSON in binary frames, and errors as closes."""
+
+    binary = True
+
+    def agree(self, options: native.ConnectOptions) -> None:
+        raise AssertionError("a guest has no such options")
+
+    def decode(self, data: bytes, binary: bool) -> FromClient | Reply:
+        """Google's clients send text frames, and its service takes binary ones too."""
+        if len(data) > MAX_GUEST_MESSAGE:
+            raise TooLarge(f"A message of {len(data)} bytes; at most {MAX_GUEST_MESSAGE} are taken.")
+        try:
+            said = gemini_client.decode(data)
+        except ValueError as error:
+            raise BadMessage(str(error)) from error
+        if said.alone is not None:
+            return Speech(data, said.alone)
+        return Passed(data, said)
+
+    def forwarded(self, message: gemini.ServerMessage, raw: bytes) -> Iterable[tuple[bytes, bool, int]]:
+        size = 0
+        content = message.server_content
+        if content is not None and content.model_turn is not None:
+            for part in content.model_turn.parts or ():
+                if part.inline_data is not None and part.inline_data.data:
+                    size += len(part.inline_data.data) * 3 // 4
+        return ((raw, True, size),)
+
+    def audio(self, message: gemini.ServerMessage) -> Iterable[tuple[bytes, bool, int]]:
+        """None: it is in the message that is Shown."""
+        return ()
+
+    def encode(self, event: ToClient, *, request_id: str = "") -> bytes | None:
+        return event.payload if type(event) is Shown else None
+
+    def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
+        return Goodbye(None, *(close_of(error) if error is not None else (1011, _GOING_AWAY)))

@@ -22,7 +22,7 @@ from tornado_live.live.recall import NOTHING_OWED, Owed
 from tornado_live.live.transcript import Transcript
 from tornado_live.live.turns import Speaking, Turns
 from tornado_live.observe.usage import Usage
-from tornado_live.sessions.store import clip
+from tornado_live.sessions.store import Role, clip
 from tornado_live.settings import Limits
 from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel
@@ -45,7 +45,7 @@ class Happened:
 
     `pauses`: a thinking model has said its first words, and goes on in the same turn. `completed` is the turn that
     ended; `cut`: it was interrupted before; `empty`: nothing was said in it, and `owed` is what it should have
-    answered.
+    answered. `ends_call`: an end that it says is that of a call, whose answer goes on in the same turn of ours.
     """
 
     content: bool = False
@@ -57,6 +57,7 @@ class Happened:
     cut: bool = False
     empty: bool = False
     owed: Owed = NOTHING_OWED
+    ends_call: bool = False
 
 
 class Dialogue:
@@ -88,6 +89,16 @@ class Dialogue:
         self._typed = self.turns.user_typed()
         self.transcript.user_typed(self._typed, text)
         self._asked_at = now
+
+    def given(self, turns: Sequence[tuple[Role, str]]) -> list[Command]:
+        """What a client says was said before: it is remembered, and nobody answers it."""
+        commands: list[Command] = []
+        for role, text in turns:
+            commands.append(Remember(role, text, self.turns.number))
+            item = (role, clip(text, self._item_bytes))
+            self.history.append(item)
+            self.unsaved.append(item)
+        return commands
 
     def plain_speech(self, message: gemini.ServerMessage, content: gemini.ServerContent) -> str:
         """The base64 of sound in the middle of an answer, where nothing is to be decided; else an empty text.
@@ -162,6 +173,7 @@ class Dialogue:
             cut=cut,
             empty=empty,
             owed=owed,
+            ends_call=ends_call,
         )
         return commands, happened
 

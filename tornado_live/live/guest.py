@@ -25,6 +25,9 @@ from tornado_live.wire.models import LiveModel, Models
 REASON_BYTES = 123
 """What the reason of a close holds."""
 
+UPDATABLE = ("systemInstruction", "tools")
+"""What a contextUpdate can change."""
+
 _ALWAYS = ("model", "sessionResumption")
 _MODEL = re.compile(r"(?:(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?models/)?([^/]+)")
 
@@ -38,7 +41,7 @@ class GuestPlan:
     `asked` is the setup that counts: with the model that is used, and without the client's handle. `functions` are
     those that the client declares; one of ours that has such a name is left out. `wants_handles`: it sent
     sessionResumption; `handle` is what it resumes. `hears_user` and `hears_model` are the transcriptions that it
-    asked for. `fields` is DropIn.fields as paths.
+    asked for. `fields` is DropIn.fields as paths. `locked` are fields of the setup that an ephemeral token fixes.
     """
 
     assistant: str
@@ -55,6 +58,7 @@ class GuestPlan:
     gives_history: bool
     may_stay_silent: bool
     fields: _Paths | None
+    locked: frozenset[str] = frozenset()
 
     def opening(
         self,
@@ -94,8 +98,9 @@ class GuestPlan:
                 _put(config, "initialHistoryInClientContent", True)
                 _put(made, "historyConfig", config)
             elif facts.seed == "instruction" and facts.instruction:
-                instruction = _get(made, "systemInstruction")
-                _put(made, "systemInstruction", gemini.remembering(instruction, history))
+                own = _get(made, "systemInstruction")
+                own = {**own, "parts": _items(own, "parts")} if isinstance(own, dict) else own
+                _put(made, "systemInstruction", gemini.remembering(own, history))
         clashing = [str(one["name"]) for one in declarations if one.get("name") in self.functions]
         changes = [warning] if (warning := facts.warning()) else []
         changes += [f"{name}: left out, the client declares a function of this name" for name in clashing]
@@ -123,6 +128,9 @@ class GuestPlan:
         for fixed in _ALWAYS:
             if _key(update, fixed) in update:
                 raise BadMessage(f"contextUpdate cannot change {fixed}.")
+        for key in update:
+            if camel_name(key) in self.locked:
+                raise Forbidden(f"contextUpdate: the ephemeral token fixes {camel_name(key)}.")
         given = {key: value for key, value in update.items() if camel_name(key) != "tools"}
         asked = dict(self.asked)
         wrapped = _get(update, "tools")
@@ -158,9 +166,6 @@ def guest_plan(
     model = _model(_get(asked, "model"), policy, assistant)
     facts = models.of(model)
     resumption = _get(asked, "sessionResumption")
-    handle = _get(_section(asked, "sessionResumption"), "handle")
-    if handle is not None and not isinstance(handle, str):
-        raise BadMessage("setup.sessionResumption.handle is not a text.")
     counts = dict(asked) if "model" in asked else {"model": None, **asked}
     counts["model"] = facts.path or facts.name
     if isinstance(resumption, dict):
@@ -176,7 +181,7 @@ def guest_plan(
         asked=counts,
         functions=_functions(asked),
         wants_handles=resumption is not None,
-        handle=handle or None,
+        handle=resumed(asked),
         hears_user=_get(asked, "inputAudioTranscription") is not None,
         hears_model=_get(asked, "outputAudioTranscription") is not None,
         manual=_get(detection, "disabled") is True,
@@ -184,6 +189,14 @@ def guest_plan(
         may_stay_silent=proactive or facts.proactive_audio == "always" or not facts.converses,
         fields=fields,
     )
+
+
+def resumed(asked: Mapping[str, Json]) -> str | None:
+    """The handle in a setup. Raises BadMessage where it is none."""
+    handle = _get(_section(asked, "sessionResumption"), "handle")
+    if handle is not None and not isinstance(handle, str):
+        raise BadMessage("setup.sessionResumption.handle is not a text.")
+    return handle or None
 
 
 def merged_update(update: Mapping[str, Json], declarations: Sequence[Mapping[str, Json]]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from tornado_live.errors import BadMessage, Limited, LiveError
@@ -33,7 +34,9 @@ LONGEST_UTTERANCE_S = 15.0
 """Of what is said with push-to-talk, kept until the model side reacts."""
 
 HELD_BYTES = 512 * 1024
-"""Of what has no duration (typed text, gestures, frames) kept for the same time."""
+GUEST_HELD_BYTES = 8 * 1024 * 1024
+"""Of what has no duration (typed text, gestures, frames) kept for the same time. A guest's messages may be larger,
+and it knows of nothing that it could wait for."""
 
 FRAME_SECONDS = 0.95
 """Between two video frames: one a second, with room for a camera's own unevenness."""
@@ -49,13 +52,25 @@ class Door(StrEnum):
     OPEN = "open"
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """`seconds` is 0 but for speech; `mark` says what it does to the activity, None for nothing."""
+
+    payload: bytes
+    kind: Upward
+    seconds: float = 0.0
+    mark: Gesture | None = None
+
+
 class Input:
     """One client's side of a conversation; it lives as long as the conversation."""
 
     def __init__(self) -> None:
         self.manual = False
         self.activity_open = False
-        self._held: deque[tuple[bytes, float, Upward]] = deque()
+        self._guest = False
+        """Whether the model side judges what is said, and nothing but a close tells the client of a failure."""
+        self._held: deque[_Held] = deque()
         self._held_bytes = 0
         self._dropped: list[float] = []
         self._told_unheard = False
@@ -67,9 +82,9 @@ class Input:
 
     # --- episodes
 
-    def begin(self, *, manual: bool) -> None:
+    def begin(self, *, manual: bool, guest: bool = False) -> None:
         """A conversation is opened; `manual`: the client marks its activity itself."""
-        self.manual = manual
+        self.manual, self._guest = manual, guest
         self._told_unheard = self.activity_open = False
         self.understood()
 
@@ -95,7 +110,7 @@ class Input:
 
         An activity that was begun on a connection that is gone is begun again, before what was held.
         """
-        commands: list[Command] = [SendToModel(payload, kind) for payload, _, kind in self._held]
+        commands: list[Command] = [SendToModel(held.payload, held.kind) for held in self._held]
         self._held.clear()
         self._held_bytes = 0
         return commands + self._tell_dropped(f"{why}; the oldest seconds of speech were not heard.")
@@ -117,14 +132,13 @@ class Input:
         if too_long:
             self._dropped += [speech.seconds for speech in again]
             again = []
-        marks = (gemini.ACTIVITY_START, gemini.ACTIVITY_END)
-        first = next((payload for payload, _, _ in self._held if payload in marks), None)
-        still_open = first == gemini.ACTIVITY_END or (first is None and self.activity_open)
-        before = [(speech.payload, 0.0, Upward.AUDIO) for speech in again]
+        first = next((held.mark for held in self._held if held.mark is not None), None)
+        still_open = first is Gesture.ACTIVITY_END or (first is None and self.activity_open)
+        before = [_Held(speech.payload, Upward.AUDIO) for speech in again]
         if again or still_open:
-            before.insert(0, (gemini.ACTIVITY_START, 0.0, Upward.ACTIVITY))
+            before.insert(0, _Held(gemini.ACTIVITY_START, Upward.ACTIVITY, mark=Gesture.ACTIVITY_START))
         if again and not still_open:
-            before.append((gemini.ACTIVITY_END, 0.0, Upward.ACTIVITY))
+            before.append(_Held(gemini.ACTIVITY_END, Upward.ACTIVITY, mark=Gesture.ACTIVITY_END))
         self._held.extendleft(reversed(before))
         return self._tell_dropped(
             "The connection broke while you spoke, and it was too much to send again; please say it once more."
@@ -132,7 +146,7 @@ class Input:
 
     def forget(self, why: str) -> list[Command]:
         """What was held is not heard any more."""
-        self._dropped += [seconds for _, seconds, _ in self._held if seconds]
+        self._dropped += [held.seconds for held in self._held if held.seconds]
         self._held.clear()
         self._held_bytes = 0
         self.activity_open = self._told_unheard = False
@@ -145,10 +159,10 @@ class Input:
             return self._unheard(
                 "Audio before connect, or after disconnect, is not heard; send connect first."
             )
-        if self.manual and not self.activity_open:
+        if self.manual and not self.activity_open and not self._guest:
             return self._unheard("activity is manual: send activity_start before audio.")
         if door is Door.OPEN:
-            if self.manual:
+            if self.manual and self.activity_open:
                 self._keep(speech)
             return FORWARD
         self._hold_speech(speech)
@@ -187,9 +201,23 @@ class Input:
             self.understood()
         self._told_unheard = False
         mark = gemini.ACTIVITY_START if self.activity_open else gemini.ACTIVITY_END
-        return self.send_up(mark, Upward.ACTIVITY, door)
+        return self.send_up(mark, Upward.ACTIVITY, door, mark=gesture)
 
-    def send_up(self, payload: bytes, kind: Upward, door: Door, *, silent: bool = False) -> Sequence[Command]:
+    def marked(self, gesture: Gesture) -> None:
+        """A guest's message says where its activity begins or ends; whether it may, the model side judges."""
+        self.activity_open = gesture is Gesture.ACTIVITY_START
+        if self.activity_open:
+            self.understood()
+
+    def send_up(
+        self,
+        payload: bytes,
+        kind: Upward,
+        door: Door,
+        *,
+        silent: bool = False,
+        mark: Gesture | None = None,
+    ) -> Sequence[Command]:
         """Anything but speech. `silent`: not worth an error where nobody hears it."""
         match door:
             case Door.OPEN:
@@ -201,11 +229,11 @@ class Input:
                     else self._unheard(f"{kind} before connect is not heard; send connect first.")
                 )
             case Door.HELD:
-                if self._held_bytes + len(payload) > HELD_BYTES:
+                if self._held_bytes + len(payload) > (GUEST_HELD_BYTES if self._guest else HELD_BYTES):
                     wait = "Too much was sent before CONNECTED; wait for it, then send this again."
-                    return (SendToClient(Failure(Limited(wait, retry_after_ms=1000))),)
+                    return (self._failure(Limited(wait, retry_after_ms=1000)),)
                 self._held_bytes += len(payload)
-                self._held.append((payload, 0.0, kind))
+                self._held.append(_Held(payload, kind, mark=mark))
                 return ()
 
     def refused(self, error: LiveError, now: float) -> Sequence[Command]:
@@ -216,16 +244,19 @@ class Input:
         if len(self._bad) > BAD_MESSAGES_A_MINUTE:
             many = f"More than {BAD_MESSAGES_A_MINUTE} wrong messages in a minute; the last: {error.message}"
             return (CloseClient(BadMessage(many)),)
-        return (SendToClient(Failure(error)),)
+        return (self._failure(error),)
 
     # --- its own
+
+    def _failure(self, error: LiveError) -> Command:
+        return CloseClient(error) if self._guest else SendToClient(Failure(error))
 
     def _unheard(self, message: str) -> Sequence[Command]:
         """One error per episode; it never counts towards a close."""
         if self._told_unheard:
             return ()
         self._told_unheard = True
-        return (SendToClient(Failure(BadMessage(message))),)
+        return (self._failure(BadMessage(message)),)
 
     def _keep(self, speech: Speech) -> None:
         """What is being said with push-to-talk; beyond what would be sent again, only its length."""
@@ -235,10 +266,10 @@ class Input:
 
     def _hold_speech(self, speech: Speech) -> None:
         """The oldest speech goes first; what has no duration stays in its place."""
-        self._held.append((speech.payload, max(speech.seconds, LEAST_HELD_SECONDS), Upward.AUDIO))
-        while sum(seconds for _, seconds, _ in self._held) > HELD_SECONDS:
-            index = next(i for i, (_, seconds, _) in enumerate(self._held) if seconds)
-            self._dropped.append(self._held[index][1])
+        self._held.append(_Held(speech.payload, Upward.AUDIO, max(speech.seconds, LEAST_HELD_SECONDS)))
+        while sum(held.seconds for held in self._held) > HELD_SECONDS:
+            index = next(i for i, held in enumerate(self._held) if held.seconds)
+            self._dropped.append(self._held[index].seconds)
             del self._held[index]
 
     def _tell_dropped(self, why: str) -> list[Command]:

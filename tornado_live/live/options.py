@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tornado_live.errors import Forbidden, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.settings import Assistant
+from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel, Models
 from tornado_live.wire.native import ConnectOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """`config` is LiveConnectConfig as camelCase JSON. `toolset` None means every tool."""
+class AssistantPlan:
+    """What an assistant says (live/plan.py). `config` is LiveConnectConfig as camelCase JSON."""
 
     assistant: str
     model: str
     facts: LiveModel
     config: Mapping[str, Json]
     toolset: tuple[str, ...] | None
+    manual: bool = False
+
+    @property
+    def may_stay_silent(self) -> bool:
+        proactivity = self.config.get("proactivity")
+        chosen = isinstance(proactivity, dict) and proactivity.get("proactiveAudio") is True
+        return chosen or self.facts.proactive_audio == "always" or not self.facts.converses
+
+    def opening(
+        self,
+        declarations: Sequence[Mapping[str, Json]],
+        *,
+        background: frozenset[str],
+        history: Sequence[tuple[str, str]],
+        handle: str | None,
+        first: bool,
+    ) -> gemini.Setup:
+        return gemini.conversation_setup(
+            self.facts, self.config, declarations, background=background, history=history, handle=handle
+        )
 
 
 def plan(
@@ -30,7 +51,7 @@ def plan(
     default: str,
     allowed: Collection[str],
     models: Models,
-) -> Plan:
+) -> AssistantPlan:
     """The conversation that `options` ask for. Raises Forbidden with the reason."""
     name = options.assistant or default
     assistant = assistants.get(name)
@@ -67,7 +88,7 @@ def plan(
         _section(config, "speechConfig")["languageCode"] = options.language
     if options.activity == "manual":
         _section(_section(config, "realtimeInputConfig"), "automaticActivityDetection")["disabled"] = True
-    return Plan(name, model, facts, config, assistant.toolset)
+    return AssistantPlan(name, model, facts, config, assistant.toolset, options.activity == "manual")
 
 
 def _section(parent: dict[str, Json], key: str) -> dict[str, Json]:

@@ -65,6 +65,11 @@ class Owing:
         self._notes.clear()
         self._watchdog.stop()
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether an answer that was begun, or a call's, is still to come."""
+        return self._owed != NOTHING_OWED or bool(self._notes) or self._calls.unsettled
+
     # --- connections
 
     def connection_lost(self) -> None:

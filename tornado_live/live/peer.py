@@ -235,6 +235,10 @@ class WebSocketPeer(asyncio.Protocol):
         if self._held is not None or self._closed is not None:
             self._loop.call_soon(self._release)
 
+    def detach(self) -> None:
+        """Nobody is told anything until the next `attach`, which is told what came meanwhile."""
+        self._listener = None
+
     def send_text(self, data: bytes | str) -> None:
         """Send one text message; bytes must be UTF-8. Dropped once the closing has begun."""
         if self.is_open:
@@ -470,6 +474,8 @@ class WebSocketPeer(asyncio.Protocol):
             except BaseException:
                 self.abort()  # as a transport does; the loop reports the error
                 raise
+            if self._listener is not listener:
+                return
         self._held = None
         self._steer_reading()
         if self._closed is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from tornado_live.caller import Caller
 from tornado_live.errors import Limited, LiveError, Replaced
 from tornado_live.live.bridge import Bridge, Collaborators
+from tornado_live.live.commands import FromClient
 from tornado_live.live.conversation import Conversation
+from tornado_live.live.dialects import Dialect
 from tornado_live.live.peer import WebSocketPeer
 from tornado_live.observe.usage import Usage
 from tornado_live.sessions.store import MemoryItem, Session
@@ -29,6 +31,7 @@ class Registry:
         self._shared = shared
         self._catalog = catalog
         self._bridges: dict[str, Bridge] = {}
+        self._coming: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
@@ -62,12 +65,35 @@ class Registry:
             raise Limited("The server is full; try again soon.", retry_after_ms=FULL_RETRY_MS)
 
     def attach(
-        self, peer: WebSocketPeer, session: Session, memory: Sequence[MemoryItem], caller: Caller
+        self,
+        peer: WebSocketPeer,
+        session: Session,
+        memory: Sequence[MemoryItem],
+        caller: Caller,
+        dialect: Dialect,
+        *,
+        said: FromClient | None = None,
     ) -> None:
-        """Gives the socket the running conversation, or a new one. Raises Limited when the process is full."""
+        """Gives the socket the running conversation, or a new one. Raises Limited when the process is full.
+
+        `said` is what the client has said already.
+        """
         self.check_room(session.id)
         bridge = self._bridges.get(session.id) or self._begin(session, memory, caller)
-        bridge.attach(peer, replaced=Replaced("This session was opened again somewhere else."))
+        bridge.attach(peer, dialect, replaced=_replaced(), said=said)
+
+    def receive(self, work: Coroutine[None, None, None]) -> None:
+        """Owns the task of a client that has not said yet which conversation is its own."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._coming.add(task)
+        task.add_done_callback(self._coming.discard)
+
+    async def make_way(self, session_id: str, *, for_guest: bool) -> None:
+        """Ends the session's conversation where its client speaks another protocol than the one that comes."""
+        bridge = self._bridges.get(session_id)
+        if bridge is not None and bridge.conversation.is_guests is not for_guest:
+            bridge.close(_replaced())
+            await bridge.finish()
 
     async def end(self, session_id: str, error: LiveError) -> None:
         """Ends the session's conversation, if it runs here; its client is told `error` and closed with it."""
@@ -77,7 +103,9 @@ class Registry:
             await bridge.finish()
 
     async def close(self) -> None:
-        """Ends every conversation; clients are closed with 1001."""
+        """Ends every conversation, and tells every client that the server goes away."""
+        for task in self._coming:
+            task.cancel()
         bridges = list(self._bridges.values())
         for bridge in bridges:
             bridge.close(None)
@@ -108,3 +136,7 @@ class Registry:
         bridge = Bridge(session.id, conversation, self._shared, catalog=catalog, caller=caller, on_end=ended)
         self._bridges[session.id] = bridge
         return bridge
+
+
+def _replaced() -> Replaced:
+    return Replaced("This session was opened again somewhere else.")

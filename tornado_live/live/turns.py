@@ -31,6 +31,8 @@ class Turns:
         self.speaking = Speaking.NOBODY
         self._queued = False
         self._asked_again = False
+        self.cut_by_us = False
+        """Whether the turn that is being cut was cut by a text of ours, before anything of it was heard."""
         self._cut: int | None = None
         self._cut_at = 0.0
         self._ended = number
@@ -62,7 +64,7 @@ class Turns:
         if self._cut is not None or not self.number:
             return None
         if self._asked_again:
-            self._asked_again = False
+            self._asked_again, self.cut_by_us = False, True
             self._cut, self._cut_at = _NOTHING_HEARD, now
             return None
         if self.speaking is Speaking.NOBODY:
@@ -77,7 +79,7 @@ class Turns:
     def completed(self) -> int | None:
         """The turn that turnComplete ends, or None when it ends nothing that is open."""
         if self._cut is not None:
-            cut, self._cut = self._cut, None
+            cut, self._cut, self.cut_by_us = self._cut, None, False
             return self._end(cut)
         if self.speaking is Speaking.NOBODY:
             return None
@@ -99,7 +101,7 @@ class Turns:
             return False
         if now - self._cut_at < TAIL_SECONDS:
             return True
-        self._cut = None
+        self._cut, self.cut_by_us = None, False
         return False
 
     @property
@@ -127,14 +129,14 @@ class Turns:
         if self._queued:
             self.number += 1
         self.speaking, self._queued, self._cut = Speaking.NOBODY, False, None
-        self._asked_again = False
+        self._asked_again = self.cut_by_us = False
 
     def broken_off(self) -> int | None:
         """The model side is gone, and another follows: the turn that ends with it, or None.
 
         A question that the model has not begun to answer stays open, since it will be asked again.
         """
-        cut, self._cut, self._asked_again = self._cut, None, False
+        cut, self._cut, self._asked_again, self.cut_by_us = self._cut, None, False, False
         if cut:
             return self._end(cut)
         if self.speaking is not Speaking.MODEL:

@@ -391,8 +391,7 @@ def remembering(instruction: Json, turns: Sequence[tuple[str, str]]) -> Json:
     if not isinstance(given, dict):
         return {"parts": [memory], "role": "user"}
     parts = given.get("parts")
-    said = parts if isinstance(parts, list) else [parts] if isinstance(parts, dict) else []
-    return {**given, "parts": [*said, memory]}
+    return {**given, "parts": [*(parts if isinstance(parts, list) else []), memory]}
 
 
 class _Blob(msgspec.Struct, rename="camel", gc=False):

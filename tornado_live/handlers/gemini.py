@@ -1,0 +1,128 @@
+"""The drop-in endpoint: clients of Google's own protocol, at the path and with the credentials that they use."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tornado.routing import URLSpec
+
+from tornado_live.access import tokens
+from tornado_live.caller import Caller
+from tornado_live.errors import BadMessage, InternalError, LiveError, SessionNotFound, Unauthenticated
+from tornado_live.handlers.live import Live, SocketHandler
+from tornado_live.jsonvalue import Json
+from tornado_live.live.commands import Enter, Passed
+from tornado_live.live.dialects import GeminiDialect
+from tornado_live.live.guest import UPDATABLE, GuestPlan, guest_plan, resumed
+from tornado_live.live.reception import Gone, first_message
+from tornado_live.sessions.store import Session
+from tornado_live.settings import Settings
+
+PATH = (
+    r"/+ws/+google\.ai\.generativelanguage\.v1(?:beta|alpha)?"
+    r"\.GenerativeService\.BidiGenerateContent(Constrained)?"
+)
+HANDLE_LIFE_S = 30 * 24 * 3600.0
+"""A handle is of use only as long as its session, which ends long before."""
+
+_AGENT_CHARS = 200
+
+
+class GeminiHandler(SocketHandler):
+    """`setup` is the first message, and says which session is gone on with.
+
+    Whatever is wrong is told by a close with Google's code and our reason, after an upgrade that is always taken:
+    clients show the reason of a close, and nothing of a refused upgrade.
+    """
+
+    def initialize(self, live: Live, settings: Settings) -> None:  # type: ignore[override]  # Tornado's hook
+        super().initialize(live)
+        self._settings = settings
+
+    def open(self, constrained: str | None = None) -> None:
+        """The upgrade is answered once this has run, so the setup is waited for elsewhere."""
+        self.live.registry.receive(self._receive(constrained=constrained is not None))
+
+    async def _receive(self, *, constrained: bool) -> None:
+        dialect = GeminiDialect()
+        try:
+            data, binary = await first_message(self.peer, self.live.limits.hello_timeout_s)
+            first = dialect.decode(data, binary)
+            if not isinstance(first, Passed) or first.said.setup is None:
+                raise BadMessage("The first message must be setup.")
+            asked = first.said.setup
+            settings = self._settings
+            token = await self._token(asked, constrained=constrained)
+            caller = self.caller
+            if token is not None:
+                asked, caller = token.applied(asked), Caller(user=token.user)
+            plan = guest_plan(asked, settings.drop_in, settings.models, settings.assistants)
+            if token is not None:
+                plan = replace(plan, locked=frozenset(filter(token.fixes, UPDATABLE)))
+            lasts_s = None if token is None else max(0.0, token.expires_at - time.time())
+            if plan.handle:
+                wanted = await self._resumed(plan.handle, caller)
+                session, memory = await self.found(wanted, caller, guest=True)
+            else:
+                session, memory = await self._new(caller, plan), ()
+            handle = (plan.handle or await self._handle(session)) if plan.wants_handles else None
+            entering = Enter(plan, session.id, handle, lasts_s)
+            self.live.registry.attach(self.peer, session, memory, caller, dialect, said=entering)
+        except LiveError as error:
+            self.refuse(error, dialect)
+        except Gone:
+            return
+        except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
+            self.log_exception(type(error), error, error.__traceback__)
+            self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
+
+    async def _token(self, asked: Mapping[str, Json], *, constrained: bool) -> tokens.Token | None:
+        """The ephemeral token among the credentials; any other is good while everybody is one user."""
+        headers = self.request.headers
+        given = (
+            headers.get("Authorization", "").removeprefix("Token ").strip(),
+            self.get_query_argument("access_token", ""),
+            headers.get("x-goog-api-key", ""),
+            self.get_query_argument("key", ""),
+        )
+        name = next((one for one in given if one.startswith(tokens.PREFIX)), None)
+        if name is None:
+            if constrained:
+                raise Unauthenticated("BidiGenerateContentConstrained takes an ephemeral token only.")
+            return None
+        resuming = resumed(asked) is not None
+        return await tokens.admit(self.live.store, name, resuming=resuming, now=time.time())
+
+    async def _resumed(self, handle: str, caller: Caller) -> str:
+        """The session that a handle of ours names."""
+        credential = await self.live.store.use_credential(handle, spend=False)
+        body = credential.body if credential is not None and credential.state == "good" else {}
+        session = body.get("session")
+        if not isinstance(session, str) or body.get("user") != caller.user:
+            raise SessionNotFound("There is no session for this handle, or it has ended; connect without it.")
+        return session
+
+    async def _new(self, caller: Caller, plan: GuestPlan) -> Session:
+        agent = self.request.headers.get("x-goog-api-client") or self.request.headers.get("User-Agent") or ""
+        return await self.created(caller, plan.assistant, {"client": agent[:_AGENT_CHARS]})
+
+    async def _handle(self, session: Session) -> str:
+        handle = secrets.token_urlsafe(32)
+        await self.live.store.keep_credential(
+            handle,
+            uses=None,
+            expires_at=time.time() + HANDLE_LIFE_S,
+            body={"session": session.id, "user": session.user},
+        )
+        return handle
+
+
+def routes(live: Live, settings: Settings) -> list[URLSpec]:
+    return (
+        [URLSpec(PATH, GeminiHandler, {"live": live, "settings": settings})]
+        if settings.drop_in.enabled
+        else []
+    )
