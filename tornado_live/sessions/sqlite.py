@@ -574,10 +574,12 @@ def _keep(
 ) -> None:
     with _transaction(connection):
         if at_most is not None:
+            connection.execute(
+                "DELETE FROM credential WHERE digest = ?", row[:1]
+            )  # it takes no place of its own
             live, soonest = connection.execute(
-                "SELECT count(*), min(expires_at) FROM credential"
-                " WHERE kind = ? AND expires_at > ? AND digest != ?",
-                (kind, now, row[0]),
+                "SELECT count(*), min(expires_at) FROM credential WHERE kind = ? AND expires_at > ?",
+                (kind, now),
             ).fetchone()
             if live >= at_most:
                 raise Limited(
