@@ -428,9 +428,9 @@ class Calls:
         )
 
     @property
-    def awaited(self) -> bool:
-        """Whether the model waits for any call."""
-        return any(self.holding(call.turn) for call in self._calls.values())
+    def awaited_here(self) -> bool:
+        """Whether the model waits for any call that we run."""
+        return any(not call.guests and self.holding(call.turn) for call in self._calls.values())
 
     @property
     def outstanding(self) -> bool:

@@ -51,6 +51,7 @@ from tornado_live.live.commands import (
 )
 from tornado_live.live.dialogue import Dialogue, Happened
 from tornado_live.live.guest import merged_update
+from tornado_live.live.guest_input import GuestInput, Moment
 from tornado_live.live.hosting import Hosting
 from tornado_live.live.input import Door, Input
 from tornado_live.live.options import plan
@@ -64,7 +65,7 @@ from tornado_live.observe.usage import Usage
 from tornado_live.settings import Assistant, Limits
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolResult
-from tornado_live.wire import gemini, gemini_client
+from tornado_live.wire import fitting, gemini
 from tornado_live.wire.models import LiveModel, Models
 from tornado_live.wire.native import ConnectOptions
 
@@ -127,6 +128,7 @@ class Conversation:
         self.watchdog = Watchdog()
         self.owing = Owing(self.dialogue, self.calls, self.watchdog)
         self.input = Input()
+        self.guest_input = GuestInput(self.input, self.dialogue, self.calls, self.owing)
         self.usage = usage if usage is not None else Usage()
         self._assistants = assistants
         self._assistant = assistant
@@ -150,7 +152,7 @@ class Conversation:
         self._speaking = False
         """Whether the model side has heard speech that it has not reacted to."""
         self._deaf = False
-        """Whether the model takes nothing in while it waits for a call."""
+        """Whether the model takes nothing in while it waits for a call. A guest minds its own calls itself."""
         self._fitted: tuple[str, ...] = ()
 
     @property
@@ -334,92 +336,18 @@ class Conversation:
         return commands + self._open(self.rotation.planned(now))
 
     def _passed(self, message: Passed, now: float) -> Sequence[Command]:
-        """What a guest says goes up as it is, and is followed, so that it outlives its connection."""
         assert self.hosting is not None, "only guests pass messages"
         said = message.said
         if said.setup is not None:
             return self.refused(BadMessage("setup comes once, as the first message."), now)
-        if said.content is not None:
-            return self._content_given(message.payload, said.content, now)
-        if said.realtime is not None:
-            return self._realtime(message.payload, said.realtime, now)
-        if said.answers is not None:
-            return self._answered(message.payload, said.answers, now)
         if said.context_update is not None:
             return self._context_update(message.payload, said.context_update, now)
-        return self.input.send_up(message.payload, Upward.OTHER, self._door)
-
-    def _content_given(self, payload: bytes, content: gemini_client.Content, now: float) -> Sequence[Command]:
-        """Turns of which the last ones are the user's ask something, once they are complete."""
-        assert self.hosting is not None
-        live = self.phase is Phase.LIVE
-        sent = self.input.send_up(payload, Upward.TEXT, self._door)
-        asked: list[str] = []
-        turns = list(content.turns)
-        while turns and turns[-1][0] == "user" and not self.hosting.history_due:
-            asked.insert(0, turns.pop()[1])
-        commands = [*sent, *self.dialogue.given(turns)]
-        if self.hosting.history_due:
-            self.hosting.history_due = not content.complete
+        moment = Moment(self._door, self._facts, self.phase is Phase.LIVE, self._may_stay_silent, now)
+        commands = self.guest_input.passed(message, self.hosting, moment)
+        if said.answers is None:
             return commands
-        if asked:
-            self.dialogue.typed("\n".join(asked), now)
-        if not content.complete or not live:
-            return commands
-        self.owing.settled()
-        return [*commands, *self.owing.expect("text", self._facts, now)]
-
-    def _realtime(self, payload: bytes, said: gemini_client.Realtime, now: float) -> Sequence[Command]:
-        kind = Upward.VIDEO if said.picture else Upward.AUDIO if said.sound_s else Upward.ACTIVITY
-        mark = None
-        if said.activity_start or said.activity_end:
-            mark = Gesture.ACTIVITY_START if said.activity_start else Gesture.ACTIVITY_END
-            self.input.marked(mark)
-        words = (said.text or "").strip()
-        commands = list(self.input.send_up(payload, Upward.TEXT if words else kind, self._door, mark=mark))
-        live = self.phase is Phase.LIVE
-        if words:
-            self.dialogue.typed(words, now)
-            if live:
-                self.owing.settled()
-                commands += self.owing.expect("text", self._facts, now)
-        if said.activity_end:
-            self.dialogue.asked(now)
-            if live and not self._may_stay_silent:
-                commands += self.owing.expect("activity", self._facts, now)
-        return commands
-
-    def _answered(
-        self, payload: bytes, answers: Sequence[gemini_client.Answer], now: float
-    ) -> Sequence[Command]:
-        """The guest's answers to calls of its own functions."""
-        live = self.phase is Phase.LIVE
-        wanted = [(answer, self.calls.open_for(answer)) for answer in answers]
-        wanted = [(answer, call) for answer, call in wanted if not self.calls.is_over(answer)]
-        as_sent = [
-            (answer, call)
-            for answer, call in wanted
-            if live and (call is None or self.calls.goes_as_it_came(call))
-        ]
-        commands: list[Command] = []
-        if as_sent and len(as_sent) == len(answers) and all(answer.id for answer, _ in as_sent):
-            commands.append(SendToModel(payload, Upward.TOOL_RESPONSE))
-        elif as_sent:
-            entries = [{**answer.raw, "id": call} if call else answer.raw for answer, call in as_sent]
-            commands.append(SendToModel(gemini.tool_responses(entries), Upward.TOOL_RESPONSE))
-        for answer, call in wanted:
-            if call is None or answer.continues:
-                continue
-            sent = (answer, call) in as_sent
-            turn, line, delivery = self.calls.guest_answered(call, answer, self._facts, live=live, sent=sent)
-            commands += [*delivery.commands, *self.dialogue.tool_line(turn, line)]
-            if live:
-                commands += self.owing.deliver(delivery, self._facts, now)
-        if live:
-            commands += self._listen()
-        if self._seeking:
-            commands += self._rotate(now)
-        return commands
+        commands += self._listen()
+        return commands + self._rotate(now) if self._seeking else commands
 
     def _context_update(self, payload: bytes, update: Mapping[str, Json], now: float) -> Sequence[Command]:
         """Another instruction, or other tools, which the next connection is opened with too."""
@@ -428,8 +356,10 @@ class Conversation:
             self.hosting.plan = self.plan = self.hosting.plan.with_update(update)
         except LiveError as error:
             return self.refused(error, now)
-        merged = merged_update(update, self._declared()) if "tools" in update else payload
-        return self.input.send_up(merged, Upward.OTHER, self._door)
+        if "tools" in update:
+            functions, _ = fitting.declared(self._facts, self._declared(), self._background())
+            payload = merged_update(update, functions)
+        return self.input.send_up(payload, Upward.OTHER, self._door)
 
     def _declared(self) -> Sequence[Mapping[str, Json]]:
         """The operator's functions; where a guest has one of the same name, its own counts."""
@@ -439,6 +369,11 @@ class Conversation:
             return declared
         own = self.hosting.plan.functions
         return [one for one in declared if one.get("name") not in own]
+
+    def _background(self) -> frozenset[str]:
+        """The operator's functions that are not waited for."""
+        names = [str(one.get("name")) for one in self._declared()]
+        return frozenset(name for name in names if self._policy(name).background)
 
     def _is_guests(self, name: str) -> bool:
         if self.hosting is None:
@@ -638,7 +573,7 @@ class Conversation:
         commands = list(asked_for.commands)
         if self.hosting is not None:
             commands = [*self.hosting.show(calls=asked_for.shown), *commands]
-        self._deaf = not self._facts.hears_during_call and self.calls.awaited
+        self._deaf = not self._facts.hears_during_call and self.calls.awaited_here
         if self.calls.holding(turn):
             self.watchdog.calling()
         else:
@@ -667,7 +602,7 @@ class Conversation:
 
     def _listen(self) -> list[Command]:
         """What was held while the model could not take it in, once no call is open any more."""
-        if not self._deaf or self.calls.awaited:
+        if not self._deaf or self.calls.awaited_here:
             return []
         self._deaf = False
         return self.input.release("A tool took long")
@@ -755,12 +690,9 @@ class Conversation:
             seed, self._memory = recall.seed(self.dialogue.history)
             if facts.seed == "instruction" and not facts.instruction:
                 seed, self._memory = (), "none"  # models that translate or write down take nothing to know
-        declared = self._declared()
-        names = [str(one.get("name")) for one in declared]
-        background = frozenset(name for name in names if self._policy(name).background)
         first = self.hosting is not None and self.hosting.history_due
         setup = self.plan.opening(
-            declared, background=background, history=seed, handle=dial.handle, first=first
+            self._declared(), background=self._background(), history=seed, handle=dial.handle, first=first
         )
         history = gemini.history(facts, seed) if seed else None
         commands: list[Command] = [OpenModel(setup.payload, history, dial.delay)]

@@ -199,7 +199,7 @@ def resumed(asked: Mapping[str, Json]) -> str | None:
     return handle or None
 
 
-def merged_update(update: Mapping[str, Json], declarations: Sequence[Mapping[str, Json]]) -> bytes:
+def merged_update(update: Mapping[str, Json], declarations: Sequence[Json]) -> bytes:
     """A contextUpdate as it goes up: where it sets tools, `declarations` (as the model takes them) follow.
 
     One whose name the client declares too is left out. Raises BadMessage as `with_update` does.
@@ -208,7 +208,8 @@ def merged_update(update: Mapping[str, Json], declarations: Sequence[Mapping[str
     wrapped = _get(update, "tools")
     if isinstance(wrapped, dict):
         tools = _items(wrapped, "tools")
-        ours = _without(declarations, _functions(wrapped))
+        known = [one for one in declarations if isinstance(one, dict)]
+        ours = _without(known, _functions(wrapped))
         inner = dict(wrapped)
         _put(inner, "tools", _with_functions(tools, [dict(one) for one in ours]) if ours else tools)
         _put(made, "tools", inner)

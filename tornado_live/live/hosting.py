@@ -31,7 +31,7 @@ class Hosting:
     def __init__(self, plan: GuestPlan, session_id: str, handle: str | None) -> None:
         self.plan = plan
         self.handle = handle
-        self.history_due = plan.gives_history
+        self.history_due = plan.gives_history and plan.handle is None
         """Whether what it says first is what was said before."""
         self.turn_open = False
         """Whether it has seen something of a turn, and not its end."""
