@@ -9,11 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from serving import ROOT, clean_environment
 
 from tornado_live.errors import ConfigError
 from tornado_live.settings import (
     VOICE_PACKAGES,
+    DropIn,
     Settings,
     env_name,
     load_settings,
@@ -390,6 +398,196 @@ def test_ports_can_be_any_or_off_but_not_both_off(tmp_path: Path) -> None:
     assert load(tmp_path, yaml="ws_port: off\n").ws_port is None
     assert load(tmp_path, yaml="port: 0\nws_port: 0\n").ws_port == 0
     assert "nothing would listen" in refused(tmp_path, port="off", ws_port="off")[0]
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """own.pem with own.key, and a key of another one, one with a password, and what is neither."""
+    folder = tmp_path_factory.mktemp("certificates")
+    issued = trustme.CA().issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(str(folder / "own.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "own.key"))
+    trustme.CA().private_key_pem.write_to_path(str(folder / "other.key"))
+    (folder / "text.pem").write_text("not a certificate")
+    (folder / "damaged.pem").write_bytes(issued.cert_chain_pems[0].bytes().replace(b"MII", b"MIJ"))
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    (folder / "locked.key").write_bytes(locked)
+    return folder
+
+
+def test_tls_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    assert (settings.tls_port, settings.tls_cert, settings.tls_self_signed) == (None, None, False)
+    assert load(tmp_path, tls_self_signed="true").tls_port == 3443
+    assert load(tmp_path, tls_self_signed="true", tls_port="0").tls_port == 0
+    assert load(tmp_path, tls_self_signed="true", tls_port="off").tls_port is None
+    assert load(tmp_path, tls_self_signed="true", port="off", ws_port="off").port is None
+
+
+def test_a_certificate_and_its_key_are_files_of_the_home_directory(certificates: Path) -> None:
+    settings = load(certificates, dotenv="TLS_PORT=3443\nTLS_CERT=own.pem\nTLS_KEY=own.key\n")
+    assert (settings.tls_port, settings.tls_self_signed) == (3443, False)
+    assert (settings.tls_cert, settings.tls_key) == (certificates / "own.pem", certificates / "own.key")
+    (certificates / ".env").unlink()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            {"tls_port": "3443"},
+            "tls_port: needs a certificate - write tls_cert and tls_key, or tls_self_signed: true for a"
+            " certificate of this server's own",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem"},
+            "tls_cert: needs tls_key as well - write the path of the file of its private key",
+        ),
+        (
+            {"tls_port": "3443", "tls_key": "own.key"},
+            "tls_key: needs tls_cert as well - write the path of the file of the certificate",
+        ),
+        (
+            {"tls_cert": "own.pem", "tls_key": "own.key"},
+            "tls_cert: is used on tls_port only, which is off - write tls_port, e.g. 3443",
+        ),
+        (
+            {"tls_self_signed": "true", "tls_cert": "own.pem", "tls_key": "own.key"},
+            "tls_self_signed: and tls_cert exclude each other - take one of them out, or write false",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "gone.pem", "tls_key": "own.key"},
+            "tls_cert: {home}/gone.pem cannot be read: No such file or directory",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem", "tls_key": "."},
+            "tls_key: {home} cannot be read: Is a directory",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem", "tls_key": "other.key"},
+            "tls_key: {home}/other.key is not the key of the certificate in {home}/own.pem",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem", "tls_key": "locked.key"},
+            "tls_key: {home}/locked.key is protected by a password - write the path of one that is not",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.key", "tls_key": "own.pem"},
+            "tls_cert: {home}/own.key holds no certificate in PEM form",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem", "tls_key": "text.pem"},
+            "tls_key: {home}/text.pem holds no private key in PEM form",
+        ),
+        (
+            {"tls_port": "3443", "tls_cert": "own.pem", "tls_key": "-----BEGIN PRIVATE KEY-----"},
+            "tls_key: is the path of a file - write the path, not what the file holds",
+        ),
+        (
+            {"tls_self_signed": "true", "tls_port": "3001"},
+            "tls_port: 3001 is taken by port - write another one, or off",
+        ),
+        (
+            {"tls_self_signed": "true", "tls_port": "3002"},
+            "tls_port: 3002 is taken by ws_port - write another one, or off",
+        ),
+    ],
+)
+def test_a_mistake_about_tls_is_one_line(certificates: Path, given: dict[str, str], line: str) -> None:
+    assert refused(certificates, **given) == [f"command line: {line.replace('{home}', str(certificates))}"]
+
+
+def test_a_damaged_certificate_is_one_line(certificates: Path) -> None:
+    [line] = refused(certificates, tls_port="0", tls_cert="damaged.pem", tls_key="own.key")
+    files = f"{certificates}/damaged.pem and {certificates}/own.key"
+    assert line.startswith(f"command line: tls_cert: {files} cannot be used: ")
+
+
+# Google's own clients
+
+
+def test_googles_own_clients_may_do_anything_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load(tmp_path).drop_in == DropIn(True, "default", {}, frozenset(), None)
+
+
+def test_what_googles_own_clients_may_do_is_one_section(tmp_path: Path) -> None:
+    yaml = """\
+assistants: {support: {toolset: []}}
+drop_in:
+  enabled: false
+  assistant: support
+  models:
+    models/gemini-2.0-flash-exp: models/gemini-3.8-live
+    "*": gemini-3.8-live
+  only_models: [gemini-3.8-live]
+  fields: [systemInstruction, generationConfig.speechConfig]
+"""
+    assert load(tmp_path, yaml=yaml).drop_in == DropIn(
+        enabled=False,
+        assistant="support",
+        models={"gemini-2.0-flash-exp": "gemini-3.8-live", "*": "gemini-3.8-live"},
+        only_models=frozenset({"gemini-3.8-live"}),
+        fields=frozenset({"systemInstruction", "generationConfig.speechConfig"}),
+    )
+
+
+def test_the_names_of_models_are_written_as_a_mapping_in_every_layer(tmp_path: Path) -> None:
+    written, expected = '{gemini-a: gemini-b, "*": gemini-c}', {"gemini-a": "gemini-b", "*": "gemini-c"}
+    for settings in (
+        load(tmp_path, drop_in__models=written),
+        load(tmp_path, environ={"DROP_IN__MODELS": written}),
+        load(tmp_path, dotenv=f"DROP_IN__MODELS='{written}'\n"),
+    ):
+        assert settings.drop_in.models == expected
+        assert settings.values["drop_in.models"] == expected
+        assert "drop_in.models" in settings.sources
+
+
+def test_no_list_of_fields_is_any_field_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    assert load(tmp_path, yaml="drop_in: {fields: }\n").drop_in.fields is None
+    assert load(tmp_path, yaml="drop_in: {fields: []}\n").drop_in.fields == frozenset()
+    assert load(tmp_path, drop_in__fields="[]").drop_in.fields == frozenset()
+    assert load(tmp_path, drop_in__fields="tools").drop_in.fields == {"tools"}
+
+
+@pytest.mark.parametrize(
+    ("yaml", "line"),
+    [
+        (
+            "{assistant: suport}",
+            'drop_in.assistant: there is no assistant "suport" - did you mean "support"?',
+        ),
+        ("{assistant: x}", 'drop_in.assistant: there is no assistant "x"; known are default, support'),
+        ("{models: gemini-a}", 'drop_in.models: "gemini-a" is not a mapping - write {a: b}'),
+        (
+            "{models: {a b: c}}",
+            'drop_in.models.a b: "a b" is not the name of a model - write one such as gemini-3.8-live',
+        ),
+        ("{models: {a: 5}}", 'drop_in.models.a: "5" is not text'),
+        (
+            "{models: {a: b}, only_models: [c]}",
+            'drop_in.models.a: "b" is not in drop_in.only_models - add it there',
+        ),
+        (
+            "{fields: [system_instruction]}",
+            'drop_in.fields[0]: "system_instruction" is not the name of a field of setup - write'
+            ' "systemInstruction"',
+        ),
+        (
+            "{fields: ['*']}",
+            'drop_in.fields[0]: "*" is not the name of a field of setup - write one such as'
+            " generationConfig.speechConfig",
+        ),
+        ("{model: {}}", 'drop_in.model: unknown key - did you mean "models"?'),
+    ],
+)
+def test_a_mistake_about_googles_own_clients_is_one_line(tmp_path: Path, yaml: str, line: str) -> None:
+    written = f"assistants: {{support: {{}}}}\ndrop_in: {yaml}\n"
+    assert refused(tmp_path, yaml=written) == [f"config/development.yaml:2: {line}"]
 
 
 # Who answers

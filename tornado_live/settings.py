@@ -640,8 +640,9 @@ def _read_dotenv(path: Path) -> tuple[dict[str, tuple[str, int | None]], list[st
 
 
 def _explain(error: ErrorDetails, sources: Mapping[str, Source]) -> Problem:
-    source = _nearest_source(error["loc"], sources)
-    path = [str(part) for part in error["loc"]]
+    location = tuple(part for part in error["loc"] if part != "[key]")  # pydantic's mark of a mapping's key
+    source = _nearest_source(location, sources)
+    path = [str(part) for part in location]
     value = error["input"]
     shown = "the value" if any(_SECRET.search(part) for part in path[:2]) else _shown(value)
     kind, context = error["type"], error.get("ctx", {})
@@ -826,39 +827,31 @@ class _Checks:
         return surface.tls_port
 
     def _certificate(self) -> tuple[Path, Path] | None:
-        """The files of the certificate and of its key, where both can be used."""
-        surface = self._surface
-        if not surface.tls_cert and not surface.tls_key:
+        """The files of the certificate and of its key, None where there are none."""
+        certificate, key = self._surface.tls_cert, self._surface.tls_key
+        if not certificate and not key:
             return None
-        if surface.tls_self_signed:
-            given = "tls_cert" if surface.tls_cert else "tls_key"
+        if self._surface.tls_self_signed:
+            given = "tls_cert" if certificate else "tls_key"
             self._refuse(
                 "tls_self_signed", f"and {given} exclude each other - take one of them out, or write false"
             )
-            return None
-        for name, written, missing in (
-            ("tls_cert", surface.tls_cert, "tls_key"),
-            ("tls_key", surface.tls_key, "tls_cert"),
-        ):
-            if not written:
-                what = "of its private key" if name == "tls_key" else "of the certificate"
-                self._refuse(missing, f"needs {name} as well - write the path of the file {what}")
-                return None
-            if "-----BEGIN" in written:  # never to be shown
-                self._refuse(name, "is the path of a file - write the path, not what the file holds")
-                return None
-        if "tls_port" not in self._sources:
-            self._refuse(
-                "tls_cert", f"is used on tls_port only, which is off - write tls_port, e.g. {TLS_PORT}"
-            )
-        certificate = self._file("tls_cert", surface.tls_cert)
-        key = self._file("tls_key", surface.tls_key)
-        if certificate is None or key is None:
-            return None
-        mistake = _mistake(certificate, key)
-        if mistake is not None:
-            self._refuse(*mistake)
-        return certificate, key
+        elif not key:
+            self._refuse("tls_cert", "needs tls_key as well - write the path of the file of its private key")
+        elif not certificate:
+            self._refuse("tls_key", "needs tls_cert as well - write the path of the file of the certificate")
+        elif "-----BEGIN" in certificate or "-----BEGIN" in key:  # which is not to be shown
+            name = "tls_key" if "-----BEGIN" in key else "tls_cert"
+            self._refuse(name, "is the path of a file - write the path, not what the file holds")
+        else:
+            if "tls_port" not in self._sources:
+                off = f"is used on tls_port only, which is off - write tls_port, e.g. {TLS_PORT}"
+                self._refuse("tls_cert", off)
+            files = self._path(certificate), self._path(key)
+            if mistake := _mistake(*files):
+                self._refuse(*mistake)
+            return files
+        return None
 
     def _drop_in(self, assistants: Mapping[str, Assistant]) -> DropIn:
         surface = self._surface.drop_in

@@ -115,17 +115,29 @@ def _made(folder: Path) -> trustme.CA:
         try:
             _write(fresh / CERTIFICATE, authority.cert_pem.bytes(), 0o644)
             _write(fresh / KEY, authority.private_key_pem.bytes(), 0o600)
-            fresh.rename(folder)
-            return authority
+            return authority if _renamed(fresh, folder) else _others(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise _unusable(folder, f"cannot be written: {error.strerror or error}") from error
+        raise _unusable(folder, f"cannot be written: {error.strerror or error}") from error
+
+
+def _others(folder: Path) -> trustme.CA:
     kept = _kept(folder)
     if kept is None:
         raise _unusable(folder, f"holds files, but no {CERTIFICATE} - move them away, or delete {folder}")
     return kept
+
+
+def _renamed(fresh: Path, folder: Path) -> bool:
+    """Whether `folder` was not there before."""
+    try:
+        fresh.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
