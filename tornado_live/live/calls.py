@@ -152,11 +152,11 @@ class Calls:
             call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
             call.guests = self._guests(wanted.name)
             commands += self._begin(call, facts)
-            if call.state is CallState.RUNNING:
+            if call.state in (CallState.RUNNING, CallState.JOINED):
                 begun.append(call)
-                call.shown = call.guests
-                if call.shown:
-                    shown.append((place, call_id))
+            if call.state is CallState.RUNNING and call.guests:
+                call.shown = True
+                shown.append((place, call_id))
         waited = [call for call in begun if not call.policy.background]
         if len({call.guests for call in waited}) == 2:
             for call in waited:
@@ -326,16 +326,20 @@ class Calls:
 
     def _deliver_together(self, last: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
         """Later, until all calls that came in one message have ended."""
+        last.result = result
         group = [self._calls[one] for one in last.together if one in self._calls]
         if any(one.state is CallState.RUNNING for one in group if one is not last):
             return _LATER
+        late = [twin for one in group for twin in one.twins if twin not in last.together]
         answers = []
+        for one in [*group, *(self._calls[twin] for twin in late)]:
+            asked = next((other for other in group if one.id in other.twins), one)
+            if one.state is not CallState.CANCELLED and asked.result is not None:
+                answers.append(self._response(asked, one.id, asked.result, facts))
         for one in group:
-            if one.state is not CallState.CANCELLED:
-                known = result if one is last else one.result
-                assert known is not None, "it has ended"
-                answers.append(self._response(one, one.id, known, facts))
-                one.state, one.together = CallState.DELIVERED, ()
+            if one.state is CallState.FINISHED:
+                one.state = CallState.DELIVERED
+            one.together = ()
         responses = SendToModel(gemini.tool_responses(answers), Upward.TOOL_RESPONSE)
         return Delivery([responses], answers=True, reply=True)
 
