@@ -305,6 +305,28 @@ def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> 
         certified(tmp_path / "data", [])
 
 
+async def test_what_stops_the_start_is_one_line(tmp_path: Path) -> None:
+    serve = (sys.executable, "-m", "tornado_live", "serve", "--home", str(tmp_path), "--tls-self-signed")
+    ports = ("--port", "0", "--ws-port", "off", "--voice", "off")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, printed = await ran(*serve, *ports, "--tls-port", port, PYTHONPATH=str(ROOT))
+    last = printed.splitlines()[-1]
+    words = "is taken by another program; stop it, or choose another port with --tls-port"
+    assert (code, last) == (2, f"listening: 127.0.0.1 port {port}: {words}")
+    (tmp_path / "data/tls/ca.key").write_text("damaged")
+    code, printed = await ran(*serve, *ports, "--tls-port", "0", PYTHONPATH=str(ROOT))
+    assert code == 2
+    assert f"delete {tmp_path}/data/tls, start again" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+
+
+async def test_dev_takes_the_same_option(tmp_path: Path) -> None:
+    command = ("-m", "tornado_live", "dev")
+    async with Server(tls=True, command=command) as server, browser(server) as client:
+        assert (await client.get("/health")).status_code == 200
+
+
 # One's own certificate
 
 
