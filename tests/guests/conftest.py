@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from browser.chromium import launch, opened
 from playwright.async_api import Browser, async_playwright
-from serving import ROOT, Server
+from serving import Server
 from simulating import Simulator, certificate_authority
 from tornado.ioloop import IOLoop
 
@@ -142,8 +142,6 @@ def simulator(io_loop: IOLoop, stage: Stage) -> Simulator:
 
 @pytest.fixture
 def gateway(io_loop: IOLoop, stage: Stage) -> Server:
-    if not (ROOT / "tornado_live/handlers/gemini.py").exists():
-        pytest.skip("there is no endpoint for these clients yet")
     found: Server = io_loop.run_sync(stage.gateway)
     return found
 
@@ -151,8 +149,6 @@ def gateway(io_loop: IOLoop, stage: Stage) -> Server:
 @pytest.fixture(scope="package")
 def gateway_at(io_loop: IOLoop, stage: Stage) -> GatewayAt:
     """Makes a gateway of the test's own, with a home directory and settings, in front of the same simulator."""
-    if not (ROOT / "tornado_live/handlers/gemini.py").exists():
-        pytest.skip("there is no endpoint for these clients yet")
     simulator: Simulator = io_loop.run_sync(stage.simulator)
     origin: str = io_loop.run_sync(stage.origin)
 

@@ -275,14 +275,16 @@ class InPage(Guest):
 # What was seen -----------------------------------------------------------------------------------------
 
 
+def samples(messages: list[Message]) -> bytes:
+    """The sound, 16 bit at 24 kHz; Python's client gives the other alphabet of base64."""
+    parts = [part for message in messages for part in content(message).get("modelTurn", {}).get("parts", [])]
+    found = [part["inlineData"]["data"] for part in parts if "inlineData" in part]
+    return b"".join(base64.b64decode(data.replace("-", "+").replace("_", "/")) for data in found)
+
+
 def seconds(messages: list[Message]) -> float:
-    """Of sound; Python's client gives the other alphabet of base64."""
-    total = 0
-    for message in messages:
-        for part in content(message).get("modelTurn", {}).get("parts", []):
-            data: str = part.get("inlineData", {}).get("data", "")
-            total += len(base64.b64decode(data.replace("-", "+").replace("_", "/")))
-    return total / 48_000
+    """Of sound."""
+    return len(samples(messages)) / 48_000
 
 
 def heard(messages: list[Message]) -> str:

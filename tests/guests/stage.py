@@ -66,9 +66,24 @@ tools:
     parameters: {type: object, properties: {product: {type: string}}, required: [product]}
     python: shop:count_stock
 """
+WEATHER_TOOLS = """
+version: 1
+tools:
+  get_weather:
+    description: The weather of a city.
+    parameters:
+      type: object
+      properties: {city: {type: string, description: The city.}}
+      required: [city]
+    python: shop:get_weather
+"""
 SHOP = """
 async def count_stock(product: str) -> dict[str, object]:
     return {"product": product, "count": 7}
+
+
+async def get_weather(city: str) -> dict[str, object]:
+    return {"city": city, "conditions": "sunny", "temperature_c": 21}
 """
 
 
@@ -81,6 +96,12 @@ class Road:
     simulator: Simulator
 
 
+async def newest(simulator: Simulator) -> dict[str, Any]:
+    """What the simulator says of the connection that was opened last: `setup`, `connection`, `handle`."""
+    found: dict[str, Any] = (await simulator.status())["conversations"][-1]
+    return found
+
+
 def simulating() -> Simulator:
     return Simulator(SCENARIO, tls=True, speed=SPEED)
 
@@ -90,10 +111,16 @@ class GatewayAt(Protocol):
 
 
 def serving(
-    simulator: Simulator, home: Path, trusted: Path, *, self_signed: bool = False, **environ: str
+    simulator: Simulator,
+    home: Path,
+    trusted: Path,
+    *,
+    tools: str = TOOLS,
+    self_signed: bool = False,
+    **environ: str,
 ) -> Server:
     """A gateway in front of it with a tool of its own, whose certificate is of the same authority or its own."""
-    (home / "tools.yaml").write_text(TOOLS)
+    (home / "tools.yaml").write_text(tools)
     (home / "shop.py").write_text(SHOP)
     certificate, key = home / "cert.pem", home / "key.pem"
     if not (self_signed or certificate.exists()):

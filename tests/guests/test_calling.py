@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from dialling import words
 from serving import Server
 from simulating import Simulator
 
 from guests.guesting import Guest, Message, seconds
-from guests.stage import CITY, DECLARATION, SPOKEN, Road
+from guests.stage import CITY, DECLARATION, SPOKEN, Road, newest
 
+OLDER = "gemini-2.5-flash-native-audio-preview-12-2025"
 COUNT_STOCK = {**DECLARATION, "name": "count_stock", "description": "What the client has in stock."}
 
 
@@ -67,7 +69,7 @@ async def test_it_stands_beside_those_of_the_client(
         await session.answer((call, {"sky": "clear"}))
         assert words(await session.turn()) == "It is clear."
         assert calls(session.seen) == ["get_weather"]
-        setup = (await simulator.status())["conversations"][-1]["setup"]
+        setup = (await newest(simulator))["setup"]
     declared = [each["name"] for tool in setup["tools"] for each in tool.get("functionDeclarations", [])]
     assert declared == ["get_weather", "count_stock"]
 
@@ -90,12 +92,13 @@ async def test_where_both_have_the_name_the_client_s_function_counts(guest: Gues
         assert words(await session.turn()) == "3 are left."
 
 
-async def test_the_turn_that_some_models_end_before_the_answer_is_not_seen_either(
-    guest: Guest, gateway: Server, simulator: Simulator
+@pytest.mark.parametrize("how", ["new", "bare"])
+async def test_the_turn_that_older_models_end_before_the_answer_is_not_seen_either(
+    guest: Guest, gateway: Server, simulator: Simulator, how: str
 ) -> None:
-    await simulator.control(switches={"turn_after_call": "new"})
+    await simulator.control(switches={"turn_after_call": how})
     try:
-        async with guest.connected(gateway.https, tools=tools(DECLARATION)) as session:
+        async with guest.connected(gateway.https, model=OLDER, tools=tools(DECLARATION)) as session:
             await session.typed("What is in stock?")
             assert words(await session.turn()) == "7 are left."
             await session.typed("The weather?")

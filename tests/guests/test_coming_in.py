@@ -80,11 +80,12 @@ async def test_a_guest_s_conversation_is_a_session_like_any_other(guest: Guest, 
     async with guest.connected(gateway.https) as session:
         await session.typed("What is in stock?")
         assert words(await session.turn()) == "7 are left."
-        async with httpx.AsyncClient(base_url=f"{gateway.url}/api/sessions", trust_env=False) as http:
-            (newest,) = (await http.get("", params={"limit": 1})).json()["sessions"]
+        async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as http:
+            (newest,) = (await http.get("/api/sessions?limit=1")).json()["sessions"]
             assert newest["connected"]
-            known = (await http.get(f"/{newest['sessionId']}", params={"include": "memory"})).json()
-            events = (await http.get(f"/{newest['sessionId']}/events")).json()["events"]
+            path = f"/api/sessions/{newest['sessionId']}"
+            known = (await http.get(f"{path}?include=memory")).json()
+            events = (await http.get(f"{path}/events")).json()["events"]
     said = [(item["role"], item["text"]) for item in known["memory"] if item["role"] != "tool"]
     assert said == [("user", "What is in stock?"), ("model", "7 are left.")]
     assert known["usage"]

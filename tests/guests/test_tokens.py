@@ -10,7 +10,7 @@ from dialling import words
 from simulating import MODEL
 
 from guests.guesting import CONFIG, Guest, RefusedError
-from guests.stage import Road
+from guests.stage import Road, newest
 
 PIRATE = {"parts": [{"text": "Speak as a pirate."}], "role": "user"}
 
@@ -32,7 +32,8 @@ async def test_a_token_opens_one_session(guest: Guest, road: Road) -> None:
     with pytest.raises(RefusedError) as caught:
         async with guest.connected(road.base, key=token, version="v1alpha"):
             pass
-    assert (caught.value.code, caught.value.reason) == (1011, "Token has been used too many times")
+    assert caught.value.code == {"direct": 1011, "gateway": 1008}[road.name]  # 1011 asks for another try
+    assert caught.value.reason.startswith("Token")
 
 
 async def test_going_on_is_no_second_use(guest: Guest, road: Road) -> None:
@@ -58,7 +59,7 @@ async def test_a_token_fixes_model_and_instruction(guest: Guest, road: Road) -> 
     ) as session:
         await session.typed("Hello?")
         assert words(await session.turn()) == "Good morning to you."
-        setup = (await road.simulator.status())["conversations"][-1]["setup"]
+        setup = (await newest(road.simulator))["setup"]
     assert setup["model"] == f"models/{MODEL}"
     assert text(setup["systemInstruction"]) == "Speak as a pirate."
 
@@ -76,7 +77,7 @@ async def test_what_a_token_leaves_open_is_the_client_s(guest: Guest, road: Road
     ) as session:
         await session.typed("Hello?")
         assert words(await session.turn()) == "Good morning to you."
-        setup = (await road.simulator.status())["conversations"][-1]["setup"]
+        setup = (await newest(road.simulator))["setup"]
     assert setup["model"] == f"models/{MODEL}"
     assert setup["generationConfig"]["temperature"] == 0.5
     assert text(setup["systemInstruction"]) == "Speak as a pirate."
