@@ -13,7 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tornado_live.errors import LiveError, SetupRejected, Unavailable, UpstreamRejected, UpstreamTimeout
+from tornado_live.errors import (
+    BadMessage,
+    LiveError,
+    SetupRejected,
+    Unavailable,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
 from tornado_live.observe.logs import Masker
 from tornado_live.wire.models import Kind, LiveModel
 
@@ -51,11 +58,21 @@ class Cause:
     retry_after_ms: int | None = None
     unquoted: str | None = None
     """The message without what the other side said, where it has any of it."""
+    refuses_message: bool = False
+    """Whether a message was to blame. A guest's are its own: it is told so when it happens again at once."""
 
-    def failure(self, *, quoted: bool = True) -> LiveError:
-        """What the client is told once nothing more is tried. `quoted`: also what the other side said."""
-        message = self.message if quoted or self.unquoted is None else self.unquoted
-        return self.error(message, retry_after_ms=self.retry_after_ms)
+    def failure(self) -> LiveError:
+        """What the client is told once nothing more is tried."""
+        return self.error(self.message, retry_after_ms=self.retry_after_ms)
+
+    def guests_failure(self) -> LiveError:
+        """The same for a client of Google's protocol, which wrote its setup and its messages itself.
+
+        Nothing of it is in the other side's words.
+        """
+        message = self.message if self.unquoted is None else self.unquoted
+        error = BadMessage if self.refuses_message else self.error
+        return error(message, retry_after_ms=self.retry_after_ms)
 
 
 def _never(name: str, message: str, remedy: str, *, key_refused: bool = False) -> Cause:
@@ -73,6 +90,10 @@ def _later(name: str, message: str, remedy: str, retry_after_ms: int) -> Cause:
 
 def _resume(name: str, message: str, remedy: str, error: type[LiveError] = Unavailable) -> Cause:
     return Cause(name, Retry.RESUME, error, message, remedy)
+
+
+def _refusing(retry: Retry, name: str, message: str, remedy: str) -> Cause:
+    return Cause(name, retry, Unavailable, message, remedy, refuses_message=True)
 
 
 def _fresh(name: str, message: str, remedy: str) -> Cause:
@@ -137,7 +158,8 @@ UNREADABLE = _resume(
     "Three messages in a row were no JSON. A proxy between here and Google changes the traffic, or the "
     "address is no Live API: check GEMINI_BASE_URL.",
 )
-TOO_LARGE = _resume(
+TOO_LARGE = _refusing(
+    Retry.RESUME,
     "too_large",
     "A message was too large for the connection to the model; send smaller pictures or texts.",
     "Google takes messages up to about 1 MB, this server up to 16 MiB. Look for large pictures, tool "
@@ -201,7 +223,8 @@ SETUP_REFUSED = _never_so(
     "The words are Google's; they name the part of `gemini:` or `assistants:` that this model does not "
     "take. With no name in them, take parts away until it opens: first tools, then the newest options.",
 )
-MESSAGE_REFUSED = _resume(
+MESSAGE_REFUSED = _refusing(
+    Retry.RESUME,
     "message_refused",
     "The model's server refused a message{said}; connect again.",
     "A message of a form that this model does not take. If it is frequent, please report it with the "
@@ -812,7 +835,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_TEXT),
-        _fresh(
+        _refusing(
+            Retry.FRESH,
             "text_refused",
             "The model's server refused a text; connect again.",
             "The model takes typed text or the conversation's memory in another form than "
@@ -823,7 +847,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_ACTIVITY),
-        _resume(
+        _refusing(
+            Retry.RESUME,
             "activity_refused",
             "The model's server refused a mark of who speaks; connect again.",
             "activityStart and activityEnd are for setups without automatic detection; please report it.",
@@ -833,7 +858,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_AUDIO),
-        _resume(
+        _refusing(
+            Retry.RESUME,
             "audio_refused",
             "The model's server refused the sound; connect again.",
             "Without automatic detection, sound is refused before activityStart. Else a mistake of "
@@ -844,7 +870,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_VIDEO),
-        _resume(
+        _refusing(
+            Retry.RESUME,
             "video_refused",
             "The model's server refused a picture; connect again, and send smaller JPEG pictures.",
             "Messages near 1 MB and pictures of other kinds than JPEG and PNG are refused.",

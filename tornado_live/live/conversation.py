@@ -643,7 +643,8 @@ class Conversation:
         if not self._client_here:
             self.rotation.closed()
             return commands + self._park()
-        dial = self.rotation.lost(cause, now)
+        again = self.hosting is not None and cause.refuses_message and self.rotation.attempts > 0
+        dial = None if again else self.rotation.lost(cause, now)
         if dial is None:
             return commands + self._given_up(cause, now)
         return commands + self._leave(lambda _: dial, now)
@@ -739,7 +740,7 @@ class Conversation:
 
     def _given_up(self, cause: Cause, now: float) -> list[Command]:
         """The model side is not to be had: the client is told why, and closed with the code of it."""
-        failure = cause.failure(quoted=self.hosting is None)
+        failure = cause.failure() if self.hosting is None else cause.guests_failure()
         commands = self._hang_up(now)
         commands.append(Record("model_given_up", {"cause": cause.name, "code": failure.code}))
         if not self._client_here:

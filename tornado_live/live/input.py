@@ -205,7 +205,7 @@ class Input:
 
     def marked(self, gesture: Gesture) -> None:
         """A guest's message says where its activity begins or ends; whether it may, the model side judges."""
-        self.activity_open = gesture is Gesture.ACTIVITY_START
+        self.activity_open = self.manual and gesture is Gesture.ACTIVITY_START
         if self.activity_open:
             self.understood()
 
