@@ -487,22 +487,31 @@ def test_a_model_side_that_is_not_to_be_had_closes_in_our_own_words() -> None:
     assert "secret" not in goodbye.reason
 
 
-def test_a_message_that_the_model_side_refuses_twice_in_a_row_is_told_with_googles_code() -> None:
+def refused(last_sent: str) -> Cause:
+    return of_close(
+        1007,
+        "Request contains an invalid argument.",
+        facts=None,
+        last_sent=last_sent,
+        opened=True,
+        resuming=False,
+    )
+
+
+def test_a_message_that_the_model_side_refuses_is_told_with_googles_code() -> None:
     visit = live()
-    for now in (4.0, 8.0):
-        visit.says({"realtimeInput": {"activityStart": {}}}, now)
-        assert visit.of(CloseClient) == []
-        refused = of_close(
-            1007,
-            "Request contains an invalid argument.",
-            facts=None,
-            last_sent="activity",
-            opened=True,
-            resuming=False,
-        )
-        visit.loses(refused, now)
-        if visit.talk.phase is Phase.SWITCHING:
-            visit.opened(now=now + 1)
+    visit.says({"realtimeInput": {"activityStart": {}}})
+    visit.loses(refused("activity"))
+    (close,) = visit.of(CloseClient)
+    assert visit.dialect.goodbye(close.error).code == 1007
+
+
+def test_sound_may_be_refused_once_for_no_reason() -> None:
+    visit = live()
+    visit.loses(refused("audio"), 4.0)
+    assert visit.of(CloseClient) == []
+    visit.opened(now=5.0)
+    visit.loses(refused("audio"), 6.0)
     (close,) = visit.of(CloseClient)
     assert visit.dialect.goodbye(close.error).code == 1007
 

@@ -40,6 +40,15 @@ class Retry(StrEnum):
     NEVER = "never"
 
 
+class Blame(StrEnum):
+    """Whether a message of the client's was to blame. A guest writes its own: it is closed with the blame, where
+    that is only likely once it has happened twice in a row."""
+
+    NOBODY = "nobody"
+    LIKELY = "likely"
+    MESSAGE = "message"
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """One thing that goes wrong. `name` is stable: it stands in the log, in events and in metrics.
@@ -58,8 +67,7 @@ class Cause:
     retry_after_ms: int | None = None
     unquoted: str | None = None
     """The message without what the other side said, where it has any of it."""
-    refuses_message: bool = False
-    """Whether a message was to blame. A guest's are its own: it is told so when it happens again at once."""
+    blames: Blame = Blame.NOBODY
 
     def failure(self) -> LiveError:
         """What the client is told once nothing more is tried."""
@@ -71,7 +79,7 @@ class Cause:
         Nothing of it is in the other side's words.
         """
         message = self.message if self.unquoted is None else self.unquoted
-        error = BadMessage if self.refuses_message else self.error
+        error = self.error if self.blames is Blame.NOBODY else BadMessage
         return error(message, retry_after_ms=self.retry_after_ms)
 
 
@@ -92,8 +100,8 @@ def _resume(name: str, message: str, remedy: str, error: type[LiveError] = Unava
     return Cause(name, Retry.RESUME, error, message, remedy)
 
 
-def _refusing(retry: Retry, name: str, message: str, remedy: str) -> Cause:
-    return Cause(name, retry, Unavailable, message, remedy, refuses_message=True)
+def _blaming(blames: Blame, retry: Retry, name: str, message: str, remedy: str) -> Cause:
+    return Cause(name, retry, Unavailable, message, remedy, blames=blames)
 
 
 def _fresh(name: str, message: str, remedy: str) -> Cause:
@@ -158,7 +166,8 @@ UNREADABLE = _resume(
     "Three messages in a row were no JSON. A proxy between here and Google changes the traffic, or the "
     "address is no Live API: check GEMINI_BASE_URL.",
 )
-TOO_LARGE = _refusing(
+TOO_LARGE = _blaming(
+    Blame.MESSAGE,
     Retry.RESUME,
     "too_large",
     "A message was too large for the connection to the model; send smaller pictures or texts.",
@@ -223,7 +232,8 @@ SETUP_REFUSED = _never_so(
     "The words are Google's; they name the part of `gemini:` or `assistants:` that this model does not "
     "take. With no name in them, take parts away until it opens: first tools, then the newest options.",
 )
-MESSAGE_REFUSED = _refusing(
+MESSAGE_REFUSED = _blaming(
+    Blame.LIKELY,
     Retry.RESUME,
     "message_refused",
     "The model's server refused a message{said}; connect again.",
@@ -835,7 +845,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_TEXT),
-        _refusing(
+        _blaming(
+            Blame.MESSAGE,
             Retry.FRESH,
             "text_refused",
             "The model's server refused a text; connect again.",
@@ -847,7 +858,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_ACTIVITY),
-        _refusing(
+        _blaming(
+            Blame.MESSAGE,
             Retry.RESUME,
             "activity_refused",
             "The model's server refused a mark of who speaks; connect again.",
@@ -858,7 +870,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_AUDIO),
-        _refusing(
+        _blaming(
+            Blame.LIKELY,
             Retry.RESUME,
             "audio_refused",
             "The model's server refused the sound; connect again.",
@@ -870,7 +883,8 @@ _TALKING = (
     ),
     Row(
         Seen(_INVALID, (1007,), "", opened=True, sent=_VIDEO),
-        _refusing(
+        _blaming(
+            Blame.MESSAGE,
             Retry.RESUME,
             "video_refused",
             "The model's server refused a picture; connect again, and send smaller JPEG pictures.",

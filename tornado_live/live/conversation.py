@@ -20,7 +20,7 @@ from tornado_live.errors import BadMessage, LiveError, TimedOut, Unauthenticated
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
 from tornado_live.live.calls import Calls
-from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Cause
+from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Blame, Cause
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
@@ -643,8 +643,9 @@ class Conversation:
         if not self._client_here:
             self.rotation.closed()
             return commands + self._park()
-        again = self.hosting is not None and cause.refuses_message and self.rotation.attempts > 0
-        dial = None if again else self.rotation.lost(cause, now)
+        again = cause.blames is Blame.LIKELY and self.rotation.attempts > 0
+        blamed = self.hosting is not None and (again or cause.blames is Blame.MESSAGE)
+        dial = None if blamed else self.rotation.lost(cause, now)
         if dial is None:
             return commands + self._given_up(cause, now)
         return commands + self._leave(lambda _: dial, now)
