@@ -311,6 +311,13 @@ def test_a_call_of_ours_is_never_shown() -> None:
     assert json.loads(answer)["toolResponse"]["functionResponses"][0]["id"] == "1"
 
 
+def test_what_comes_beside_a_call_of_ours_is_hidden_where_a_client_would_know_nothing_of_it() -> None:
+    visit = live()
+    visit.hears({**calls(("1", OURS)), "interactionStatus": "IN_PROGRESS"})
+    visit.hears({**calls(("2", OURS)), "usageMetadata": {"totalTokenCount": 7}})
+    assert visit.seen() == [{"usageMetadata": {"totalTokenCount": 7}}]
+
+
 def test_the_end_of_a_hidden_calls_turn_is_hidden_where_the_model_ends_it_early() -> None:
     visit = live({**WANTED, "model": "models/gemini-2.5-flash-native-audio-preview-12-2025"})
     visit.hears(calls(("1", OURS)))

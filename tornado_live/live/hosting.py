@@ -22,6 +22,9 @@ from tornado_live.wire import gemini
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _NOTHING_HAPPENED = Happened()
+_KNOWN = frozenset(gemini.ROOT_NAMES) - {"interactionStatus"}
+"""A message of nothing that google-genai for Python knows ends its session with a TypeError (measured), so what an
+edit leaves of a message must have one of these; interactionStatus it knows inside of serverContent only."""
 _TURN_COMPLETE = _encoder.encode({"serverContent": {"turnComplete": True}})
 
 
@@ -152,7 +155,7 @@ class Hosting:
         root = cast("dict[str, Json]", _decoder.decode(self._raw))
         for edit in edits:
             edit(root)
-        return _encoder.encode(root) if root else b""
+        return _encoder.encode(root) if any(gemini.camel_name(key) in _KNOWN for key in root) else b""
 
     def _hidden(self, content: gemini.ServerContent, *, hide_end: bool, cut_by_us: bool) -> tuple[str, ...]:
         names: list[str] = []

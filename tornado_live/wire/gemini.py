@@ -175,11 +175,16 @@ def _decode_loosely(data: bytes) -> ServerMessage:
             _drop(raw, place[1])
             dropped.append(place[1])
     message.dropped = tuple(dropped)
-    message.unknown = bool(raw) and message == _NOTHING and not raw.keys() <= _ROOT_NAMES
+    message.unknown = bool(raw) and message == _NOTHING and not raw.keys() <= ROOT_NAMES
     return message
 
 
-_ROOT_NAMES = frozenset(field.encode_name for field in msgspec.structs.fields(ServerMessage))
+ROOT_NAMES = frozenset(
+    field.encode_name
+    for field in msgspec.structs.fields(ServerMessage)
+    if field.name not in ("unknown", "dropped")
+)
+"""What a message of the model side may hold at its top."""
 
 
 def _drop(raw: Json, place: str) -> None:
