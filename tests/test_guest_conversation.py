@@ -11,7 +11,7 @@ from modelling import MODELS
 
 from tornado_live.errors import BadMessage, LiveError, Unauthenticated, Unavailable
 from tornado_live.jsonvalue import Json
-from tornado_live.live.causes import LINE_LOST, Cause, of_close
+from tornado_live.live.causes import LINE_LOST, Cause, of_close, of_status
 from tornado_live.live.commands import (
     FORWARD,
     CancelTool,
@@ -511,6 +511,13 @@ def test_a_message_that_the_model_side_refuses_is_told_with_googles_code() -> No
     visit.loses(refused("activity"))
     (close,) = visit.of(CloseClient)
     assert visit.dialect.goodbye(close.error).code == 1007
+
+
+def test_a_quota_that_is_used_up_closes_with_a_code_that_clients_do_not_come_back_on_at_once() -> None:
+    visit = Visit()
+    visit.loses(of_status(429, 30))
+    (close,) = visit.of(CloseClient)
+    assert visit.dialect.goodbye(close.error).code == 1008
 
 
 def test_sound_may_be_refused_once_for_no_reason() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Mapping
@@ -25,8 +26,8 @@ PATH = (
     r"/+ws/+google\.ai\.generativelanguage\.v1(?:beta|alpha)?"
     r"\.GenerativeService\.BidiGenerateContent(Constrained)?"
 )
-HANDLE_LIFE_S = 30 * 24 * 3600.0
-"""A handle is of use only as long as its session, which ends long before."""
+HANDLE_LIFE_S = 7 * 24 * 3600.0
+"""A handle is of use only as long as its session, which mostly ends long before."""
 
 _AGENT_CHARS = 200
 
@@ -75,6 +76,10 @@ class GeminiHandler(SocketHandler):
             self.refuse(error, dialect)
         except Gone:
             return
+        except asyncio.CancelledError:
+            goodbye = dialect.goodbye(None)
+            self.peer.close(goodbye.code, goodbye.reason)
+            raise
         except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
             self.log_exception(type(error), error, error.__traceback__)
             self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)

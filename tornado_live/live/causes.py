@@ -80,6 +80,8 @@ class Cause:
         """
         message = self.message if self.unquoted is None else self.unquoted
         error = self.error if self.blames is Blame.NOBODY else BadMessage
+        if self.retry is Retry.LATER:
+            error = Limited  # whose code such clients do not come back on at once
         return error(message, retry_after_ms=self.retry_after_ms)
 
 
