@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from tornado_live.errors import (
     BadMessage,
+    Limited,
     LiveError,
     SetupRejected,
     Unavailable,
