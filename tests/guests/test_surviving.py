@@ -11,7 +11,7 @@ from serving import Server
 from simulating import Simulator
 
 from guests.guesting import Guest, Message, RefusedError, Session
-from guests.stage import GatewayAt, Road, newest
+from guests.stage import DECLARATION, GatewayAt, Road, newest
 
 RESUMABLE = {"sessionResumption": {}}
 
@@ -77,18 +77,37 @@ async def test_a_connection_that_is_lost_in_mid_answer_is_not_seen(
         assert told_of_handles(session.seen) == []
 
 
+@pytest.mark.parametrize("fault", ["drop", "close_after_tool_response"])
+async def test_a_call_of_the_client_is_answered_once_whatever_becomes_of_the_connection(
+    guest: Guest, gateway: Server, simulator: Simulator, fault: str
+) -> None:
+    async with guest.connected(gateway.https, tools=[{"functionDeclarations": [DECLARATION]}]) as session:
+        assert await answered(session, "What comes next?") == "The first."
+        await session.typed("The weather?")
+        (call,) = await session.calls()
+        await simulator.control(fault, connection=(await newest(simulator))["connection"])
+        await session.answer((call, {"sky": "clear"}))
+        assert words(await session.turn()) == "It is clear."
+        assert await answered(session, "What comes next?") == "The second."
+        assert [message for message in session.seen if "toolCall" in message] == [
+            {"toolCall": {"functionCalls": [call]}}
+        ]
+
+
 def words_of(message: Message) -> str:
     return words([message])
 
 
+@pytest.mark.parametrize("fault", ["drop", {"go_away": 1}], ids=["drop", "go away"])
 async def test_a_handle_of_ours_is_good_after_google_s_connection_was_lost(
-    guest: Guest, gateway: Server, simulator: Simulator
+    guest: Guest, gateway: Server, simulator: Simulator, fault: str | dict[str, object]
 ) -> None:
     async with guest.connected(gateway.https, **RESUMABLE) as session:
         assert await answered(session, "What comes next?") == "The first."
-        await simulator.control("drop", connection=(await newest(simulator))["connection"])
+        await simulator.control(fault, connection=(await newest(simulator))["connection"])
         assert await answered(session, "What comes next?") == "The second."
         handle = await session.handle(after=2)
+        assert not any("goAway" in message for message in session.seen)
         theirs = {each["handle"] for each in (await simulator.status())["conversations"]}
         assert handle not in theirs
     async with guest.connected(gateway.https, **resuming(handle)) as session:
