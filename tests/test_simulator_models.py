@@ -20,6 +20,7 @@ from dialling import (
     content,
     dialled,
     kinds,
+    opened,
     sound,
     words,
 )
@@ -1242,3 +1243,38 @@ def test_notes_in_a_users_turn_are_told_from_what_is_asked(
 ) -> None:
     notes = read_notes(text)
     assert (list(notes.results), notes.question) == (results, question)
+
+
+async def test_blank_words_ask_for_the_answer_to_the_end_of_a_history_and_else_for_nothing() -> None:
+    scenario = {
+        "turns": [{"typed": "weather", "do": [{"say": "Rain."}]}, {"do": [{"say": "Something else."}]}]
+    }
+    async with (
+        Simulator(scenario, speed=FAST) as simulator,
+        opened(simulator, historyConfig={"initialHistoryInClientContent": True}) as client,
+    ):
+        turns = [text_turn("Hello."), text_turn("Hello.", "model"), text_turn("How is the weather?")]
+        await client.send({"clientContent": {"turns": turns, "turnComplete": True}})
+        await client.say(" ")
+        assert words(await client.turn()) == "Rain."
+        await client.say(" ")
+        await client.say("And now?")
+        assert words(await client.turn()) == "Something else."
+
+
+async def test_a_call_that_was_never_sent_is_never_cancelled() -> None:
+    scenario = {
+        "turns": [
+            {"typed": "look", "do": [{"call": {"name": "look"}}]},
+            {"typed": "story", "do": [{"say": "Once upon a time.", "seconds": 60}]},
+            {"do": [{"say": "Well."}]},
+        ]
+    }
+    async with Simulator(scenario, speed=FAST) as simulator, opened(simulator) as client:
+        await client.say("Please look.")
+        await client.say("No, a story.")
+        await client.until(lambda message: "modelTurn" in content(message))
+        await client.say("Enough.")
+        seen = [*await client.turn(), *await client.turn()]
+        assert "toolCallCancellation" not in kinds(seen)
+        assert words(seen).endswith("Well.")

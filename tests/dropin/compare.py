@@ -11,6 +11,7 @@ import base64
 import difflib
 import json
 import urllib.parse
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -204,7 +205,7 @@ def _told(frames: Iterable[Frame], terms: Terms, *, cut: bool) -> Iterator[str]:
             cancelled["ids"] = [ids.setdefault(each, f"call {len(ids)}") for each in cancelled["ids"]]
         if "usageMetadata" in message:
             message["usageMetadata"] = sorted(message["usageMetadata"])
-        line = f"{'text' if isinstance(frame, str) else 'binary'} {json.dumps(message)}"
+        line = f"{'text' if isinstance(frame, str) else 'binary'} {json.dumps(_with_short_sound(message))}"
         if cut and _is_sound(message):
             line = "sound"
         if line != "sound" or before != "sound":
@@ -223,8 +224,11 @@ def _shown(frames: Iterable[Frame], terms: Terms) -> Iterator[tuple[Frame, Messa
         if message is None:
             in_hidden_call = in_hidden_call or "toolCall" in json.loads(frame)
             continue
-        if in_hidden_call and content(message).keys() & {"generationComplete", "turnComplete"}:
-            continue  # EARLY_END
+        ends = content(message).keys() & {"generationComplete", "turnComplete"}
+        if in_hidden_call and ends:  # EARLY_END
+            message.pop("serverContent")
+            if not message:
+                continue
         if message.keys() & {"toolCall"} or content(message).keys() & {"modelTurn", "outputTranscription"}:
             in_hidden_call = False
         yield frame, message
@@ -241,10 +245,8 @@ def _changed_down(ours: Played, terms: Terms) -> Iterator[str]:
             sent, shown = next(due, (None, None))
         if sent is None or shown is None:
             yield f"nobody sent {frame!r:.300}"
-        elif (
-            "setupComplete" not in message
-            and frame != sent
-            and (json.loads(sent) == shown or message != shown)
+        elif "setupComplete" not in message and (
+            frame != sent if json.loads(sent) == shown else message != shown
         ):
             yield f"{sent!r:.300} came as {frame!r:.300}"
 
@@ -268,6 +270,15 @@ def _may_change(frame: bytes, terms: Terms) -> bool:
     message = json.loads(frame)
     update = message.get("contextUpdate") or message.get("context_update") or {}
     return bool(terms.hidden and message.keys() & {"toolResponse", "tool_response"}) or "tools" in update
+
+
+def _with_short_sound(message: Message) -> Message:
+    """For people to read: how long the sound is, and which."""
+    for part in content(message).get("modelTurn", {}).get("parts", []):
+        if "inlineData" in part:
+            data = base64.b64decode(part["inlineData"]["data"], validate=True)
+            part["inlineData"]["data"] = f"{len(data)} bytes, {zlib.crc32(data):08x}"
+    return message
 
 
 def _is_sound(message: Message) -> bool:

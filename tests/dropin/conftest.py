@@ -38,7 +38,7 @@ import json
 async def shelf(thing=""):
     return {"shelf": 7}
 
-async def wait(port, n=0):
+async def wait(port=0, n=0):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(json.dumps(n).encode() + b"\\n")

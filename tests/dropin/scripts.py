@@ -337,9 +337,11 @@ def cut_scripts(family: Family) -> Mapping[str, Script]:
 
     async def spoken_over(client: Guest) -> None:
         await begun(client)
-        await client.hear(SPEECH + SILENCE)
+        half = len(SPEECH) // 2
+        await client.hear(SPEECH[:half])
         await client.until(lambda message: "interrupted" in content(message))
         await client.turn()
+        await client.hear(SPEECH[half:] + SILENCE)
         await client.idle()
 
     async def content_over(client: Guest) -> None:

@@ -99,7 +99,8 @@ def test_a_frame_that_is_not_the_same_bytes_is_found(received: list[Any], upstre
 def test_a_hidden_call_and_the_early_end_of_its_turn_may_be_missing_and_no_other() -> None:
     call = {"toolCall": {"functionCalls": [{"name": "shelf", "id": "1"}]}}
     upstream = [READY, call, END, WORD, END]
-    assert changed(played([READY, WORD, END], upstream), hidden=OURS) == []
+    left = {"usageMetadata": END["usageMetadata"]}
+    assert changed(played([READY, left, WORD, END], upstream), hidden=OURS) == []
     assert changed(played([READY, END, WORD, END], upstream), hidden=OURS) != []
     assert changed(played([READY, WORD, END], upstream)) != []
 

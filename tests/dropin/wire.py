@@ -42,6 +42,7 @@ class Guest:
         self.sent: list[Frame] = []
         self.received: list[Frame] = []
         self._answering = answering
+        self._in_answered_call = False
 
     async def send(self, message: Mapping[str, Any] | Frame) -> None:
         frame = message if isinstance(message, str | bytes) else json.dumps(message)
@@ -54,14 +55,15 @@ class Guest:
             frame = await self.socket.recv()
         self.received.append(frame)
         message: Message = json.loads(frame)
+        if content(message).keys() & {"modelTurn", "outputTranscription"}:
+            self._in_answered_call = False
         calls = message.get("toolCall", {}).get("functionCalls", [])
         known = [call for call in calls if call["name"] in self._answering]
-        if not known:
-            return message
-        theirs = [call for call in calls if call not in known]
         # Several calls of one message are answered together, in their order: by the script if one is its own.
-        if theirs:
+        if not known or len(known) < len(calls):
+            self._in_answered_call = self._in_answered_call and not calls
             return message
+        self._in_answered_call = True
         await self.socket.send(json.dumps({"toolResponse": {"functionResponses": self.answers(known)}}))
         return await self.next()
 
@@ -81,17 +83,17 @@ class Guest:
         return messages
 
     async def turn(self) -> list[Message]:
-        """All messages up to turnComplete."""
-        return await self.until(lambda message: "turnComplete" in content(message))
+        """All messages up to turnComplete; one between a call that it answers by itself and the answer is none."""
+        return await self.until(
+            lambda message: "turnComplete" in content(message) and not self._in_answered_call
+        )
 
     async def idle(self) -> list[Message]:
         """All messages up to the end of what the model has to say; of most models that is a turnComplete."""
-        return await self.until(
-            lambda message: (
-                "turnComplete" in content(message)
-                and content(message).get("interactionStatus") != "IN_PROGRESS"
-            )
-        )
+        messages = await self.turn()
+        while content(messages[-1]).get("interactionStatus") == "IN_PROGRESS":
+            messages += await self.turn()
+        return messages
 
     async def call(self) -> list[Message]:
         """The calls of the next toolCall."""

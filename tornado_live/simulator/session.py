@@ -99,6 +99,7 @@ class Session:
         self._held: list[str] = []
         self._unanswered: list[str] = []
         self._history_open = setup.initial_history
+        self._asked_in_history = ""
         self._resumable = False
         if resumed is None:
             self.usage.read(setup.instruction)
@@ -174,8 +175,9 @@ class Session:
         for chunk in cast("list[Message]", message.get("mediaChunks", [])):
             self._media_chunk(chunk)
         text = message.get("text")
-        if isinstance(text, str) and text.strip():
-            self._typed(text)
+        if isinstance(text, str) and (text.strip() or self._asked_in_history):
+            # Blank words ask for an answer to the history's last turn, if that is the user's.
+            self._typed(text if text.strip() else self._asked_in_history)
         if "activityEnd" in message:
             speech = self._listening.activity_end()
             self._tell_vad("EOS")
@@ -318,6 +320,7 @@ class Session:
             return
         if self._history_open:
             self._history_open = False
+            self._asked_in_history = self._unanswered[-1] if self._unanswered else ""
             self._remember_unanswered()
             self._tell_resumable(anew=True)
             return
@@ -411,6 +414,7 @@ class Session:
         return identifier
 
     def _prompt(self, prompt: Prompt, at: float) -> None:
+        self._asked_in_history = ""
         self._remember_unanswered()
         self._floor.prompt(prompt, at)
 

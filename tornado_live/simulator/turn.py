@@ -181,9 +181,7 @@ class Turn:
         conversation = self._conversation
         loop = asyncio.get_running_loop()
         answers = [loop.create_future() for _ in calls]
-        await self._send_calls(
-            [conversation.calls.ask(call, answer) for call, answer in zip(calls, answers, strict=True)]
-        )
+        await self._send_calls(list(zip(calls, answers, strict=True)))
         if self._profile.turn_after_call != "same":
             self._end_part(in_progress=True)
         limit = None if cancel_after is None else conversation.pace.seconds(cancel_after)
@@ -206,7 +204,7 @@ class Turn:
         speaks_first = self._profile.idle == "interaction_status" or self._profile.turn_after_call != "same"
         if speaks_first:
             await self.say(line)
-        await self._send_calls([self._conversation.calls.ask(call, None) for call in calls])
+        await self._send_calls([(call, None) for call in calls])
         if not speaks_first:
             await self.say(line)
 
@@ -282,7 +280,9 @@ class Turn:
             self.thought = _THOUGHT
             self._send_parts({"text": _THOUGHT, "thought": True})
 
-    async def _send_calls(self, identifiers: Sequence[str]) -> None:
+    async def _send_calls(
+        self, calls: Sequence[tuple[FunctionCall, asyncio.Future[dict[str, Json]] | None]]
+    ) -> None:
         conversation = self._conversation
         said_something = bool(self.text)
         await self._open()
@@ -290,6 +290,8 @@ class Turn:
             await self._end_generation()
             conversation.send_turn_complete(self, in_progress=True)
             self._opened = False
+        # Open from here on, where nothing comes between: what was never sent is not cancelled either.
+        identifiers = [conversation.calls.ask(call, answer) for call, answer in calls]
         if self._profile.code_before_call:
             for identifier in identifiers:
                 call = conversation.calls.open[identifier].call
