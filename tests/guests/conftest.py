@@ -152,7 +152,9 @@ def gateway_at(io_loop: IOLoop, stage: Stage) -> GatewayAt:
     simulator: Simulator = io_loop.run_sync(stage.simulator)
     origin: str = io_loop.run_sync(stage.origin)
 
-    def at(home: Path, *, self_signed: bool = False, **environ: str) -> Server:
+    def at(
+        home: Path, *, self_signed: bool = False, **environ: str
+    ) -> contextlib.AbstractAsyncContextManager[Server]:
         settings = {"ALLOWED_ORIGINS": origin} | environ
         return serving(simulator, home, stage.trusted, self_signed=self_signed, **settings)
 

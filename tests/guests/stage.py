@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from faults.stage import unbroken
 from serving import ROOT, Server
 from simulating import Simulator, certificate_authority
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, StaticFileHandler
 
-from guests.guesting import MODULES, PROGRAMS
+from guests.guesting import KEY, MODULES, PROGRAMS
 from tornado_live.simulator.pcm import tone
 
 SPEED = 50.0
@@ -107,10 +109,13 @@ def simulating() -> Simulator:
 
 
 class GatewayAt(Protocol):
-    def __call__(self, home: Path, *, self_signed: bool = False, **environ: str) -> Server: ...
+    def __call__(
+        self, home: Path, *, self_signed: bool = False, **environ: str
+    ) -> contextlib.AbstractAsyncContextManager[Server]: ...
 
 
-def serving(
+@contextlib.asynccontextmanager
+async def serving(
     simulator: Simulator,
     home: Path,
     trusted: Path,
@@ -118,8 +123,11 @@ def serving(
     tools: str = TOOLS,
     self_signed: bool = False,
     **environ: str,
-) -> Server:
-    """A gateway in front of it with a tool of its own, whose certificate is of the same authority or its own."""
+) -> AsyncIterator[Server]:
+    """A gateway in front of it with a tool of its own, whose certificate is of the same authority or its own.
+
+    In the end nothing has broken it, and its log has nobody's key or token.
+    """
     (home / "tools.yaml").write_text(tools)
     (home / "shop.py").write_text(SHOP)
     certificate, key = home / "cert.pem", home / "key.pem"
@@ -128,7 +136,7 @@ def serving(
         issued.private_key_and_cert_chain_pem.write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
     own = {"TLS_PORT": "0", "TLS_CERT": str(certificate), "TLS_KEY": str(key)}
-    return Server(
+    server = Server(
         home=home,
         tls=self_signed,
         environ={
@@ -141,6 +149,11 @@ def serving(
         | ({} if self_signed else own)
         | environ,
     )
+    async with server:
+        yield server
+    unbroken(server)
+    assert KEY not in server.log
+    assert not re.search(r"auth_tokens/\w", server.log)
 
 
 @contextlib.asynccontextmanager

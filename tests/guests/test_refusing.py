@@ -55,10 +55,9 @@ def strict(
         "DROP_IN__ONLY_MODELS": MODEL,
         "DROP_IN__FIELDS": "generationConfig, inputAudioTranscription, outputAudioTranscription",
     }
-    server = gateway_at(tmp_path_factory.mktemp("strict"), **settings)
-    io_loop.run_sync(server.__aenter__)
-    yield server
-    io_loop.run_sync(lambda: server.__aexit__(None, None, None))
+    started = gateway_at(tmp_path_factory.mktemp("strict"), **settings)
+    yield io_loop.run_sync(started.__aenter__)
+    io_loop.run_sync(lambda: started.__aexit__(None, None, None))
 
 
 async def test_a_name_may_stand_for_a_model(guest: Guest, strict: Server, simulator: Simulator) -> None:
