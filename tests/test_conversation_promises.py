@@ -432,7 +432,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def speech_that_was_not_sent_is_held_or_counted(self) -> None:
-        if self.talk.phase is Phase.LIVE and self.linked and not self.talk.calls.awaited:
+        if self.talk.phase is Phase.LIVE and self.linked and not self.talk.calls.awaited_here:
             # What was sent on a line that broke, and is too much to say again, is counted although it was sent.
             again = self.dropped if self.talk.input.manual else 0
             assert 0 <= len(self.ever) + self.dropped - len(self.accepted) <= again
