@@ -400,6 +400,14 @@ def test_a_cancellation_names_only_the_guests_own_calls() -> None:
     assert visit.sent() == [], "nobody waits for it"
 
 
+def test_a_cancellation_that_comes_with_content_is_shown_with_it() -> None:
+    visit = live()
+    visit.hears(calls(("1", "open_door"), ("2", OURS)))
+    visit.shown()
+    visit.hears({"serverContent": {"interrupted": True}, "toolCallCancellation": {"ids": ["1", "2"]}})
+    assert visit.seen() == [{"serverContent": {"interrupted": True}, "toolCallCancellation": {"ids": ["1"]}}]
+
+
 def test_a_part_of_an_answer_goes_up_and_the_call_stays_open() -> None:
     visit = live()
     visit.hears(calls(("1", "open_door")))

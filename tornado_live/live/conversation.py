@@ -473,7 +473,9 @@ class Conversation:
             self.dialogue.sound_chars += len(data)
             return FORWARD
         if self.hosting is not None:
-            self.hosting.look(raw, message)
+            taken_back = message.tool_call_cancellation
+            ids = taken_back.ids if taken_back is not None else None
+            self.hosting.look(raw, message, cancelled=self.calls.guests_own(ids or ()))
         commands: list[Command] = []
         if content is not None:
             commands += self._content(message, content, now)
@@ -487,8 +489,7 @@ class Conversation:
             commands += self._tool_calls(message.tool_call, now)
         if message.tool_call_cancellation is not None:
             if self.hosting is not None:
-                ids = self.calls.guests_own(message.tool_call_cancellation.ids or [])
-                commands += self.hosting.show(cancelled=ids)
+                commands += self.hosting.show()
             commands += self.calls.cancelled(message.tool_call_cancellation.ids or [], self._facts)
             commands += self._listen()
         if message.usage_metadata is not None:

@@ -22,6 +22,7 @@ from tornado_live.wire import gemini
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _NOTHING_HAPPENED = Happened()
+_NOT_NOW = gemini.SessionResumptionUpdate(resumable=False)
 _KNOWN = frozenset(gemini.ROOT_NAMES) - {"interactionStatus"}
 """A message of nothing that google-genai for Python knows ends its session with a TypeError (measured), so what an
 edit leaves of a message must have one of these; interactionStatus it knows inside of serverContent only."""
@@ -45,6 +46,7 @@ class Hosting:
         self._handle_shown = False
         self._raw = b""
         self._message: gemini.ServerMessage | None = None
+        self._cancelled: tuple[str, ...] = ()
 
     # --- the answer to the setup
 
@@ -68,22 +70,24 @@ class Hosting:
 
     # --- messages of the model side
 
-    def look(self, raw: bytes, message: gemini.ServerMessage) -> None:
-        """A message has come; `show` is asked once more is known of what it means."""
-        self._raw, self._message = raw, message
+    def look(self, raw: bytes, message: gemini.ServerMessage, *, cancelled: tuple[str, ...] = ()) -> None:
+        """A message has come; `show` is asked once more is known of what it means.
+
+        `cancelled`: the calls that it takes back and that are the guest's own.
+        """
+        self._raw, self._message, self._cancelled = raw, message, cancelled
 
     def show(
         self,
         happened: Happened = _NOTHING_HAPPENED,
         *,
         calls: tuple[tuple[int, str], ...] = (),
-        cancelled: tuple[str, ...] = (),
         cut_by_us: bool = False,
     ) -> list[Command]:
         """What the guest sees of the latest message; nothing when asked again.
 
-        `calls`: those that are its own, as (place, id); `cancelled`: those of its own that are taken back.
-        `cut_by_us`: what the message interrupts or ends was begun by a text of ours.
+        `calls`: those that are its own, as (place, id). `cut_by_us`: what the message interrupts or ends was begun
+        by a text of ours.
         """
         message, self._message = self._message, None
         if message is None:
@@ -91,7 +95,7 @@ class Hosting:
         content = message.server_content
         ends = content is not None and bool(content.turn_complete or content.generation_complete)
         hide_end = ends and (cut_by_us or (happened.ends_call and not self._call_shown))
-        payload = self._edited(message, calls, cancelled, hide_end=hide_end, cut_by_us=cut_by_us)
+        payload = self._edited(message, calls, hide_end=hide_end, cut_by_us=cut_by_us)
         commands = [_shown(payload)] if payload else []
         if calls:
             self.turn_open = self._call_shown = True
@@ -126,7 +130,6 @@ class Hosting:
         self,
         message: gemini.ServerMessage,
         calls: tuple[tuple[int, str], ...],
-        cancelled: tuple[str, ...],
         *,
         hide_end: bool,
         cut_by_us: bool,
@@ -144,9 +147,10 @@ class Hosting:
             if wanted != list(calls):
                 edits.append(lambda root: _only_calls(root, calls))
         taken_back = message.tool_call_cancellation
-        if taken_back is not None and tuple(taken_back.ids or ()) != cancelled:
-            edits.append(lambda root: _only_ids(root, cancelled))
-        if message.session_resumption_update is not None:
+        if taken_back is not None and tuple(taken_back.ids or ()) != self._cancelled:
+            edits.append(lambda root: _only_ids(root, self._cancelled))
+        update = message.session_resumption_update
+        if update is not None and (self.handle is None or update != _NOT_NOW):
             edits.append(self._put_handle)
         if message.go_away is not None:
             edits.append(lambda root: _drop(root, "goAway"))
