@@ -41,6 +41,11 @@ SCENARIO: dict[str, Any] = {
                 {"typed": "hello", "do": [{"say": "Good morning to you.", "seconds": 1}]},
                 {"heard": "How are you?", "do": [{"say": "Well, thank you.", "seconds": 0.5}]},
                 {"typed": "weather", "do": [{"call": WEATHER}, {"say": "It is {get_weather.sky}."}]},
+                {
+                    "typed": "meanwhile",
+                    "do": [{"call": WEATHER, "background": True}, {"say": "One moment."}],
+                },
+                {"answered": "get_weather", "do": [{"say": "By the way, it is {get_weather.sky}."}]},
                 {"typed": "stock", "do": [{"call": STOCK}, {"say": "{count_stock.result.count} are left."}]},
                 {
                     "typed": "both",

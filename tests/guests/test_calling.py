@@ -49,6 +49,31 @@ async def test_speech_cancels_a_call_of_the_client(guest: Guest, road: Road) -> 
         assert words(await session.turn()) == "Well, thank you."
 
 
+async def test_a_function_of_the_client_that_the_model_does_not_wait_for(guest: Guest, road: Road) -> None:
+    declared = {**DECLARATION, "behavior": "NON_BLOCKING"}
+    async with guest.connected(road.base, tools=tools(declared)) as session:
+        await session.typed("Look at the sky meanwhile.")
+        messages = await session.turn()
+        assert words(messages) == "One moment."
+        (call,) = next(message["toolCall"]["functionCalls"] for message in messages if "toolCall" in message)
+        await session.answer((call, {"sky": "clear"}))
+        assert words(await session.turn()) == "By the way, it is clear."
+
+
+async def test_a_new_context_keeps_the_functions_of_the_gateway(
+    guest: Guest, gateway: Server, simulator: Simulator
+) -> None:
+    instruction = {"parts": [{"text": "Speak as a pirate."}], "role": "user"}
+    async with guest.connected(gateway.https, tools=tools(COUNT_STOCK)) as session:
+        await session.send(context={"systemInstruction": instruction, "tools": tools(DECLARATION)})
+        await session.typed("What is in stock?")
+        assert words(await session.turn()) == "7 are left."  # the client's function of this name is gone
+        await session.typed("The weather?")
+        (call,) = await session.calls()
+        await session.answer((call, {"sky": "clear"}))
+        assert words(await session.turn()) == "It is clear."
+
+
 async def test_a_function_of_the_gateway_is_called_unseen(guest: Guest, gateway: Server) -> None:
     async with guest.connected(gateway.https) as session:
         await session.typed("What is in stock?")

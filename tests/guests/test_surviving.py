@@ -64,14 +64,15 @@ async def test_a_lost_connection_is_not_seen(
         assert told_of_handles(session.seen) == []
 
 
+@pytest.mark.parametrize("fault", ["drop", {"go_away": 5}], ids=["drop", "go away"])
 async def test_a_connection_that_is_lost_in_mid_answer_is_not_seen(
-    guest: Guest, gateway: Server, simulator: Simulator
+    guest: Guest, gateway: Server, simulator: Simulator, fault: str | dict[str, object]
 ) -> None:
     async with guest.connected(gateway.https) as session:
         assert await answered(session, "What comes next?") == "The first."
         await session.typed("Tell me a story.")
         await session.until(words_of)
-        await simulator.control("drop", connection=(await newest(simulator))["connection"])
+        await simulator.control(fault, connection=(await newest(simulator))["connection"])
         assert words(await session.turn()).endswith("the end.")
         assert await answered(session, "Hello?") == "Good morning to you."
         assert told_of_handles(session.seen) == []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from dialling import content, words
 
 from guests.guesting import Guest, heard, interrupted, seconds
-from guests.stage import SPOKEN, Road
+from guests.stage import SPOKEN, Road, newest
 from tornado_live.simulator.pcm import tone
 
 MANUAL = {"automaticActivityDetection": {"disabled": True}}
@@ -89,3 +90,25 @@ async def test_a_context_is_taken_without_an_answer(guest: Guest, road: Road) ->
         messages = await session.turn()
     assert words(messages) == "Good morning to you."
     assert sum(bool(content(message).get("turnComplete")) for message in session.seen) == 1
+
+
+@pytest.mark.parametrize("guest", ["python"], indirect=True)  # @google/genai 3.1.0 leaves historyConfig out
+async def test_a_history_is_taken_in_before_the_first_turn(guest: Guest, road: Road) -> None:
+    turns = [
+        {"role": "user", "parts": [{"text": "Hello?"}]},
+        {"role": "model", "parts": [{"text": "Good evening."}]},
+    ]
+    history = {"initialHistoryInClientContent": True}
+    async with guest.connected(road.base, historyConfig=history) as session:
+        await session.send(content={"turns": turns, "turnComplete": True})
+        await session.typed("What comes next?")
+        assert words(await session.turn()) == "The first."
+
+
+async def test_pictures_arrive(guest: Guest, road: Road) -> None:
+    async with guest.connected(road.base) as session:
+        for _ in range(2):
+            await session.send(realtime={"video": {"data": "/9j/2Q==", "mimeType": "image/jpeg"}})
+        await session.typed("Hello?")
+        assert words(await session.turn()) == "Good morning to you."
+        assert (await newest(road.simulator))["counts"]["video"] == 2

@@ -4,7 +4,12 @@
 import { GoogleGenAI } from "@google/genai";
 
 const PIECE = 640; // 20 ms at 16 kHz
-const SENDING = { content: "sendClientContent", realtime: "sendRealtimeInput", answers: "sendToolResponse" };
+const SENDING = {
+  content: "sendClientContent",
+  realtime: "sendRealtimeInput",
+  answers: "sendToolResponse",
+  context: "sendContextUpdate",
+};
 
 const bytes = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 const base64 = (bytes) => btoa(String.fromCharCode(...bytes));

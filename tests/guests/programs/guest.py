@@ -27,6 +27,7 @@ SENDING = {
     "content": "send_client_content",
     "realtime": "send_realtime_input",
     "answers": "send_tool_response",
+    "context": "send_context_update",
 }
 ARGUMENTS = {
     "turns": lambda turns: [types.Content.model_validate(turn) for turn in turns],
