@@ -336,6 +336,16 @@ def test_the_early_end_of_a_call_of_its_own_is_shown() -> None:
     assert visit.shown() == [call, end]
 
 
+def test_what_is_said_while_a_call_of_its_own_is_open_has_its_end() -> None:
+    visit = live({**WANTED, "model": "models/gemini-2.5-flash-native-audio-preview-12-2025"})
+    visit.hears(calls(("1", "open_door")))
+    visit.hears(END)
+    visit.hears({"serverContent": SOUND})
+    visit.shown()
+    end = visit.hears(END)
+    assert visit.shown() == [end]
+
+
 @pytest.mark.parametrize("order", [("2", "1", "3"), ("1", "3", "2"), ("1", "2", "3")])
 def test_calls_of_both_are_split_and_answered_together_in_their_order(order: tuple[str, ...]) -> None:
     visit = live()

@@ -42,7 +42,8 @@ class Hosting:
         self.welcome_due = True
         """Whether its setup is still to be answered."""
         self._session_id = session_id
-        self._call_shown = False
+        self._call_hidden = True
+        """Whether the latest call was none that it saw: an end that belongs to it is none for the guest either."""
         self._handle_shown = False
         self._raw = b""
         self._message: gemini.ServerMessage | None = None
@@ -94,15 +95,16 @@ class Hosting:
             return []
         content = message.server_content
         ends = content is not None and bool(content.turn_complete or content.generation_complete)
-        hide_end = ends and (cut_by_us or (happened.ends_call and not self._call_shown))
+        hide_end = ends and (cut_by_us or (happened.ends_call and self._call_hidden))
         payload = self._edited(message, calls, hide_end=hide_end, cut_by_us=cut_by_us)
         commands = [_shown(payload)] if payload else []
-        if calls:
-            self.turn_open = self._call_shown = True
+        if message.tool_call is not None and message.tool_call.function_calls:
+            self._call_hidden = not calls
+            self.turn_open = self.turn_open or bool(calls)
         if happened.content:
             self.turn_open = True
         if content is not None and content.turn_complete and not hide_end:
-            self.turn_open = self._call_shown = False
+            self.turn_open = False
             if not self._handle_shown:
                 commands += self._update()
             self._handle_shown = False
@@ -112,7 +114,7 @@ class Hosting:
         """A turn is over of which the model side has not said so, or will not any more."""
         if not self.turn_open:
             return []
-        self.turn_open = self._call_shown = False
+        self.turn_open = False
         return [_shown(_TURN_COMPLETE), *self._update()]
 
     def _update(self) -> list[Command]:
