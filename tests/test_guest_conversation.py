@@ -449,6 +449,16 @@ def test_a_lost_connection_is_not_seen_and_the_answer_goes_on_in_the_same_turn()
     assert [list(message["serverContent"]) for message in visit.seen()][-1] == ["turnComplete"]
 
 
+def test_what_was_asked_without_words_is_asked_for_again() -> None:
+    visit = live()
+    picture = {"inlineData": {"mimeType": "image/png", "data": "AQI="}}
+    visit.says({"clientContent": {"turns": [{"role": "user", "parts": [picture]}], "turnComplete": True}})
+    visit.sent()
+    visit.loses()
+    visit.opened(now=5.0)
+    assert [b"please answer" in payload for payload in visit.sent()] == [True]
+
+
 def test_a_turn_that_had_come_whole_is_ended_when_its_connection_is_lost() -> None:
     visit = live()
     visit.says(typed("Hello"))

@@ -735,7 +735,8 @@ class Conversation:
             commands.append(SendToModel(context, Upward.HISTORY))
         commands += self.owing.connection_opened(facts, now, resumed=resuming)
         commands += self.input.release()
-        if self.dialogue.turns.speaking is Speaking.USER and not self.calls.outstanding:
+        asked = self.dialogue.turns.speaking is Speaking.USER or self.owing.asked_without_words
+        if asked and not self.calls.outstanding:
             commands += self.owing.expect("text", facts, now)
         commands.append(Record(how, told))
         return [*commands, *self._rotate(now)]

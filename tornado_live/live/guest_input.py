@@ -11,6 +11,7 @@ from tornado_live.live.dialogue import Dialogue
 from tornado_live.live.hosting import Hosting
 from tornado_live.live.input import Door, Input
 from tornado_live.live.owing import Owing
+from tornado_live.live.turns import Speaking
 from tornado_live.wire import gemini
 from tornado_live.wire.gemini_client import Answer, Content, Realtime
 from tornado_live.wire.models import LiveModel
@@ -59,7 +60,12 @@ class GuestInput:
         commands += self._dialogue.given(before)
         if asked:
             self._dialogue.typed("\n".join(asked), at.now)
-        return commands + self._asked(at) if content.complete else commands
+        if not content.complete:
+            return commands
+        commands += self._asked(at)
+        if self._dialogue.turns.speaking is not Speaking.USER and not self._dialogue.turns.queued:
+            self._owing.prompted()
+        return commands
 
     def _realtime(self, payload: bytes, said: Realtime, at: Moment) -> list[Command]:
         words = (said.text or "").strip()

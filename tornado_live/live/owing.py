@@ -28,6 +28,7 @@ class Owing:
         self._into_answer = False
         """Whether a text was sent while the model spoke, so that its answer is still to begin."""
         self._notes: list[str] = []
+        self._prompted = False
 
     def expect(self, after: str, facts: LiveModel, now: float) -> list[Command]:
         """The model must say something to what it was just sent."""
@@ -38,7 +39,15 @@ class Owing:
 
     def settled(self) -> None:
         """It was answered, or nobody wants to know any more."""
-        self._owed = NOTHING_OWED
+        self._owed, self._prompted = NOTHING_OWED, False
+
+    def prompted(self) -> None:
+        """An answer is wanted to what has no words of its own: a picture, or a mere turnComplete."""
+        self._prompted = True
+
+    @property
+    def asked_without_words(self) -> bool:
+        return self._prompted
 
     def interrupted(self, facts: LiveModel, now: float) -> list[Command]:
         """Nobody wants to hear more of this answer; where a text has cut it, that is now to be answered."""
@@ -61,7 +70,8 @@ class Owing:
 
     def forget(self) -> None:
         """The model side is gone for good."""
-        self._owed, self._into_answer = NOTHING_OWED, False
+        self.settled()
+        self._into_answer = False
         self._notes.clear()
         self._watchdog.stop()
 
@@ -95,7 +105,8 @@ class Owing:
         if self._dialogue.generated:
             return NOTHING_OWED
         owed = self._dialogue.owed()
-        return Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+        owed = Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+        return Owed(PLEASE_ANSWER) if owed == NOTHING_OWED and self._prompted else owed
 
     # --- results
 
