@@ -20,17 +20,10 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from tornado_live.tools.http import (
-    BadTemplate,
-    Endpoint,
-    call_endpoint,
-    check_header,
-    checked_address,
-    fill,
-    guarded_client,
-    is_allowed,
-    parse_answer,
-)
+from tornado_live.tools.http import call_endpoint, guarded_client
+from tornado_live.tools.http_addresses import is_allowed
+from tornado_live.tools.http_answer import parse_answer
+from tornado_live.tools.http_template import BadTemplate, Endpoint, check_header, checked_address, fill
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 Answer = Callable[[RequestHandler], Any]
