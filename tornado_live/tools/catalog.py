@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import jmespath
@@ -46,8 +46,12 @@ from tornado_live.yamlfile import YamlFile, YamlPath, dotted, read_yaml, walk
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 LONGEST_TIMEOUT_S: Final = 600.0
+LONGEST_CACHE_S: Final = 24 * 3600.0
 DEFAULT_MAX_BYTES: Final = 16 * 1024
 _LONGEST_DESCRIPTION: Final = 16_000
+
+RetryOn: TypeAlias = Literal["connect", "429", "5xx"]
+RETRY_ON: Final[frozenset[RetryOn]] = frozenset(["connect", "429", "5xx"])
 
 logger = logging.getLogger(__name__)
 
@@ -57,31 +61,16 @@ _DURATION = re.compile(r"([0-9.]+)(ms|s|m|h)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|AUTH|CREDENTIAL|DSN|PRIVATE", re.IGNORECASE)
 _SHORTEST_SECRET = 6
+_REQUEST_KEYS = frozenset(["headers", "query", "json", "form", "auth"])
+_BOUND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_LONGEST_S: Final = {
+    "timeout": LONGEST_TIMEOUT_S,
+    "slow_after": LONGEST_TIMEOUT_S,
+    "cache": LONGEST_CACHE_S,
+}
 
 # Keys that tools.yaml will have and this version does not know: refused in words of their own.
-_LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset(["include", "defaults", "toolsets"]),
-    "source.http": frozenset(["auth", "follow_redirects", "retry"]),
-    "tool": frozenset(
-        [
-            "retry",
-            "cache",
-            "side_effects",
-            "confirm",
-            "slow_after",
-            "slow_say",
-            "bind",
-            "requires",
-            "limits",
-            "client",
-            "examples",
-            "mcp",
-            "openapi",
-        ]
-    ),
-    "http": frozenset(["json", "form", "auth", "allow_hosts", "expect", "follow_redirects"]),
-    "result": frozenset(["max_items", "show_args", "to_client"]),
-}
+_LATER: Final[Mapping[str, frozenset[str]]] = {"tool": frozenset(["mcp", "openapi"])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +80,48 @@ class ResultRules:
     select: ParsedResult | None = None
     empty: str | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
+    max_items: int | None = None
+    show_args: bool = True
+    to_client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`attempts` in all, the first one included; `on` says after which failures there is another."""
+
+    attempts: int
+    on: frozenset[RetryOn]
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """`per_minute` of one user, `per_session` in all, `concurrency` of everybody; None: no limit of its own."""
+
+    per_minute: int | None = None
+    per_session: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where a parameter comes from that the model neither sees nor sets.
+
+    `path` leads into the caller's claims, or is `("id",)` or `("user",)` of the session; `value` is that of the
+    environment, read at load. `rule` is the parameter's JSON Schema, `{}` where the file gives none.
+    """
+
+    origin: Literal["claims", "session", "environment"]
+    path: tuple[str, ...]
+    rule: Mapping[str, Json]
+    value: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A call and what its result must contain."""
+
+    args: Mapping[str, Json]
+    expect: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +140,10 @@ class Mock:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool, checked. `declaration` is Gemini's; `parameters` the full JSON Schema.
+    """One tool, checked. `declaration` is Gemini's; `parameters` the full JSON Schema, without what `bind` sets.
 
-    Exactly one of `handler` and `endpoint` is set. `changes` is what the declaration does not say any more.
+    One of `handler` and `endpoint` is set, or none where the client runs it (`policy.client`). `changes` is what
+    the declaration does not say any more. `requires`: roles or scopes, of which the caller must have all.
     """
 
     name: str
@@ -127,25 +159,41 @@ class Tool:
     changes: tuple[Change, ...]
     policy: CallPolicy
     validator: Draft202012Validator = field(repr=False, compare=False)
+    retry: Retry | None = None
+    cache_s: float | None = None
+    limits: CallLimits = field(default_factory=CallLimits)
+    bind: Mapping[str, Bound] = field(default_factory=dict)
+    requires: frozenset[str] = frozenset()
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCatalog:
     """The tools of one file. `sources` are checked, each `{"kind": …}` with absolute paths.
 
-    `left_out` has the tools that Gemini cannot be told of, and why; `secrets` are values of the environment that
-    must not be seen in results, logs or errors.
+    Where a collection of names is asked for, the names of `toolsets` stand for their tools, and None for every
+    tool. `left_out` has the tools that Gemini cannot be told of, and why; `secrets` are values of the
+    environment that must not be seen in results, logs or errors.
     """
 
     EMPTY: ClassVar[ToolCatalog]
 
     tools: Mapping[str, Tool] = field(default_factory=dict)
     sources: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    toolsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[Problem, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    def names(self, names: Collection[str] | None) -> tuple[str, ...] | None:
+        """The names of the tools among `names`, in file order."""
+        if names is None:
+            return None
+        wanted = {one for name in names for one in self.toolsets.get(name, (name,))}
+        return tuple(name for name in self.tools if name in wanted)
+
     def _named(self, names: Collection[str] | None) -> Iterator[Tool]:
-        return (tool for name, tool in self.tools.items() if names is None or name in names)
+        wanted = self.names(names)
+        return iter(self.tools.values()) if wanted is None else (self.tools[name] for name in wanted)
 
     def declarations(self, names: Collection[str] | None = None) -> list[dict[str, Json]]:
         """Gemini function declarations of the tools among `names` (None: all), in file order."""
@@ -232,12 +280,15 @@ class _Loader:
                     sources[name] = checked
         named_sources = frozenset(written_sources) if isinstance(written_sources, dict) else frozenset()
         tools: dict[str, Tool] = {}
-        for name, written in (written_tools if isinstance(written_tools, dict) else {}).items():
+        written_tools = written_tools if isinstance(written_tools, dict) else {}
+        defaults = self._defaults(data.get("defaults"))
+        for name, written in written_tools.items():
             if isinstance(written, dict):
-                reader = _ToolReader(self, name, written, sources, named_sources)
+                reader = _ToolReader(self, name, written, defaults, sources, named_sources)
                 tool = reader.read()
                 if tool is not None:
                     tools[name] = tool
+        toolsets = self._toolsets(data.get("toolsets"), written_tools)
         if self.problems:
             raise ConfigError(sorted(self.problems, key=lambda problem: problem.line or 0))
         for problem in self.left_out:
@@ -245,6 +296,7 @@ class _Loader:
         return ToolCatalog(
             tools=MappingProxyType(tools),
             sources=MappingProxyType({name: MappingProxyType(dict(one)) for name, one in sources.items()}),
+            toolsets=MappingProxyType(toolsets),
             left_out=tuple(self.left_out),
             secrets=tuple(sorted(self.secrets, key=len, reverse=True)),
         )
@@ -308,8 +360,11 @@ class _Loader:
         if _SLOT_LIKE.search(found):
             self._refuse(path, f"what {name} holds looks like a {{parameter}}; choose a value without braces")
             return ""
-        in_request = "headers" in path or "query" in path
-        if (in_request or _SECRET_NAME.search(name)) and len(found) >= _SHORTEST_SECRET:
+        # What goes out with a request is no address, and may be a key under any name.
+        in_request = not _REQUEST_KEYS.isdisjoint(path)
+        if len(found) >= _SHORTEST_SECRET and (
+            in_request or _SECRET_NAME.search(name) or _SECRET_NAME.search(str(path[-1]))
+        ):
             self.secrets.add(found)
         return found
 
@@ -337,15 +392,17 @@ class _Loader:
         elif error.validator == "required" and isinstance(error.instance, dict):
             for key in schema["required"]:
                 if key not in error.instance and f"'{key}'" in error.message and not path:
-                    below = (
-                        f'"{key}: 1" at the top' if key == "version" else f'"{key}:" and the tools below it'
-                    )
-                    yield path, f"{key} is missing - write {below}"
+                    yield path, f'{key} is missing - write "{key}: 1" at the top'
                 elif key not in error.instance and f"'{key}'" in error.message:
                     yield path, f"needs {key}: {_about(schema, key)}".rstrip(": ")
+        elif error.validator == "anyOf" and not path:
+            yield path, 'tools is missing - write "tools:" and the tools below it'
         elif error.validator == "oneOf" and level == "tool":
             both = isinstance(error.instance, dict) and "python" in error.instance
-            yield path, "has both python and http; remove one" if both else "needs one of python and http"
+            if isinstance(error.instance, dict) and error.instance.get("client") is True:
+                yield path, "has client: true and python or http; the page runs it, remove one"
+            else:
+                yield path, "has both python and http; remove one" if both else "needs one of python and http"
         elif error.validator == "oneOf":
             both = isinstance(error.instance, dict) and "url" in error.instance
             yield path, "has both source and url; remove one" if both else "needs source and path, or url"
@@ -357,9 +414,52 @@ class _Loader:
         elif error.validator == "dependentRequired":
             yield path, "options need python" if level == "tool" else "path needs source"
         elif error.validator in ("minProperties", "maxProperties"):
-            yield path, "needs exactly one of http, sql and documents"
+            yield path, self._how_many(error, level)
         else:
             yield path, f"{self.shown(path)} {_complaint(error)}"
+
+    # Defaults and toolsets --------------------------------------------------------------------------
+
+    def _defaults(self, written: Json) -> dict[str, Json]:
+        """The sound ones among them; a wrong one is told here and not at every tool."""
+        defaults: dict[str, Json] = {}
+        for key, value in (written if isinstance(written, dict) else {}).items():
+            if self.sound(("defaults", key)):
+                defaults[key] = value
+                if key in _LONGEST_S:
+                    self.seconds(("defaults", key), value, _LONGEST_S[key])
+        return defaults
+
+    def _toolsets(self, written: Json, tools: Collection[str]) -> dict[str, tuple[str, ...]]:
+        toolsets: dict[str, tuple[str, ...]] = {}
+        for name, members in (written if isinstance(written, dict) else {}).items():
+            if not isinstance(members, list) or not self.sound(("toolsets", name)):
+                continue
+            if name in tools:
+                self._refuse(("toolsets", name), "is the name of a tool, too; choose another")
+            for index, member in enumerate(members):
+                if member not in tools:
+                    known = nearest(str(member), tools) or _listed(tools)
+                    self._refuse(("toolsets", name, index), f'there is no tool "{member}"{known}')
+            toolsets[name] = tuple(str(member) for member in members)
+        return toolsets
+
+    def seconds(self, path: YamlPath, written: Json, longest_s: float) -> float:
+        match = _DURATION.match(str(written))
+        assert match is not None
+        seconds = float(match[1]) * _SECONDS[match[2]]
+        if not 0 < seconds <= longest_s:
+            most = f"{longest_s / 3600:g}h" if longest_s >= 3600 else f"{longest_s / 60:g}m"
+            self._refuse(path, f"{self.shown(path)} is out of range; write more than 0s and at most {most}")
+        return seconds
+
+    @staticmethod
+    def _how_many(error: ValidationError, level: str) -> str:
+        schema = error.schema if isinstance(error.schema, dict) else {}
+        known = list(schema.get("properties", ()))
+        if level == "source" or "auth" in error.absolute_path:
+            return f"needs exactly one of {', '.join(known[:-1])} and {known[-1]}"
+        return f"needs one of {', '.join(known)}" if known else "must not be empty"
 
     # Sources ----------------------------------------------------------------------------------------
 
@@ -383,6 +483,7 @@ class _Loader:
             paths = settings["paths"]
             assert isinstance(paths, list)
             checked["paths"] = [str(self._document(str(one))) for one in paths]
+            checked["index"] = str(Path(self.environment["DATA_DIR"]) / "knowledge" / str(path[1]))
         return checked if len(self.problems) == before else None
 
     def check_address(self, path: YamlPath, url: str, *, slots: bool) -> tuple[str, str]:
@@ -452,12 +553,14 @@ class _ToolReader:
         loader: _Loader,
         name: str,
         written: dict[str, Json],
+        defaults: Mapping[str, Json],
         sources: Mapping[str, Mapping[str, Json]],
         named_sources: frozenset[str],
     ) -> None:
         self.loader = loader
         self.name = name
-        self.written = written
+        self.own = written
+        self.written = _with_defaults(written, defaults)
         self.sources = sources
         self.named_sources = named_sources
         self.path: YamlPath = ("tools", name)
@@ -469,42 +572,53 @@ class _ToolReader:
         return key in self.written and self.loader.sound((*self.path, key))
 
     def read(self) -> Tool | None:
-        parameters = self._parameters() if self._sound("parameters") else None
+        whole = self._parameters() if self._sound("parameters") else None
+        bind = self._bind(whole) if self._sound("bind") else {}
+        parameters = _and_bound(whole, bind)
         result = self._result() if self._sound("result") else ResultRules()
-        timeout_s = self._timeout() if self._sound("timeout") else DEFAULT_TIMEOUT_S
+        policy = self._policy(result)
+        retry, cache_s = self._retry(), self._cache()
         handler = endpoint = None
         options: dict[str, Json] = {}
         if self._sound("python"):
             handler = self._handler(parameters)
             if "options" not in self.written or self._sound("options"):
-                options = self._options(handler)
+                options = self._options(handler, parameters)
         elif self._sound("http"):
             endpoint = self._endpoint(parameters)
         mock = _mock(self.written["mock"]) if "mock" in self.written else None
-        if parameters is None or not self.loader.sound(self.path):
+        if whole is None or not self.loader.sound(self.path):
             return None
+        visible = _without(whole, bind)
+        examples = self._examples(visible)
         description = self._description(handler, options)
         if not self.loader.sound(self.path):
             return None
         try:
-            declaration = declare(self.name, description, parameters)
+            declaration = declare(self.name, description, visible)
         except CannotDeclare as error:
             self._leave_out(error)
             return None
         return Tool(
             name=self.name,
             description=description,
-            parameters=MappingProxyType(parameters),
+            parameters=MappingProxyType(visible),
             declaration=MappingProxyType(declaration.json),
-            timeout_s=timeout_s,
+            timeout_s=policy.timeout_s,
             handler=handler,
             endpoint=endpoint,
             options=MappingProxyType(options),
             result=result,
             mock=mock,
             changes=declaration.changes,
-            policy=self._policy(),
-            validator=validator_for(parameters),
+            policy=policy,
+            validator=validator_for(visible),
+            retry=retry,
+            cache_s=cache_s,
+            limits=msgspec.convert(self._given("limits", {}), CallLimits),
+            bind=MappingProxyType(bind),
+            requires=frozenset(msgspec.convert(self._given("requires", []), list[str])),
+            examples=examples,
         )
 
     def _leave_out(self, error: CannotDeclare) -> None:
@@ -571,25 +685,117 @@ class _ToolReader:
             select=compiled,
             empty=empty if isinstance(empty, str) else None,
             max_bytes=int(cap) if isinstance(cap, int | float) else DEFAULT_MAX_BYTES,
+            max_items=msgspec.convert(written.get("max_items"), int | None, strict=False),
+            show_args=written.get("show_args") is not False,
+            to_client=written.get("to_client") is True,
         )
 
-    def _policy(self) -> CallPolicy:
-        given = {
-            key: self.written[key] for key in ("wait", "when_done", "on_interrupt") if key in self.written
-        }
-        if "when_done" in given and given.get("wait") != "background":
-            self._refuse("is for wait: background; without it the model waits for the answer", "when_done")
-        return msgspec.convert(given, CallPolicy)
+    def _given(self, key: str, default: Json = None) -> Json:
+        return self.written[key] if self._sound(key) else default
 
-    def _timeout(self) -> float:
-        written = self.written.get("timeout")
-        match = _DURATION.match(str(written))
-        assert match is not None
-        seconds = float(match[1]) * _SECONDS[match[2]]
-        if not 0 < seconds <= LONGEST_TIMEOUT_S:
-            shown = self.loader.shown((*self.path, "timeout"))
-            self._refuse(f"{shown} is out of range; write more than 0s and at most 10m", "timeout")
-        return seconds
+    def _seconds(self, key: str) -> float | None:
+        if not self._sound(key):
+            return None
+        if key not in self.own:  # checked where the defaults were
+            match = _DURATION.match(str(self.written[key]))
+            return float(match[1]) * _SECONDS[match[2]] if match is not None else None
+        return self.loader.seconds((*self.path, key), self.written[key], _LONGEST_S[key])
+
+    def _policy(self, result: ResultRules) -> CallPolicy:
+        keys = ("wait", "when_done", "on_interrupt", "slow_say", "confirm", "client", "side_effects")
+        given = {key: self.written[key] for key in keys if self._sound(key)}
+        if (
+            "when_done" in given
+            and given.get("wait", "blocking") != "background"
+            and self._sound_or_no("wait")
+        ):
+            self._refuse("is for wait: background; without it the model waits for the answer", "when_done")
+        timeout_s, slow_after_s = self._seconds("timeout") or DEFAULT_TIMEOUT_S, self._seconds("slow_after")
+        if slow_after_s is None and "slow_say" in given and self._sound_or_no("slow_after"):
+            self._refuse("needs slow_after: the time after which it is to be said", "slow_say")
+        if slow_after_s is not None and slow_after_s >= timeout_s:
+            if "slow_after" in self.own and self._sound("slow_after"):
+                shown = self.loader.shown((*self.path, "slow_after"))
+                self._refuse(f"{shown} must be less than the timeout ({timeout_s:g} s)", "slow_after")
+            slow_after_s = None
+        more = {"slow_after_s": slow_after_s, "timeout_s": timeout_s, "show_args": result.show_args}
+        return msgspec.convert({**given, **more}, CallPolicy)
+
+    def _sound_or_no(self, key: str) -> bool:
+        return key not in self.written or self._sound(key)
+
+    def _retry(self) -> Retry | None:
+        if not self._sound("retry"):
+            return None
+        written = self.written["retry"]
+        assert isinstance(written, dict)
+        if self.written.get("side_effects") is True:
+            self._refuse("is for tools without side effects; remove it", "retry")
+        elif "http" not in self.written:
+            self._refuse("is for http tools; remove it", "retry")
+        on = written.get("on")
+        named = [str(one) for one in on] if isinstance(on, list) else list(RETRY_ON)
+        return msgspec.convert({"attempts": written["attempts"], "on": named}, Retry)
+
+    def _cache(self) -> float | None:
+        if not self._sound("cache"):
+            return None
+        if self.written.get("side_effects") is True:
+            self._refuse("is for tools without side effects; remove it", "cache")
+        elif self.written.get("client") is True:
+            self._refuse("the page runs this tool, and its answers are not stored; remove it", "cache")
+        return self._seconds("cache")
+
+    def _bind(self, parameters: dict[str, Json] | None) -> dict[str, Bound]:
+        written = self.written["bind"]
+        assert isinstance(written, dict)
+        properties = (parameters or {}).get("properties")
+        bound: dict[str, Bound] = {}
+        for name, origin in written.items():
+            kind, _, rest = str(origin).partition(".")
+            value: str | None = None
+            if not _BOUND_NAME.match(name):
+                self._refuse(
+                    "the name of a parameter is a letter or _, then letters, digits and _", "bind", name
+                )
+            if kind == "environment":
+                value = self.loader.environment.get(rest)
+                if value is None:
+                    self._refuse(f"{rest} is not set; set it in the environment or .env", "bind", name)
+                elif len(value) >= _SHORTEST_SECRET:
+                    self.loader.secrets.add(value)
+            if parameters is not None and _names_elsewhere(parameters, name):
+                self._refuse(
+                    "is named in more than properties; bound parameters stand there alone", "bind", name
+                )
+            rule = properties.get(name) if isinstance(properties, dict) else None
+            bound[name] = msgspec.convert(
+                {
+                    "origin": kind,
+                    "path": tuple(rest.split(".")) if kind == "claims" else (rest,),
+                    "rule": rule if isinstance(rule, dict) else {},
+                    "value": value,
+                },
+                Bound,
+            )
+        return bound
+
+    def _examples(self, parameters: dict[str, Json]) -> tuple[Example, ...]:
+        written = self._given("examples", [])
+        assert isinstance(written, list)
+        examples: list[Example] = []
+        validator = validator_for(parameters)
+        for index, one in enumerate(written):
+            if not isinstance(one, dict) or not isinstance(args := one["args"], dict):
+                continue
+            example = Example(args, one["expect"])
+            examples.append(example)
+            is_failure = isinstance(example.expect, dict) and "error" in example.expect
+            error = None if is_failure else best_match(validator.iter_errors(dict(example.args)))
+            if error is not None:
+                at = ("examples", index, "args", *error.absolute_path)
+                self._refuse(f"does not fit the parameters: {error.message}", *at)
+        return tuple(examples)
 
     def _handler(self, parameters: dict[str, Json] | None) -> Handler | None:
         try:
@@ -616,7 +822,7 @@ class _ToolReader:
             self._refuse(f"{handler.name} needs {name}; name it in properties and required", "parameters")
         return handler
 
-    def _options(self, handler: Handler | None) -> dict[str, Json]:
+    def _options(self, handler: Handler | None, parameters: dict[str, Json] | None) -> dict[str, Json]:
         written = self.written.get("options", {})
         assert isinstance(written, dict)
         options = dict(written)
@@ -643,6 +849,14 @@ class _ToolReader:
         source = options.get("source")
         if "source" in known and isinstance(source, str) and source not in self.named_sources:
             self._refuse(self._no_source(source), "options", *(["source"] if "source" in written else []))
+        for key, names in handler.spec.environment.items():
+            value = next((found for name in names if (found := self.loader.environment.get(name))), None)
+            if key not in options and value is not None:
+                options[key] = value
+                self.loader.secrets.add(value)
+        if handler.spec.check is not None and parameters is not None and self.loader.sound(self.path):
+            for mistake in handler.spec.check(options, parameters):
+                self._refuse(mistake, "options")
         return options
 
     def _no_source(self, source: str) -> str:
@@ -758,6 +972,77 @@ def validator_for(parameters: Mapping[str, Json]) -> Draft202012Validator:
     )
 
 
+def _with_defaults(written: dict[str, Json], defaults: Mapping[str, Json]) -> dict[str, Json]:
+    """`written` with every default that makes sense for it; of two mappings each key counts for itself."""
+    changes_something = written.get("side_effects") is True
+    merged = dict(written)
+    for key, value in defaults.items():
+        own = written.get(key)
+        if key == "retry" and ("http" not in written or changes_something):
+            continue
+        if key == "cache" and (changes_something or written.get("client") is True):
+            continue
+        if key == "when_done" and written.get("wait", defaults.get("wait")) != "background":
+            continue
+        if isinstance(own, dict) and isinstance(value, dict):
+            merged[key] = {**value, **own}
+        elif key not in written:
+            merged[key] = value
+    return merged
+
+
+def _and_bound(parameters: dict[str, Json] | None, bind: Mapping[str, Bound]) -> dict[str, Json] | None:
+    """The parameters as the tool itself gets them: what `bind` sets is always there."""
+    if parameters is None or not bind:
+        return parameters
+    properties, required = parameters.get("properties"), parameters.get("required")
+    rules: dict[str, Json] = {name: dict(bound.rule) for name, bound in bind.items()}
+    needed = required if isinstance(required, list) else []
+    return {
+        **parameters,
+        "properties": {**(properties if isinstance(properties, dict) else {}), **rules},
+        "required": [*needed, *(name for name in bind if name not in needed)],
+    }
+
+
+def _without(parameters: dict[str, Json], bind: Mapping[str, Bound]) -> dict[str, Json]:
+    """The parameters as the model knows them."""
+    properties, required = parameters.get("properties"), parameters.get("required")
+    if not bind:
+        return parameters
+    left = dict(parameters)
+    if isinstance(properties, dict):
+        left["properties"] = {name: rule for name, rule in properties.items() if name not in bind}
+    if isinstance(required, list):
+        left["required"] = [name for name in required if name not in bind]
+    return left
+
+
+_BESIDE = (
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependentRequired",
+    "$ref",
+    "$defs",
+)
+
+
+def _names_elsewhere(parameters: Mapping[str, Json], name: str) -> bool:
+    """Whether a rule beside the properties knows `name`, so that taking it out of them is not enough."""
+    return any(
+        name in value if isinstance(value, dict) else value == name
+        for key in _BESIDE
+        if key in parameters
+        for _, value in walk(parameters[key])
+    )
+
+
 def _literal_address(base: str) -> str | None:
     """The IP address that the host of `base` is, or is known to stand for; None for other names."""
     host = urlsplit(base).hostname or ""
@@ -836,7 +1121,7 @@ def _complaint(error: ValidationError | SchemaError) -> str:
             )
             return f"must be {' or '.join(_ARTICLES.get(kind, str(kind)) for kind in kinds)}{hint}"
         case "enum":
-            texts = [one if isinstance(one, str) else json.dumps(one) for one in rule]
+            texts = list(dict.fromkeys(one if isinstance(one, str) else json.dumps(one) for one in rule))
             close = (
                 nearest(error.instance, texts) if isinstance(error.instance, str) and len(texts) > 6 else ""
             )

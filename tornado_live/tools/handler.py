@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tornado_live.tools.result import Json
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Describe = Callable[[Mapping[str, Json], Mapping[str, Mapping[str, Json]]], str]
+Check = Callable[[Mapping[str, Json], Mapping[str, Json]], Iterable[str]]
 
 _ATTRIBUTE = "__tool_handler__"
 
@@ -19,20 +20,28 @@ class HandlerSpec:
     """`options` is a JSON Schema (draft 2020-12) of the tool's `options`; a property's `default` is filled in.
 
     `describe(options, sources)` returns text to append to the tool's description (a database schema, say);
-    it runs once at load.
+    it runs once at load. `check(options, parameters)` says what a schema cannot: each text is a mistake of the
+    options. An option that was not written is filled with the first of the names in `environment[option]` that
+    is set and not empty, and is kept secret.
     """
 
     options: Mapping[str, Json]
     describe: Describe | None = None
+    check: Check | None = None
+    environment: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def handler(
-    *, options: Mapping[str, Json], describe: Describe | None = None
+    *,
+    options: Mapping[str, Json],
+    describe: Describe | None = None,
+    check: Check | None = None,
+    environment: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declares the options of a handler. A function without it takes any options unchecked."""
 
     def mark(function: Function) -> Function:
-        setattr(function, _ATTRIBUTE, HandlerSpec(options=options, describe=describe))
+        setattr(function, _ATTRIBUTE, HandlerSpec(options, describe, check, environment or {}))
         return function
 
     return mark

@@ -16,11 +16,21 @@ class CallPolicy:
 
     `on_interrupt`: a barge-in ends the call (`cancel`), leaves it to be delivered (`finish`), or to be finished
     and only remembered (`detach`). What each of these means on one model is decided in live/calls.py.
+    `confirm`: the person is asked first. `client`: the page runs it. `slow_after_s`: when a call counts as slow,
+    and `slow_say` what the model may say then. `side_effects`: it changes something. `show_args`: whether the page
+    may see the arguments. `timeout_s` is the deadline of the whole call.
     """
 
     wait: Wait = "blocking"
     when_done: WhenDone = "when_idle"
     on_interrupt: OnInterrupt = "cancel"
+    confirm: bool = False
+    client: bool = False
+    slow_after_s: float | None = None
+    slow_say: str | None = None
+    side_effects: bool = False
+    timeout_s: float = 10.0
+    show_args: bool = True
 
     @property
     def background(self) -> bool:
