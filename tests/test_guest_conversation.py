@@ -231,6 +231,32 @@ def test_what_either_side_says_is_passed_on_as_the_bytes_that_came() -> None:
         assert visit.shown() == [raw]
 
 
+def test_media_chunks_go_up_as_audio_and_video_where_the_model_refuses_them() -> None:
+    dialect = GeminiDialect()
+    dialect.media_chunks = False
+    for key, chunks, meant in (
+        (
+            "mediaChunks",
+            [{"mimeType": "audio/pcm;rate=24000", "data": "AQI_"}],
+            {"audio": {"data": "AQI_", "mimeType": "audio/pcm;rate=24000"}},
+        ),
+        (
+            "media_chunks",
+            {"mime_type": "audio/pcm", "data": "AQI="},
+            {"audio": {"data": "AQI=", "mimeType": "audio/pcm"}},
+        ),
+        (
+            "media_chunks",
+            [{"mime_type": "image/jpeg", "data": "AQI="}],
+            {"video": {"data": "AQI=", "mimeType": "image/jpeg"}},
+        ),
+    ):
+        said = dialect.decode(json.dumps({"realtime_input": {key: chunks}}).encode(), False)
+        assert json.loads(said.payload) == {"realtimeInput": meant}  # type: ignore[union-attr]
+    kept = json.dumps({"realtimeInput": {"audio": {"data": "AQI="}}}).encode()
+    assert dialect.decode(kept, False).payload is kept  # type: ignore[union-attr]
+
+
 def test_late_content_of_an_interrupted_turn_is_passed_on_too() -> None:
     visit = live()
     visit.says(typed("Hello"))

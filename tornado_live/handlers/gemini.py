@@ -70,6 +70,7 @@ class GeminiHandler(SocketHandler):
             else:
                 session, memory = await self._new(caller, plan), ()
             handle = (plan.handle or await self._handle(session)) if plan.wants_handles else None
+            dialect.media_chunks = plan.facts.media_chunks
             entering = Enter(plan, session.id, handle, lasts_s)
             self.live.registry.attach(self.peer, session, memory, caller, dialect, said=entering)
         except LiveError as error:

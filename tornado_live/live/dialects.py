@@ -260,6 +260,9 @@ _CODES: Final[Mapping[type[LiveError], int]] = {
 """Google's code for each failure, 1008 for all others. After 1011 clients come back with their newest handle,
 after 1007 and 1008 they do not (measured with pipecat, LiveKit and ADK)."""
 
+_CHUNKS_WITHIN = 64
+"""Where in a message mediaChunks, or media_chunks, would be named: `{"realtime_input": {"media_chunks"`."""
+
 _GOING_AWAY = "The service is currently unavailable."
 
 
@@ -272,6 +275,8 @@ class GeminiDialect:
     """Google's own protocol on one socket: JSON in binary frames, and errors as closes."""
 
     binary = True
+    media_chunks = True
+    """Whether the guest's model takes mediaChunks; where not, they go up as audio and video."""
 
     def agree(self, options: native.ConnectOptions) -> None:
         raise AssertionError("a guest has no such options")
@@ -284,6 +289,8 @@ class GeminiDialect:
             said = gemini_client.decode(data)
         except ValueError as error:
             raise BadMessage(str(error)) from error
+        if not self.media_chunks and b"hunks" in data[:_CHUNKS_WITHIN]:
+            data = gemini_client.without_chunks(data)
         if said.alone is not None:
             return Speech(data, said.alone)
         return Passed(data, said)

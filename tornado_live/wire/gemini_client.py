@@ -132,6 +132,26 @@ def decode(data: bytes) -> ClientMessage:
     return _microphone(_symbols(chunk.data), mime_type)
 
 
+def without_chunks(data: bytes) -> bytes:
+    """A message whose only field is mediaChunks with one chunk, as models take it that refuse mediaChunks: with
+    `audio` or `video` in its place. Any other message stays as it is."""
+    try:
+        message = _media.decode(data)
+    except (ValueError, RecursionError):
+        return data
+    media = message.camel or message.snake
+    if media is None or media.audio is not None or media.video is not None:
+        return data
+    chunks = media.camel_chunks or media.snake_chunks
+    match chunks:
+        case [_Chunk() as chunk] | (_Chunk() as chunk):
+            mime_type = chunk.camel_mime or chunk.snake_mime or ""
+            kind = "video" if _is_picture(mime_type) else "audio"
+            blob = {"data": chunk.data, "mimeType": mime_type or f"audio/pcm;rate={USUAL_RATE}"}
+            return msgspec.json.encode({"realtimeInput": {kind: blob}})
+    return data
+
+
 _PICTURE = ClientMessage(realtime=Realtime(picture=True))
 
 

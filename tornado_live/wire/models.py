@@ -45,6 +45,7 @@ class LiveModel:
     scheduling: bool
     turn_after_call: Literal["same", "new"]
     hears_during_call: bool
+    media_chunks: bool
     thinking: Literal["none", "budget", "level", "level_required"]
     affective_dialog: Literal["none", "optional"]
     proactive_audio: Literal["none", "optional", "always"]
