@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
-from browser.chromium import launch, opened
+from browser.chromium import launch
 from playwright.async_api import Browser, async_playwright
 from serving import Server
 from simulating import Simulator, certificate_authority
 from tornado.ioloop import IOLoop
 
-from guests.guesting import NODE, PYTHON, Guest, InPage, Name, program
+from guests.guesting import NODE, PYTHON, Guest, Name, in_page, program
 from guests.stage import GatewayAt, Road, serving, simulating, web_server
 
+T = TypeVar("T")
 IN_A_PAGE = pytest.param("page", marks=pytest.mark.browser)
 
 
@@ -65,7 +67,6 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stack = contextlib.AsyncExitStack()
-        self._guests: dict[Name, Guest] = {}
         self._started: dict[str, Any] = {}
         self.trusted = folder / "ca.pem"
         certificate_authority().cert_pem.write_to_path(self.trusted)
@@ -84,33 +85,20 @@ class Stage:
             "gateway", lambda: serving(simulator, home, self.trusted, ALLOWED_ORIGINS=origin)
         )
 
-    async def guest(self, name: Name) -> Guest:
-        if name not in self._guests:
-            self._guests[name] = await (self._page() if name == "page" else self._program(name))
-        return self._guests[name]
-
-    async def _program(self, name: Name) -> Guest:
-        guest = program(name, self.trusted)
-        await guest.start()
-        self._stack.push_async_callback(guest.stop)
-        return guest
-
     async def browser(self) -> Browser:
         return await self._once("browser", chromium)
 
-    async def _page(self) -> Guest:
-        browser = await self.browser()
-        page = await self._stack.enter_async_context(
-            opened(browser, f"{await self.origin()}/page.html", ignore_https_errors=True)
-        )
-        guest = InPage(page)
-        await guest.start()
-        return guest
+    async def guest(self, name: Name) -> Guest:
+        if name != "page":
+            return await self._once(name, lambda: program(name, self.trusted))
+        browser, origin = await self.browser(), await self.origin()
+        return await self._once(name, lambda: in_page(browser, origin))
 
-    async def _once(self, name: str, make: Any) -> Any:
+    async def _once(self, name: str, make: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         if name not in self._started:
             self._started[name] = await self._stack.enter_async_context(make())
-        return self._started[name]
+        found: T = self._started[name]
+        return found
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -152,9 +140,7 @@ def gateway_at(io_loop: IOLoop, stage: Stage) -> GatewayAt:
     simulator: Simulator = io_loop.run_sync(stage.simulator)
     origin: str = io_loop.run_sync(stage.origin)
 
-    def at(
-        home: Path, *, self_signed: bool = False, **environ: str
-    ) -> contextlib.AbstractAsyncContextManager[Server]:
+    def at(home: Path, *, self_signed: bool = False, **environ: str) -> AbstractAsyncContextManager[Server]:
         settings = {"ALLOWED_ORIGINS": origin} | environ
         return serving(simulator, home, stage.trusted, self_signed=self_signed, **settings)
 

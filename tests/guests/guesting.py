@@ -18,8 +18,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from browser.chromium import opened
 from dialling import content
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 from serving import ROOT, clean_environment
 from simulating import MODEL
 
@@ -204,72 +205,70 @@ class Session:
 # Where the programs run --------------------------------------------------------------------------------
 
 
-class Program(Guest):
-    """A process; `trusted` is the file with the certificate authorities that it takes."""
+class _Program(Guest):
+    """A process, by its standard input and output."""
 
-    def __init__(self, name: Name, command: Sequence[str | Path], trusted: Path) -> None:
+    def __init__(self, name: Name, process: asyncio.subprocess.Process) -> None:
         super().__init__(name)
-        self._command = command
-        self._trusted = trusted
-        self._process: asyncio.subprocess.Process | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._process = process
 
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=clean_environment(
-                SSL_CERT_FILE=str(self._trusted), NODE_EXTRA_CA_CERTS=str(self._trusted), NO_PROXY="*"
-            ),
-            limit=2**26,
-        )
-        self._reader = asyncio.get_running_loop().create_task(self._read(self._process))
-
-    async def stop(self) -> None:
-        """Ends it as the end of its standard input does."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._reader is not None
-        self._process.stdin.close()
-        async with asyncio.timeout(DEADLINE_S):
-            await self._process.wait()
-            await self._reader
-        assert self._process.returncode == 0
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
+    async def read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
             self.heard(json.loads(line))
         self.lost()
 
     async def _tell(self, asked: Mapping[str, Any]) -> None:
-        assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asked).encode() + b"\n")
         await self._process.stdin.drain()
 
 
-def program(name: Literal["python", "node"], trusted: Path) -> Program:
+@contextlib.asynccontextmanager
+async def program(name: Literal["python", "node"], trusted: Path) -> AsyncIterator[Guest]:
+    """A guest in a process; `trusted` is the file with the certificate authorities that it takes."""
     commands: dict[str, list[str | Path]] = {
         "python": [PYTHON, PROGRAMS / "guest.py"],
         "node": [NODE, PROGRAMS / "node.mjs"],
     }
-    return Program(name, commands[name], trusted)
+    process = await asyncio.create_subprocess_exec(
+        *commands[name],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=clean_environment(SSL_CERT_FILE=str(trusted), NODE_EXTRA_CA_CERTS=str(trusted), NO_PROXY="*"),
+        limit=2**26,
+    )
+    assert process.stdin is not None
+    guest = _Program(name, process)
+    reading = asyncio.get_running_loop().create_task(guest.read())
+    try:
+        yield guest
+    finally:
+        process.stdin.close()
+        async with asyncio.timeout(DEADLINE_S):
+            await reading
+            code = await process.wait()
+    assert code == 0
 
 
-class InPage(Guest):
+class _InPage(Guest):
     """In a page that has been opened at programs/page.html."""
 
     def __init__(self, page: Page) -> None:
         super().__init__("page")
         self._page = page
 
-    async def start(self) -> None:
-        await self._page.expose_function("told", lambda told: self.heard(json.loads(told)))
-
     async def _tell(self, asked: Mapping[str, Any]) -> None:
         await self._page.evaluate("(asked) => void guest.obey(asked)", asked)
+
+
+@contextlib.asynccontextmanager
+async def in_page(browser: Browser, origin: str, *, expected: Sequence[str] = ()) -> AsyncIterator[Guest]:
+    """A guest in a page of that origin, which takes every certificate; `expected` as for `opened`."""
+    async with opened(browser, f"{origin}/page.html", expected=expected, ignore_https_errors=True) as page:
+        guest = _InPage(page)
+        await page.expose_function("told", lambda told: guest.heard(json.loads(told)))
+        yield guest
 
 
 # What was seen -----------------------------------------------------------------------------------------

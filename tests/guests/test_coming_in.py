@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
-from browser.chromium import opened
 from dialling import words
 from serving import Server
 
 from guests.conftest import IN_A_PAGE, Stage
-from guests.guesting import Guest, InPage, RefusedError, program
+from guests.guesting import Guest, RefusedError, in_page, program
 from guests.stage import GatewayAt, Road, web_server
 
 
@@ -41,19 +41,14 @@ async def test_without_tls_a_client_in_python_says_that_it_wants_it(guest: Guest
 
 @pytest.mark.parametrize("name", ["python", "node"])
 async def test_the_certificate_of_the_gateway_s_own_making_is_trusted_as_it_says(
-    name: str, gateway_at: GatewayAt, tmp_path: Path
+    name: Literal["python", "node"], gateway_at: GatewayAt, tmp_path: Path
 ) -> None:
     async with gateway_at(tmp_path, self_signed=True) as gateway:
         variable = {"python": "SSL_CERT_FILE", "node": "NODE_EXTRA_CA_CERTS"}[name]
         printed = await gateway.printed(rf"{variable}=(\S+)")
-        guest = program(name, Path(printed[1]))
-        await guest.start()
-        try:
-            async with guest.connected(gateway.https) as session:
-                await session.typed("Hello?")
-                assert words(await session.turn()) == "Good morning to you."
-        finally:
-            await guest.stop()
+        async with program(name, Path(printed[1])) as guest, guest.connected(gateway.https) as session:
+            await session.typed("Hello?")
+            assert words(await session.turn()) == "Good morning to you."
 
 
 @pytest.mark.browser
@@ -63,12 +58,8 @@ async def test_a_page_of_an_origin_that_is_not_allowed_gets_neither_session_nor_
     expected = ["WebSocket connection", "CORS policy", "Failed to load resource"]
     async with (
         web_server() as origin,
-        opened(
-            await stage.browser(), f"{origin}/page.html", expected=expected, ignore_https_errors=True
-        ) as page,
+        in_page(await stage.browser(), origin, expected=expected) as stranger,
     ):
-        stranger = InPage(page)
-        await stranger.start()
         with pytest.raises((RefusedError, AssertionError)):
             async with stranger.connected(gateway.https):
                 pass

@@ -50,7 +50,7 @@ def strict(
     io_loop: IOLoop, gateway_at: GatewayAt, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """Of two models one is used, and of the setup's fields some."""
-    settings = {
+    settings: dict[str, Any] = {
         "DROP_IN__MODELS": json.dumps({"ours": MODEL, "gemini-2.0-flash-exp": MODEL}),
         "DROP_IN__ONLY_MODELS": MODEL,
         "DROP_IN__FIELDS": "generationConfig, inputAudioTranscription, outputAudioTranscription",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dialling import words
@@ -13,7 +14,7 @@ from simulating import Simulator
 from guests.guesting import Guest, Message, RefusedError, Session
 from guests.stage import DECLARATION, GatewayAt, Road, newest
 
-RESUMABLE = {"sessionResumption": {}}
+RESUMABLE: dict[str, Any] = {"sessionResumption": {}}
 
 
 async def answered(session: Session, question: str) -> str:
@@ -21,7 +22,7 @@ async def answered(session: Session, question: str) -> str:
     return words(await session.turn())
 
 
-def resuming(handle: str) -> dict[str, dict[str, str]]:
+def resuming(handle: str) -> dict[str, Any]:
     return {"sessionResumption": {"handle": handle}}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from dialling import content, words
 
@@ -57,7 +59,7 @@ async def test_a_turn_between_marks_of_the_client(guest: Guest, road: Road) -> N
 
 
 async def test_who_asks_for_no_transcription_gets_sound_alone(guest: Guest, road: Road) -> None:
-    quiet = {"inputAudioTranscription": None, "outputAudioTranscription": None}
+    quiet: dict[str, Any] = {"inputAudioTranscription": None, "outputAudioTranscription": None}
     async with guest.connected(road.base, **quiet) as session:
         await session.sound(SPOKEN)
         messages = await session.turn()
