@@ -27,7 +27,7 @@ def redirected(
     """The request that a redirect of `request` to `location` asks for.
 
     On another origin it has no credentials, no leave for private addresses and no body. `ports` are those that the
-    operator wrote, besides 80 and 443; `hosts`, if there are any, are all hosts that may be reached. Raises
+    operator wrote, besides 80 and 443; `hosts`, if there are any, are all other hosts that may be reached. Raises
     ToolError(not_allowed).
     """
     try:
@@ -39,7 +39,7 @@ def redirected(
     here, there = Origin.of(request.url), Origin.of(url)
     if here.scheme == "https" and there.scheme == "http":
         raise _refused("from https to http")
-    if hosts and not is_listed(url, hosts):
+    if there != here and hosts and not is_listed(url, hosts):
         raise _refused("to a host that is not allowed")
     if there != here and there.port != DEFAULT_PORTS[there.scheme] and there.port not in ports:
         raise _refused("to a port that is not allowed")

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -16,6 +17,8 @@ import msgspec
 
 from tornado_live.tools.http_addresses import DEFAULT_PORTS, HostRule, is_listed, plain_address
 from tornado_live.tools.result import Json, ToolCode, ToolError
+
+Place: TypeAlias = tuple[str | int, ...]
 
 _SLOT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.-]*)\}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -78,17 +81,20 @@ class Endpoint:
     expect: tuple[str, ...] = ()
     follow_redirects: int = 0
 
-    def slots(self) -> dict[str, list[str]]:
-        """The parameters that are named, and where (`host`, `path`, `query.q`, `json.filter.0`)."""
-        found: dict[str, list[str]] = {}
+    def places(self) -> dict[str, list[Place]]:
+        """The parameters that are named, and where: `("host",)`, `("path",)`, `("query", "q")`, `("json", 0)`."""
+        found: dict[str, list[Place]] = {}
         written: list[tuple[str, Json]] = [("host", self.base), ("path", self.path)]
         written += [("query", dict(self.query)), ("headers", dict(self.headers))]
         if self.body is not None:
             written.append((self.body.kind, self.body.template))
-        for place, template in written:
-            for name, where in _named(template, place):
-                found.setdefault(name, []).append(where)
+        for key, template in written:
+            for name, place in _named(template, (key,)):
+                found.setdefault(name, []).append(place)
         return found
+
+    def slots(self) -> dict[str, list[str]]:
+        return {name: [".".join(map(str, place)) for place in where] for name, where in self.places().items()}
 
     def ports(self) -> frozenset[int]:
         """The ports that the operator wrote."""
@@ -99,15 +105,15 @@ class Endpoint:
         return frozenset(written)
 
 
-def _named(template: Json, place: str) -> Iterator[tuple[str, str]]:
+def _named(template: Json, place: Place) -> Iterator[tuple[str, Place]]:
     if isinstance(template, str):
         yield from ((name, place) for name in _SLOT.findall(template))
     elif isinstance(template, dict):
         for key, item in template.items():
-            yield from _named(item, f"{place}.{key}")
+            yield from _named(item, (*place, key))
     elif isinstance(template, list):
         for index, item in enumerate(template):
-            yield from _named(item, f"{place}.{index}")
+            yield from _named(item, (*place, index))
 
 
 # What the file may write -------------------------------------------------------------------------------
