@@ -475,6 +475,37 @@ def test_a_lost_connection_is_not_seen_and_the_answer_goes_on_in_the_same_turn()
     assert [list(message["serverContent"]) for message in visit.seen()][-1] == ["turnComplete"]
 
 
+def test_an_answer_that_begins_with_silence_and_stalls_is_noticed() -> None:
+    visit = live()
+    silence = {"mimeType": "audio/pcm;rate=24000", "data": "A" * 3200}
+    visit.hears({"serverContent": {"modelTurn": {"parts": [{"inlineData": silence}]}}})
+    visit.hears({"serverContent": SOUND})
+    assert any(timer.timer is Timer.WATCH for timer in visit.of(WakeAfter))
+
+
+def test_a_turn_that_began_beside_a_hidden_call_is_ended() -> None:
+    visit = live()
+    visit.hears({"serverContent": SOUND, **calls(("1", OURS))})
+    visit.finishes("1")
+    visit.shown()
+    visit.hears(GENERATED)
+    visit.loses()
+    assert visit.seen()[-1] == END
+
+
+def test_a_turn_of_which_a_guest_that_came_back_hears_the_rest_is_ended() -> None:
+    setup = {**WANTED, "sessionResumption": {}}
+    visit = live(setup, handle="ours")
+    visit.hears({"serverContent": SOUND})
+    visit.talk.client_left(True, 2.0)
+    visit.talk.client_came(3.0)
+    visit.come({**WANTED, "sessionResumption": {"handle": "ours"}}, handle="ours", now=3.0)
+    visit.hears({"serverContent": SOUND}, 3.5)
+    visit.shown()
+    visit.loses(now=4.0)
+    assert END in visit.seen()
+
+
 def test_what_was_asked_without_words_is_asked_for_again() -> None:
     visit = live()
     picture = {"inlineData": {"mimeType": "image/png", "data": "AQI="}}

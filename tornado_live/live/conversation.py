@@ -467,11 +467,14 @@ class Conversation:
         self._unreadable = 0
         content = message.server_content
         if content is not None and (data := self.dialogue.plain_speech(message, content)):
+            if self.hosting is not None:
+                self.hosting.turn_open = True
             if self.dialogue.turns.muted(now):
                 return () if self.hosting is None else FORWARD
-            self.watchdog.sounded(0.0, now)
-            self.dialogue.sound_chars += len(data)
-            return FORWARD
+            if self.watchdog.attentive:
+                self.watchdog.sounded(0.0, now)
+                self.dialogue.sound_chars += len(data)
+                return FORWARD
         if self.hosting is not None:
             taken_back = message.tool_call_cancellation
             ids = taken_back.ids if taken_back is not None else None

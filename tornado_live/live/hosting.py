@@ -100,8 +100,7 @@ class Hosting:
         commands = [_shown(payload)] if payload else []
         if message.tool_call is not None and message.tool_call.function_calls:
             self._call_hidden = not calls
-            self.turn_open = self.turn_open or bool(calls)
-        if happened.content:
+        if calls or (content is not None and self._says(content)):
             self.turn_open = True
         if content is not None and content.turn_complete and not hide_end:
             self.turn_open = False
@@ -109,6 +108,11 @@ class Hosting:
                 commands += self._update()
             self._handle_shown = False
         return commands
+
+    def _says(self, content: gemini.ServerContent) -> bool:
+        """Whether the guest sees a part of an answer in it, late and thought ones too."""
+        said = content.model_turn is not None and content.model_turn.parts
+        return bool(said) or (self.plan.hears_model and content.output_transcription is not None)
 
     def end_turn(self) -> list[Command]:
         """A turn is over of which the model side has not said so, or will not any more."""

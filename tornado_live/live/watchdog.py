@@ -110,6 +110,11 @@ class Watchdog:
         self._asleep, self._zeros, self._since = False, 0.0, max(self._since, now)
         return self.watch(now)
 
+    @property
+    def attentive(self) -> bool:
+        """Whether sound needs no timer that does not run yet."""
+        return self._timer or not self._on
+
     def mute(self, now: float) -> Step | None:
         """Asked with each digital silence: it has lasted too long."""
         if self._zeros < ZEROS_S or not self._on:
