@@ -101,6 +101,7 @@ UP: Mapping[str, str] = {
     " switched on upstream",
     "mixed answers": "the answers held together upstream in the shape they came",
     "contextUpdate": "the tools of its toolset are appended to its `tools`",
+    "mediaChunks": "goes up as `audio` or `video` where the model refuses it (3.1 and newer)",
 }
 """Which messages may arrive at the model side otherwise than a client has sent them."""
 
