@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornado_live.errors import ConfigError
-from tornado_live.tools.catalog import ToolCatalog, file_schema, load_catalog
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import Json, ToolCode
+from tornado_live.tools.tools_file import file_schema
 from tornado_live.yamlfile import parse_yaml, walk
 
 WEATHER = """

@@ -9,10 +9,11 @@ from typing import Final, TextIO
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
-from tornado_live.tools.catalog import Tool, ToolCatalog, load_catalog
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.python import BUILTIN
 from tornado_live.tools.result import Json
 from tornado_live.tools.runner import MockTools, ToolCall, ToolRunner
+from tornado_live.tools.tool import Tool
 
 OK: Final = 0
 FAILED: Final = 1

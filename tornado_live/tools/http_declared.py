@@ -32,9 +32,7 @@ def check_address(file: ToolsFile, path: YamlPath, url: str, *, slots: bool) -> 
     # A private address needs allow_private, which a source can have and a url cannot.
     host = _literal_address(base)
     if host is not None and not is_allowed(host, allow_private=True):
-        file.refuse(
-            path, f"{file.shown(path)} is a link-local or special address, which no tool may call"
-        )
+        file.refuse(path, f"{file.shown(path)} is a link-local or special address, which no tool may call")
     elif host is not None and slots and not is_allowed(host, allow_private=False):
         advice = "make it a source with allow_private: true, if it is a service of your own"
         file.refuse(

@@ -1,0 +1,82 @@
+"""What is wrong with a value, in the words of the person who wrote it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from jsonschema.exceptions import SchemaError, ValidationError
+
+from tornado_live.errors import nearest
+from tornado_live.tools.result import Json
+
+_ARTICLES = {
+    "object": "a mapping of names and values",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+_TYPE_NAMES = ("string", "number", "integer", "boolean", "object", "array", "null")
+
+
+def complaint(error: ValidationError | SchemaError) -> str:
+    """What is wrong with the value that was just shown; never the value itself."""
+    rule: Any = error.validator_value
+    match error.validator:
+        case "type":
+            kinds = rule if isinstance(rule, list) else [rule]
+            hint = (
+                " (put it in quotes)"
+                if kinds == ["string"] and isinstance(error.instance, int | float)
+                else ""
+            )
+            return f"must be {' or '.join(_ARTICLES.get(kind, str(kind)) for kind in kinds)}{hint}"
+        case "enum":
+            texts = list(dict.fromkeys(one if isinstance(one, str) else json.dumps(one) for one in rule))
+            close = (
+                nearest(error.instance, texts) if isinstance(error.instance, str) and len(texts) > 6 else ""
+            )
+            return f"is not one of {', '.join(texts)}{close}"
+        case "const":
+            return f"must be {json.dumps(rule)}"
+        case "pattern" if isinstance(error.schema, dict) and "(ms|s|m|h)" in str(rule):
+            return "is not a time; write 250ms, 10s, 5m or 2h"
+        case "pattern":
+            return f"does not fit the pattern {rule}"
+        case "minimum":
+            return f"must be at least {rule}"
+        case "maximum":
+            return f"must be at most {rule}"
+        case "exclusiveMinimum":
+            return f"must be more than {rule}"
+        case "exclusiveMaximum":
+            return f"must be less than {rule}"
+        case "minLength" | "minItems":
+            return "must not be empty" if rule == 1 else f"must have at least {rule}"
+        case "maxLength" | "maxItems":
+            return f"must have at most {rule}"
+        case _:
+            return f"does not fit the rule {error.validator}"
+
+
+def schema_complaint(error: SchemaError, deepest: ValidationError | SchemaError) -> str:
+    if error.absolute_path and error.absolute_path[-1] == "type":
+        close = nearest(error.instance, _TYPE_NAMES) if isinstance(error.instance, str) else ""
+        return f"is not a type of JSON Schema{close or '; known: ' + ', '.join(_TYPE_NAMES)}"
+    return f"is not JSON Schema: {complaint(deepest)}"
+
+
+def listed(names: Collection[str]) -> str:
+    shown = sorted(names)[:12]
+    return f"; known: {', '.join(shown)}{', …' if len(names) > 12 else ''}" if shown else ""
+
+
+def about(schema: Mapping[str, Json], key: str) -> str:
+    properties = schema.get("properties")
+    rule = properties.get(key) if isinstance(properties, dict) else None
+    told = rule.get("description") if isinstance(rule, dict) else None
+    return told[0].lower() + told[1:].rstrip(".") if isinstance(told, str) else ""

@@ -1,0 +1,122 @@
+"""One tool of tools.yaml, checked and ready to run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from jmespath.parser import ParsedResult
+from jsonschema import Draft202012Validator
+from referencing import Registry
+
+from tornado_live.tools.http_retry import Retry
+from tornado_live.tools.http_template import Endpoint
+from tornado_live.tools.policy import CallPolicy
+from tornado_live.tools.python import Handler
+from tornado_live.tools.result import Json
+from tornado_live.tools.schema import Change
+
+DEFAULT_MAX_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRules:
+    """What becomes of an answer: `select` (JMESPath) first, then `empty`, then the cap."""
+
+    select: ParsedResult | None = None
+    empty: str | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+    max_items: int | None = None
+    show_args: bool = True
+    to_client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """`per_minute` of one user, `per_session` in all, `concurrency` of everybody; None: no limit of its own."""
+
+    per_minute: int | None = None
+    per_session: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Where a parameter comes from that the model neither sees nor sets.
+
+    `path` leads into the caller's claims, or is `("id",)` or `("user",)` of the session; `value` is that of the
+    environment, read at load. `rule` is the parameter's JSON Schema, `{}` where the file gives none.
+    """
+
+    origin: Literal["claims", "session", "environment"]
+    path: tuple[str, ...]
+    rule: Mapping[str, Json]
+    value: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A call and what its result must contain."""
+
+    args: Mapping[str, Json]
+    expect: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Mock:
+    """Canned answers; the first whose `when` is part of the arguments is given."""
+
+    cases: tuple[tuple[Mapping[str, Json], Json], ...]
+
+    def answer(self, arguments: Mapping[str, Json]) -> tuple[bool, Json]:
+        """Whether there is an answer for `arguments`, and the answer."""
+        for when, answer in self.cases:
+            if all(name in arguments and arguments[name] == value for name, value in when.items()):
+                return True, answer
+        return False, None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool, checked. `declaration` is Gemini's; `parameters` the full JSON Schema, without what `bind` sets.
+
+    One of `handler` and `endpoint` is set, or none where the client runs it (`policy.client`). `changes` is what
+    the declaration does not say any more. `requires`: roles or scopes, of which the caller must have all.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Json]
+    declaration: Mapping[str, Json]
+    timeout_s: float
+    handler: Handler | None
+    endpoint: Endpoint | None
+    options: Mapping[str, Json]
+    result: ResultRules
+    mock: Mock | None
+    changes: tuple[Change, ...]
+    policy: CallPolicy
+    validator: Draft202012Validator = field(repr=False, compare=False)
+    retry: Retry | None = None
+    cache_s: float | None = None
+    limits: CallLimits = field(default_factory=CallLimits)
+    bind: Mapping[str, Bound] = field(default_factory=dict)
+    requires: frozenset[str] = frozenset()
+    examples: tuple[Example, ...] = ()
+
+
+def validator_for(parameters: Mapping[str, Json]) -> Draft202012Validator:
+    """Checks arguments; what `properties` does not name is refused unless the schema says otherwise."""
+    schema = dict(parameters)
+    if not schema.keys() & {
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "allOf",
+        "$ref",
+    }:
+        schema["additionalProperties"] = False
+    return Draft202012Validator(
+        schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
+    )

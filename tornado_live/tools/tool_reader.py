@@ -1,0 +1,470 @@
+"""One tool of tools.yaml, from what was written to a Tool: checked, compiled and ready to run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import jmespath
+import msgspec
+from jmespath.exceptions import JMESPathError
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+from referencing import Registry
+
+from tornado_live.errors import Problem, nearest
+from tornado_live.tools.answer import redacted_text
+from tornado_live.tools.complaints import complaint, listed, schema_complaint
+from tornado_live.tools.http_declared import read_endpoint
+from tornado_live.tools.http_retry import RETRY_ON, Retry
+from tornado_live.tools.policy import CallPolicy
+from tornado_live.tools.python import Handler, HandlerNotFound, find_handler
+from tornado_live.tools.result import Json, ToolError
+from tornado_live.tools.schema import CannotDeclare, declare, resolve
+from tornado_live.tools.sources import Sources
+from tornado_live.tools.tool import (
+    DEFAULT_MAX_BYTES,
+    Bound,
+    CallLimits,
+    Example,
+    Mock,
+    ResultRules,
+    Tool,
+    validator_for,
+)
+from tornado_live.tools.tools_file import LONGEST_S, SHORTEST_SECRET, ToolsFile, in_seconds
+from tornado_live.yamlfile import YamlPath, walk
+
+DEFAULT_TIMEOUT_S: Final = 10.0
+_LONGEST_DESCRIPTION: Final = 16_000
+
+_BOUND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+
+
+class ToolReader:
+    """One tool of the file. `read` gives the tool, or None with its mistakes told to the file.
+
+    `left_out` is why Gemini cannot be told of it.
+    """
+
+    def __init__(
+        self,
+        file: ToolsFile,
+        name: str,
+        written: dict[str, Json],
+        defaults: Mapping[str, Json],
+        sources: Sources,
+        *,
+        home: Path,
+        prefixes: Sequence[str],
+    ) -> None:
+        self.file = file
+        self.name = name
+        self.own = written
+        self.written = _with_defaults(written, defaults)
+        self.sources = sources
+        self.home = home
+        self.prefixes = prefixes
+        self.path: YamlPath = ("tools", name)
+        self.left_out: Problem | None = None
+
+    def refuse(self, message: str, *path: str | int) -> None:
+        self.file.refuse((*self.path, *path), message)
+
+    def sound(self, key: str) -> bool:
+        """Whether `key` was written, or has a default, and nothing is wrong with it."""
+        return key in self.written and self.file.sound((*self.path, key))
+
+    def read(self) -> Tool | None:
+        whole = self._parameters() if self.sound("parameters") else None
+        bind = self._bind(whole) if self.sound("bind") else {}
+        parameters = _and_bound(whole, bind)
+        result = self._result() if self.sound("result") else ResultRules()
+        policy = self._policy(result)
+        retry, cache_s = self._retry(), self._cache()
+        handler = endpoint = None
+        options: dict[str, Json] = {}
+        if self.sound("python"):
+            handler = self._handler(parameters)
+            if "options" not in self.written or self.sound("options"):
+                options = self._options(handler, parameters)
+        elif self.sound("http"):
+            endpoint = read_endpoint(self, parameters)
+        mock = read_mock(self.written["mock"]) if "mock" in self.written else None
+        if whole is None or not self.file.sound(self.path):
+            return None
+        visible = _without(whole, bind)
+        examples = self._examples(visible)
+        description = self._description(handler, options)
+        if not self.file.sound(self.path):
+            return None
+        try:
+            declaration = declare(self.name, description, visible)
+        except CannotDeclare as error:
+            self._leave_out(error)
+            return None
+        return Tool(
+            name=self.name,
+            description=description,
+            parameters=MappingProxyType(visible),
+            declaration=MappingProxyType(declaration.json),
+            timeout_s=policy.timeout_s,
+            handler=handler,
+            endpoint=endpoint,
+            options=MappingProxyType(options),
+            result=result,
+            mock=mock,
+            changes=declaration.changes,
+            policy=policy,
+            validator=validator_for(visible),
+            retry=retry,
+            cache_s=cache_s,
+            limits=msgspec.convert(self._given("limits", {}), CallLimits),
+            bind=MappingProxyType(bind),
+            requires=frozenset(msgspec.convert(self._given("requires", []), list[str])),
+            examples=examples,
+        )
+
+    def _leave_out(self, error: CannotDeclare) -> None:
+        # The dotted path within a schema is not the path in the file; its first names are the nearest line.
+        steps: list[str] = []
+        for part in error.path.split("."):
+            steps += ["properties", part.partition("[")[0]]
+        path = (*self.path, "parameters", *(steps if error.path else ()))
+        self.left_out = self.file.problem(
+            path,
+            f"Gemini cannot be told of this ({error.reason}); the tool is left out",
+            shown=".".join(part for part in (self.name, "parameters", error.path) if part),
+        )
+
+    def _parameters(self) -> dict[str, Json] | None:
+        """The parameters, or None if the other checks cannot go by them."""
+        parameters = self.written["parameters"]
+        assert isinstance(parameters, dict)
+        kind = parameters.get("type")
+        if kind is None and not parameters:
+            return {"type": "object", "properties": {}}
+        if kind != "object":
+            self.refuse("needs type: object", "parameters")
+            return None
+        try:
+            Draft202012Validator.check_schema(parameters)
+        except SchemaError as error:
+            at = ("parameters", *error.absolute_path)
+            deepest = best_match(error.context or ()) or error
+            self.refuse(f"{self.file.shown((*self.path, *at))} {schema_complaint(error, deepest)}", *at)
+            return None
+        for at, value in walk(parameters):
+            if at and at[-1] == "$ref" and isinstance(value, str) and at[-2:-1] != ("properties",):
+                try:
+                    resolve(parameters, value)
+                except CannotDeclare as error:
+                    self.refuse(error.reason, "parameters", *at)
+        properties = parameters.get("properties")
+        if isinstance(properties, dict):
+            for name in parameters.get("required") or []:  # type: ignore[union-attr] # a list: checked above
+                if name not in properties and "additionalProperties" not in parameters:
+                    self.refuse(
+                        f'"{name}" is required but is not among the properties{nearest(str(name), properties)}',
+                        "parameters",
+                        "required",
+                    )
+        return parameters
+
+    def _result(self) -> ResultRules:
+        written = self.written.get("result", {})
+        assert isinstance(written, dict)
+        select, empty = written.get("select"), written.get("empty")
+        compiled = None
+        if isinstance(select, str):
+            try:
+                compiled = jmespath.compile(select)
+            except JMESPathError as error:
+                reason = str(error).splitlines()[0].rstrip(":")
+                self.refuse(f'"{select}" is not JMESPath: {reason}', "result", "select")
+        cap = written.get("max_bytes", DEFAULT_MAX_BYTES)
+        return ResultRules(
+            select=compiled,
+            empty=empty if isinstance(empty, str) else None,
+            max_bytes=int(cap) if isinstance(cap, int | float) else DEFAULT_MAX_BYTES,
+            max_items=msgspec.convert(written.get("max_items"), int | None, strict=False),
+            show_args=written.get("show_args") is not False,
+            to_client=written.get("to_client") is True,
+        )
+
+    def _given(self, key: str, default: Json = None) -> Json:
+        return self.written[key] if self.sound(key) else default
+
+    def _seconds(self, key: str) -> float | None:
+        if not self.sound(key):
+            return None
+        if key not in self.own:  # checked where the defaults were
+            return in_seconds(self.written[key])
+        return self.file.seconds((*self.path, key), self.written[key], LONGEST_S[key])
+
+    def _policy(self, result: ResultRules) -> CallPolicy:
+        keys = ("wait", "when_done", "on_interrupt", "slow_say", "confirm", "client", "side_effects")
+        given = {key: self.written[key] for key in keys if self.sound(key)}
+        if (
+            "when_done" in given
+            and given.get("wait", "blocking") != "background"
+            and self._sound_or_no("wait")
+        ):
+            self.refuse("is for wait: background; without it the model waits for the answer", "when_done")
+        timeout_s, slow_after_s = self._seconds("timeout") or DEFAULT_TIMEOUT_S, self._seconds("slow_after")
+        if slow_after_s is None and "slow_say" in given and self._sound_or_no("slow_after"):
+            self.refuse("needs slow_after: the time after which it is to be said", "slow_say")
+        if slow_after_s is not None and slow_after_s >= timeout_s:
+            if "slow_after" in self.own and self.sound("slow_after"):
+                shown = self.file.shown((*self.path, "slow_after"))
+                self.refuse(f"{shown} must be less than the timeout ({timeout_s:g} s)", "slow_after")
+            slow_after_s = None
+        more = {"slow_after_s": slow_after_s, "timeout_s": timeout_s, "show_args": result.show_args}
+        return msgspec.convert({**given, **more}, CallPolicy)
+
+    def _sound_or_no(self, key: str) -> bool:
+        return key not in self.written or self.sound(key)
+
+    def _retry(self) -> Retry | None:
+        if not self.sound("retry"):
+            return None
+        written = self.written["retry"]
+        assert isinstance(written, dict)
+        if self.written.get("side_effects") is True:
+            self.refuse("is for tools without side effects; remove it", "retry")
+        elif "http" not in self.written:
+            self.refuse("is for http tools; remove it", "retry")
+        on = written.get("on")
+        named = [str(one) for one in on] if isinstance(on, list) else list(RETRY_ON)
+        return msgspec.convert({"attempts": written["attempts"], "on": named}, Retry)
+
+    def _cache(self) -> float | None:
+        if not self.sound("cache"):
+            return None
+        if self.written.get("side_effects") is True:
+            self.refuse("is for tools without side effects; remove it", "cache")
+        elif self.written.get("client") is True:
+            self.refuse("the page runs this tool, and its answers are not stored; remove it", "cache")
+        return self._seconds("cache")
+
+    def _bind(self, parameters: dict[str, Json] | None) -> dict[str, Bound]:
+        written = self.written["bind"]
+        assert isinstance(written, dict)
+        properties = (parameters or {}).get("properties")
+        bound: dict[str, Bound] = {}
+        for name, origin in written.items():
+            kind, _, rest = str(origin).partition(".")
+            value: str | None = None
+            if not _BOUND_NAME.match(name):
+                self.refuse(
+                    "the name of a parameter is a letter or _, then letters, digits and _", "bind", name
+                )
+            if kind == "environment":
+                value = self.file.environment.get(rest)
+                if value is None:
+                    self.refuse(f"{rest} is not set; set it in the environment or .env", "bind", name)
+                elif len(value) >= SHORTEST_SECRET:
+                    self.file.secrets.add(value)
+            if parameters is not None and _names_elsewhere(parameters, name):
+                self.refuse(
+                    "is named in more than properties; bound parameters stand there alone", "bind", name
+                )
+            rule = properties.get(name) if isinstance(properties, dict) else None
+            bound[name] = msgspec.convert(
+                {
+                    "origin": kind,
+                    "path": tuple(rest.split(".")) if kind == "claims" else (rest,),
+                    "rule": rule if isinstance(rule, dict) else {},
+                    "value": value,
+                },
+                Bound,
+            )
+        return bound
+
+    def _examples(self, parameters: dict[str, Json]) -> tuple[Example, ...]:
+        written = self._given("examples", [])
+        assert isinstance(written, list)
+        examples: list[Example] = []
+        validator = validator_for(parameters)
+        for index, one in enumerate(written):
+            if not isinstance(one, dict) or not isinstance(args := one["args"], dict):
+                continue
+            example = Example(args, one["expect"])
+            examples.append(example)
+            is_failure = isinstance(example.expect, dict) and "error" in example.expect
+            error = None if is_failure else best_match(validator.iter_errors(dict(example.args)))
+            if error is not None:
+                at = ("examples", index, "args", *error.absolute_path)
+                self.refuse(f"does not fit the parameters: {error.message}", *at)
+        return tuple(examples)
+
+    def _handler(self, parameters: dict[str, Json] | None) -> Handler | None:
+        try:
+            handler = find_handler(str(self.written["python"]), self.prefixes, self.home)
+        except HandlerNotFound as error:
+            self.refuse(str(error), "python")
+            return None
+        if parameters is None:
+            return handler
+        properties = parameters.get("properties")
+        names = list(properties) if isinstance(properties, dict) else []
+        required = parameters.get("required")
+        given = set(required) if isinstance(required, list) else set()
+        for name in names:
+            if name == "context":
+                self.refuse("the name context is taken; choose another", "parameters", "properties", name)
+            elif handler.accepts is not None and name not in handler.accepts:
+                close = nearest(name, handler.accepts) or listed(handler.accepts)
+                self.refuse(f"{handler.name} has no such parameter{close}", "parameters", "properties", name)
+            child = properties[name] if isinstance(properties, dict) else None
+            if isinstance(child, dict) and "default" in child:
+                given.add(name)
+        for name in sorted(handler.needs - given):
+            self.refuse(f"{handler.name} needs {name}; name it in properties and required", "parameters")
+        return handler
+
+    def _options(self, handler: Handler | None, parameters: dict[str, Json] | None) -> dict[str, Json]:
+        written = self.written.get("options", {})
+        assert isinstance(written, dict)
+        options = dict(written)
+        if handler is None or handler.spec is None:
+            return options
+        schema = dict(handler.spec.options)
+        properties = schema.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        for error in Draft202012Validator(schema, registry=Registry()).iter_errors(options):
+            at: YamlPath = ("options", *error.absolute_path)
+            if error.validator == "additionalProperties" and not error.absolute_path:
+                for key in options:
+                    if key not in known:
+                        message = f"is not an option of {handler.name}{nearest(key, known) or listed(known)}"
+                        self.refuse(message, "options", key)
+            elif error.validator == "required":
+                missing = [key for key in error.validator_value if key not in (error.instance or {})]
+                self.refuse(f"{handler.name} needs {', '.join(missing)}", *at)
+            else:
+                self.refuse(f"{self.file.shown((*self.path, *at))} {complaint(error)}", *at)
+        for key, rule in known.items():
+            if isinstance(rule, dict) and "default" in rule:
+                options.setdefault(key, rule["default"])
+        source = options.get("source")
+        if "source" in known and isinstance(source, str) and source not in self.sources.named:
+            self.refuse(self.no_source(source), "options", *(["source"] if "source" in written else []))
+        for key, names in handler.spec.environment.items():
+            value = next((found for name in names if (found := self.file.environment.get(name))), None)
+            if key not in options and value is not None:
+                options[key] = value
+                self.file.secrets.add(value)
+        if handler.spec.check is not None and parameters is not None and self.file.sound(self.path):
+            for mistake in handler.spec.check(options, parameters):
+                self.refuse(mistake, "options")
+        return options
+
+    def no_source(self, source: str) -> str:
+        known = sorted(self.sources.named)
+        return f'"{source}" is not among the sources{nearest(source, known) or listed(known)}'
+
+    def _description(self, handler: Handler | None, options: Mapping[str, Json]) -> str:
+        description = str(self.written["description"]).strip()
+        if handler is None or handler.spec is None or handler.spec.describe is None:
+            return description
+        if self.file.problems:
+            return description  # a source may be missing; the mistake is reported already
+        try:
+            more = handler.spec.describe(options, self.sources.sound)
+        except ToolError as error:
+            self.refuse(f"{handler.name}: {error.message}", "options")
+        except Exception as error:  # noqa: BLE001 - an operator's handler may raise anything
+            reason = redacted_text(f"{type(error).__name__}: {error}", self.file.secrets)
+            self.refuse(f"{handler.name} cannot use these options: {reason}", "options")
+        else:
+            description = f"{description}\n{more.strip()}".strip()
+        return description[:_LONGEST_DESCRIPTION]
+
+
+def _with_defaults(written: dict[str, Json], defaults: Mapping[str, Json]) -> dict[str, Json]:
+    """`written` with every default that makes sense for it; of two mappings each key counts for itself."""
+    changes_something = written.get("side_effects") is True
+    merged = dict(written)
+    for key, value in defaults.items():
+        own = written.get(key)
+        if key == "retry" and ("http" not in written or changes_something):
+            continue
+        if key == "cache" and (changes_something or written.get("client") is True):
+            continue
+        if key == "when_done" and written.get("wait", defaults.get("wait")) != "background":
+            continue
+        if isinstance(own, dict) and isinstance(value, dict):
+            merged[key] = {**value, **own}
+        elif key not in written:
+            merged[key] = value
+    return merged
+
+
+def _and_bound(parameters: dict[str, Json] | None, bind: Mapping[str, Bound]) -> dict[str, Json] | None:
+    """The parameters as the tool itself gets them: what `bind` sets is always there."""
+    if parameters is None or not bind:
+        return parameters
+    properties, required = parameters.get("properties"), parameters.get("required")
+    rules: dict[str, Json] = {name: dict(bound.rule) for name, bound in bind.items()}
+    needed = required if isinstance(required, list) else []
+    return {
+        **parameters,
+        "properties": {**(properties if isinstance(properties, dict) else {}), **rules},
+        "required": [*needed, *(name for name in bind if name not in needed)],
+    }
+
+
+def _without(parameters: dict[str, Json], bind: Mapping[str, Bound]) -> dict[str, Json]:
+    """The parameters as the model knows them."""
+    properties, required = parameters.get("properties"), parameters.get("required")
+    if not bind:
+        return parameters
+    left = dict(parameters)
+    if isinstance(properties, dict):
+        left["properties"] = {name: rule for name, rule in properties.items() if name not in bind}
+    if isinstance(required, list):
+        left["required"] = [name for name in required if name not in bind]
+    return left
+
+
+_BESIDE = (
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependentRequired",
+    "$ref",
+    "$defs",
+)
+
+
+def _names_elsewhere(parameters: Mapping[str, Json], name: str) -> bool:
+    """Whether a rule beside the properties knows `name`, so that taking it out of them is not enough."""
+    return any(
+        name in value if isinstance(value, dict) else value == name
+        for key in _BESIDE
+        if key in parameters
+        for _, value in walk(parameters[key])
+    )
+
+
+def read_mock(written: Json) -> Mock:
+    if isinstance(written, list) and written:
+        cases: list[tuple[Mapping[str, Json], Json]] = []
+        for case in written:
+            when = case.get("when", {}) if isinstance(case, dict) else None
+            if not isinstance(case, dict) or "answer" not in case or not isinstance(when, dict):
+                return Mock((({}, written),))
+            if case.keys() - {"when", "answer"}:
+                return Mock((({}, written),))
+            cases.append((when, case["answer"]))
+        return Mock(tuple(cases))
+    return Mock((({}, written),))
