@@ -108,7 +108,7 @@ class Dialogue:
         if self.turns.speaking is not Speaking.MODEL:
             return ""
         data = _only_audio(message, content)
-        return "" if data.startswith(_ZEROS) and _is_silence(data) else data
+        return "" if _is_silence(data) else data
 
     def content(
         self,
@@ -375,7 +375,8 @@ def zeros(parts: Sequence[gemini.Part]) -> float:
 
 
 def _is_silence(data: str) -> bool:
-    return not data.lstrip("A").rstrip("=")
+    """Less than a few samples are no silence that anybody would hear."""
+    return data.startswith(_ZEROS) and not data.lstrip("A").rstrip("=")
 
 
 def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
