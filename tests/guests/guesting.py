@@ -1,8 +1,7 @@
 """Google's own clients, each in an environment of its own and under remote control: programs/guest.py says how.
 
 async with guest.connected(base_url) as session:
-    await session.typed("Hello?")
-    assert words(await session.turn()) == "Good morning to you."
+    assert await session.answered("Hello?") == "Good morning to you."
 
 A message is as the SDK gave it to its user: JSON, camelCase.
 """
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from browser.chromium import opened
-from dialling import content
+from dialling import content, words
 from playwright.async_api import Browser, Page
 from serving import ROOT, clean_environment
 from simulating import MODEL
@@ -147,6 +146,11 @@ class Session:
 
     async def turn(self) -> list[Message]:
         return await self.until(lambda message: content(message).get("turnComplete"))
+
+    async def answered(self, question: str) -> str:
+        """The words of the answer."""
+        await self.typed(question)
+        return words(await self.turn())
 
     async def calls(self) -> list[dict[str, Any]]:
         """The function calls of the next message that has any."""

@@ -66,8 +66,9 @@ async def test_a_new_context_keeps_the_functions_of_the_gateway(
     instruction = {"parts": [{"text": "Speak as a pirate."}], "role": "user"}
     async with guest.connected(gateway.https, tools=tools(COUNT_STOCK)) as session:
         await session.send(context={"systemInstruction": instruction, "tools": tools(DECLARATION)})
-        await session.typed("What is in stock?")
-        assert words(await session.turn()) == "7 are left."  # the client's function of this name is gone
+        assert (
+            await session.answered("What is in stock?") == "7 are left."
+        )  # the client's function of this name is gone
         await session.typed("The weather?")
         (call,) = await session.calls()
         await session.answer((call, {"sky": "clear"}))
@@ -87,8 +88,7 @@ async def test_it_stands_beside_those_of_the_client(
     guest: Guest, gateway: Server, simulator: Simulator
 ) -> None:
     async with guest.connected(gateway.https, tools=tools(DECLARATION)) as session:
-        await session.typed("What is in stock?")
-        assert words(await session.turn()) == "7 are left."
+        assert await session.answered("What is in stock?") == "7 are left."
         await session.typed("The weather?")
         (call,) = await session.calls()
         await session.answer((call, {"sky": "clear"}))
@@ -124,8 +124,7 @@ async def test_the_turn_that_older_models_end_before_the_answer_is_not_seen_eith
     await simulator.control(switches={"turn_after_call": how})
     try:
         async with guest.connected(gateway.https, model=OLDER, tools=tools(DECLARATION)) as session:
-            await session.typed("What is in stock?")
-            assert words(await session.turn()) == "7 are left."
+            assert await session.answered("What is in stock?") == "7 are left."
             await session.typed("The weather?")
             (call,) = await session.calls()
             assert words(await session.turn()) == ""  # of the client's own call it is seen

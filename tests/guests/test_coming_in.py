@@ -7,12 +7,13 @@ from typing import Literal
 
 import httpx
 import pytest
-from dialling import words
 from serving import Server
 
 from guests.conftest import IN_A_PAGE, Stage
 from guests.guesting import Guest, RefusedError, in_page, program
 from guests.stage import GatewayAt, Road, web_server
+
+TRUST: dict[Literal["python", "node"], str] = {"python": "SSL_CERT_FILE", "node": "NODE_EXTRA_CA_CERTS"}
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
@@ -20,16 +21,14 @@ async def test_every_version_and_a_base_url_that_ends_in_a_slash(
     guest: Guest, road: Road, version: str
 ) -> None:
     async with guest.connected(f"{road.base}/", version=version) as session:
-        await session.typed("Hello?")
-        assert words(await session.turn()) == "Good morning to you."
+        assert await session.answered("Hello?") == "Good morning to you."
 
 
 @pytest.mark.parametrize("guest", ["node", IN_A_PAGE], indirect=True)
 @pytest.mark.parametrize("end", ["", "/"], ids=["bare", "slash"])
 async def test_clients_in_javascript_need_no_certificate(guest: Guest, gateway: Server, end: str) -> None:
     async with guest.connected(gateway.url + end) as session:
-        await session.typed("What is in stock?")
-        assert words(await session.turn()) == "7 are left."
+        assert await session.answered("What is in stock?") == "7 are left."
 
 
 @pytest.mark.parametrize("guest", ["python"], indirect=True)
@@ -39,16 +38,14 @@ async def test_without_tls_a_client_in_python_says_that_it_wants_it(guest: Guest
             pass
 
 
-@pytest.mark.parametrize("name", ["python", "node"])
 async def test_the_certificate_of_the_gateway_s_own_making_is_trusted_as_it_says(
-    name: Literal["python", "node"], gateway_at: GatewayAt, tmp_path: Path
+    gateway_at: GatewayAt, tmp_path: Path
 ) -> None:
     async with gateway_at(tmp_path, self_signed=True) as gateway:
-        variable = {"python": "SSL_CERT_FILE", "node": "NODE_EXTRA_CA_CERTS"}[name]
-        printed = await gateway.printed(rf"{variable}=(\S+)")
-        async with program(name, Path(printed[1])) as guest, guest.connected(gateway.https) as session:
-            await session.typed("Hello?")
-            assert words(await session.turn()) == "Good morning to you."
+        for name, variable in TRUST.items():
+            printed = await gateway.printed(rf"{variable}=(\S+)")
+            async with program(name, Path(printed[1])) as guest, guest.connected(gateway.https) as session:
+                assert await session.answered("Hello?") == "Good morning to you."
 
 
 @pytest.mark.browser
@@ -69,8 +66,7 @@ async def test_a_page_of_an_origin_that_is_not_allowed_gets_neither_session_nor_
 
 async def test_a_guest_s_conversation_is_a_session_like_any_other(guest: Guest, gateway: Server) -> None:
     async with guest.connected(gateway.https) as session:
-        await session.typed("What is in stock?")
-        assert words(await session.turn()) == "7 are left."
+        assert await session.answered("What is in stock?") == "7 are left."
         async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as http:
             (newest,) = (await http.get("/api/sessions?limit=1")).json()["sessions"]
             assert newest["connected"]

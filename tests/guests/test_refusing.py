@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dialling import words
 from serving import Server
 from simulating import MODEL, Simulator
 from tornado.ioloop import IOLoop
@@ -63,8 +62,7 @@ def strict(
 async def test_a_name_may_stand_for_a_model(guest: Guest, strict: Server, simulator: Simulator) -> None:
     for name in ("ours", "gemini-2.0-flash-exp", MODEL):
         async with guest.connected(strict.https, model=name) as session:
-            await session.typed("Hello?")
-            assert words(await session.turn()) == "Good morning to you."
+            assert await session.answered("Hello?") == "Good morning to you."
             assert (await newest(simulator))["setup"]["model"] == f"models/{MODEL}"
 
 

@@ -103,14 +103,12 @@ async def test_a_history_is_taken_in_before_the_first_turn(guest: Guest, road: R
     history = {"initialHistoryInClientContent": True}
     async with guest.connected(road.base, historyConfig=history) as session:
         await session.send(content={"turns": turns, "turnComplete": True})
-        await session.typed("What comes next?")
-        assert words(await session.turn()) == "The first."
+        assert await session.answered("What comes next?") == "The first."
 
 
 async def test_pictures_arrive(guest: Guest, road: Road) -> None:
     async with guest.connected(road.base) as session:
         for _ in range(2):
             await session.send(realtime={"video": {"data": "/9j/2Q==", "mimeType": "image/jpeg"}})
-        await session.typed("Hello?")
-        assert words(await session.turn()) == "Good morning to you."
+        assert await session.answered("Hello?") == "Good morning to you."
         assert (await newest(road.simulator))["counts"]["video"] == 2

@@ -6,7 +6,6 @@ import datetime
 from typing import Any
 
 import pytest
-from dialling import words
 from simulating import MODEL
 
 from guests.guesting import CONFIG, Guest, RefusedError
@@ -27,8 +26,7 @@ async def test_a_token_opens_one_session(guest: Guest, road: Road) -> None:
     token = await guest.token(road.base, {"uses": 1, "expireTime": soon()})
     assert token.startswith("auth_tokens/")
     async with guest.connected(road.base, key=token, version="v1alpha") as session:
-        await session.typed("Hello?")
-        assert words(await session.turn()) == "Good morning to you."
+        assert await session.answered("Hello?") == "Good morning to you."
     with pytest.raises(RefusedError) as caught:
         async with guest.connected(road.base, key=token, version="v1alpha"):
             pass
@@ -40,12 +38,10 @@ async def test_going_on_is_no_second_use(guest: Guest, road: Road) -> None:
     token = await guest.token(road.base, {"uses": 1, "expireTime": soon()})
     with_token = {"key": token, "version": "v1alpha"}
     async with guest.connected(road.base, **with_token, sessionResumption={}) as session:
-        await session.typed("What comes next?")
-        assert words(await session.turn()) == "The first."
+        assert await session.answered("What comes next?") == "The first."
         handle = await session.handle()
     async with guest.connected(road.base, **with_token, sessionResumption={"handle": handle}) as session:
-        await session.typed("What comes next?")
-        assert words(await session.turn()) == "The second."
+        assert await session.answered("What comes next?") == "The second."
 
 
 async def test_a_token_fixes_model_and_instruction(guest: Guest, road: Road) -> None:
@@ -57,8 +53,7 @@ async def test_a_token_fixes_model_and_instruction(guest: Guest, road: Road) -> 
     async with guest.connected(
         road.base, key=token, version="v1alpha", model="gemini-of-another-kind", systemInstruction=other
     ) as session:
-        await session.typed("Hello?")
-        assert words(await session.turn()) == "Good morning to you."
+        assert await session.answered("Hello?") == "Good morning to you."
         setup = (await newest(road.simulator))["setup"]
     assert setup["model"] == f"models/{MODEL}"
     assert text(setup["systemInstruction"]) == "Speak as a pirate."
@@ -75,8 +70,7 @@ async def test_what_a_token_leaves_open_is_the_client_s(guest: Guest, road: Road
     async with guest.connected(
         road.base, key=token, version="v1alpha", model="another", temperature=1.0, systemInstruction=PIRATE
     ) as session:
-        await session.typed("Hello?")
-        assert words(await session.turn()) == "Good morning to you."
+        assert await session.answered("Hello?") == "Good morning to you."
         setup = (await newest(road.simulator))["setup"]
     assert setup["model"] == f"models/{MODEL}"
     assert setup["generationConfig"]["temperature"] == 0.5
