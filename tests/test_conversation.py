@@ -15,6 +15,8 @@ from tornado_live.live.causes import LINE_LOST, UNREACHABLE, of_close, of_status
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
+    Answered,
+    AnswerTool,
     CancelTool,
     CloseClient,
     CloseModel,
@@ -53,6 +55,7 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.input import BAD_MESSAGES_A_MINUTE, HELD_SECONDS
 from tornado_live.settings import Assistant, Limits
+from tornado_live.tools.person import ClientResult, Consent
 from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
 from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire import gemini
@@ -677,3 +680,49 @@ def test_a_deleted_session_and_a_stopping_server_close_both_sides(error: Session
     assert Remember("model", "Half a", 1) in commands
     assert commands[-2:] == [CloseModel(), End()]
     assert talk.close(error, 3.0) == ()
+
+
+# What a call asks of the person
+
+
+def asking(policy: CallPolicy) -> Conversation:
+    talk = conversation(policies={"everything": policy})
+    talk.client_came(0.0)
+    talk.from_client(Open(ConnectOptions()), 0.0)
+    talk.model_opened(0.5)
+    begun = talk.from_model(called(("1", "everything")), 1.0)
+    assert [type(command) for command in begun[:1]] == [StartTool], (
+        "the tool asks once its arguments are checked"
+    )
+    return talk
+
+
+def test_a_call_that_needs_consent_asks_for_it_and_takes_one_answer() -> None:
+    talk = asking(CallPolicy(confirm=True, show_args=False))
+    assert told(talk.tool_asks("1", "confirm", {"a": 1}, 1.5)) == [
+        ToolStarted("1", "everything", None, "confirm")
+    ]
+    said = Answered("1", Consent(True))
+    assert talk.from_client(said, 2.0) == (AnswerTool("1", Consent(True)),)
+    (failure,) = told(talk.from_client(said, 2.0))
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, BadMessage)
+
+
+def test_a_function_of_the_clients_gets_its_arguments_and_is_asked_again_when_it_comes_back() -> None:
+    talk = asking(CallPolicy(client=True, show_args=False))
+    question = ToolStarted("1", "everything", {"a": 1}, "client")
+    assert told(talk.tool_asks("1", "client", {"a": 1}, 1.5)) == [question]
+    talk.client_left(False, 2.0)
+    assert question in told(talk.client_came(3.0))
+    result = ClientResult({"b": 2})
+    assert talk.from_client(Answered("1", result), 4.0) == (AnswerTool("1", result),)
+    assert question not in told(talk.client_came(5.0))
+
+
+def test_what_was_cancelled_is_not_asked_and_cannot_be_answered() -> None:
+    talk = asking(CallPolicy(confirm=True))
+    talk.from_model(gemini.ServerMessage(tool_call_cancellation=gemini.ToolCallCancellation(["1"])), 1.2)
+    assert talk.tool_asks("1", "confirm", {}, 1.5) == ()
+    (failure,) = told(talk.from_client(Answered("1", Consent(True)), 2.0))
+    assert isinstance(failure, Failure)

@@ -118,6 +118,12 @@ EVENTS: list[tuple[ToClient, str, dict[str, object]]] = [
     (TurnComplete(2), "turn_complete", {"turn": 2}),
     (TurnComplete(2, {"totalTokens": 1}), "turn_complete", {"turn": 2, "usage": {"totalTokens": 1}}),
     (ToolStarted("1", "f", {"a": 1}), "tool_call", {"id": "1", "name": "f", "args": {"a": 1}}),
+    (ToolStarted("1", "pay", None, "confirm"), "tool_call", {"id": "1", "name": "pay", "confirm": True}),
+    (
+        ToolStarted("1", "open", {"door": 1}, "client"),
+        "tool_call",
+        {"id": "1", "name": "open", "args": {"door": 1}, "client": True},
+    ),
     (ToolProgress("1", "asking"), "tool_progress", {"id": "1", "text": "asking"}),
     (
         ToolFinished("1", "f", RESULT),

@@ -30,6 +30,8 @@ def test_every_message_of_the_protocol_is_decoded_by_its_type() -> None:
         b'{"type":"activity_start"}': native.ActivityStart,
         b'{"type":"activity_end"}': native.ActivityEnd,
         b'{"type":"audio_end"}': native.AudioEnd,
+        b'{"type":"tool_result","data":{"id":"1","response":{"a":[1]}}}': native.ToolResult,
+        b'{"type":"tool_confirm","data":{"id":"1","ok":true}}': native.ToolConfirm,
         b'{"type":"disconnect"}': native.Disconnect,
         b'{"type":"ping","data":{"n":[1,2]}}': native.Ping,
     }

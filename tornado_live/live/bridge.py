@@ -18,6 +18,7 @@ from tornado_live.live.causes import NO_SETUP_ANSWER, Cause, of_close
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
+    AnswerTool,
     CancelTool,
     CloseClient,
     CloseModel,
@@ -50,6 +51,7 @@ from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DialOutcome, Metrics
 from tornado_live.sessions.store import MemoryItem, SessionStore
 from tornado_live.tools.catalog import ToolCatalog
+from tornado_live.tools.person import Asks, ClientResult, Consent
 from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.wire import gemini
 
@@ -221,6 +223,25 @@ class _ModelSide:
             self.bridge.model_gone(code, reason, opened=self.opened)
 
 
+class _Person:
+    """Whoever is at the other end of a conversation, for one call (tools/person.py)."""
+
+    def __init__(self, bridge: Bridge, call_id: str) -> None:
+        self._bridge = bridge
+        self._call_id = call_id
+
+    async def confirm(self, args: Mapping[str, Json]) -> bool:
+        answer = await self._bridge.ask(self._call_id, "confirm", args)
+        return isinstance(answer, Consent) and answer.ok
+
+    async def perform(self, args: Mapping[str, Json]) -> Json:
+        answer = await self._bridge.ask(self._call_id, "client", args)
+        return answer.response if isinstance(answer, ClientResult) else None
+
+    def slow(self, say: str) -> None:
+        self._bridge.react(self._bridge.conversation.tool_progress, self._call_id, say)
+
+
 class Bridge:
     """`on_end` is told once, when the conversation is over. All methods run on the event loop's thread."""
 
@@ -249,6 +270,7 @@ class Bridge:
         self._on_end = on_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._tools: dict[str, asyncio.Task[None]] = {}
+        self._questions: dict[str, asyncio.Future[Consent | ClientResult]] = {}
         self._opening: asyncio.Task[None] | None = None
         self._model_side: _ModelSide | None = None
         self._leaving: _ModelSide | None = None
@@ -342,6 +364,10 @@ class Bridge:
                 self._record(kind, data)
             case StartTool():
                 self._tools[command.id] = self._spawn(self._run_tool(command))
+            case AnswerTool(id=call_id, answer=answer):
+                waiting = self._questions.pop(call_id, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
             case CancelTool(id=call_id):
                 task = self._tools.pop(call_id, None)
                 if task is not None:
@@ -581,9 +607,20 @@ class Bridge:
             session_id=self.session_id,
             allowed=plan.toolset if plan is not None else None,
             progress=progress,
+            person=_Person(self, command.id),
         )
         self._tools.pop(command.id, None)
         self.react(self.conversation.tool_finished, command.id, result)
+
+    async def ask(self, call_id: str, asks: Asks, args: Mapping[str, Json]) -> Consent | ClientResult:
+        """Puts a call's question to the client, now and whenever it comes back, until it answers."""
+        waiting: asyncio.Future[Consent | ClientResult] = self.loop.create_future()
+        self._questions[call_id] = waiting
+        try:
+            self.react(lambda now: self.conversation.tool_asks(call_id, asks, args, now))
+            return await waiting
+        finally:
+            self._questions.pop(call_id, None)
 
     # --- tasks and the end
 

@@ -31,6 +31,7 @@ from tornado_live.live.commands import (
     ToolStarted,
     Upward,
 )
+from tornado_live.tools.person import Asks
 from tornado_live.tools.policy import CallPolicy, WhenDone
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import gemini
@@ -84,6 +85,8 @@ class _Call:
     """Whether the guest was asked for it."""
     entry: Mapping[str, Json] | None = None
     """The guest's answer as it sent it."""
+    question: ToolStarted | None = None
+    """What the client was asked, while it has not answered."""
     together: tuple[str, ...] = ()
     """The calls, itself among them, that are to be answered in one message."""
 
@@ -188,10 +191,10 @@ class Calls:
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
         if call.guests:
             return []
-        commands: list[Command] = [
-            SendToClient(ToolStarted(call.id, call.name, call.args)),
-            StartTool(call.id, call.name, call.args),
-        ]
+        commands: list[Command] = [StartTool(call.id, call.name, call.args)]
+        if not call.policy.asks:
+            shown = call.args if call.policy.show_args else None
+            commands.insert(0, SendToClient(ToolStarted(call.id, call.name, shown)))
         if call.policy.background and "NON_BLOCKING" not in facts.calls:
             call.told_at_once = True
             placeholder = gemini.tool_response(call.id, call.name, STARTED)
@@ -242,6 +245,31 @@ class Calls:
         return tuple(call_id for call_id in ids if (call := self._calls.get(call_id)) is None or call.shown)
 
     # --- what the runner says
+
+    def asks(self, call_id: str, asks: Asks, args: Mapping[str, Json]) -> Sequence[Command]:
+        """The client is to consent, or to run the function. What it may not see is shown to whoever runs it."""
+        call = self._calls.get(call_id)
+        if call is None or call.state is not CallState.RUNNING:
+            return ()
+        visible = args if asks == "client" or call.policy.show_args else None
+        call.question = ToolStarted(call_id, call.name, visible, asks)
+        return (SendToClient(call.question),)
+
+    def answered(self, call_id: str) -> bool:
+        """The client's answer has come; False where nothing was asked, or is open any more."""
+        call = self._calls.get(call_id)
+        if call is None or call.state is not CallState.RUNNING or call.question is None:
+            return False
+        call.question = None
+        return True
+
+    def questions(self) -> list[Command]:
+        """What is still open of it, for a client that is back."""
+        return [
+            SendToClient(call.question)
+            for call in self._calls.values()
+            if call.question is not None and call.state is CallState.RUNNING
+        ]
 
     def progress(self, call_id: str, text: str) -> Sequence[Command]:
         return (SendToClient(ToolProgress(call_id, text)),) if self.is_running(call_id) else ()

@@ -17,6 +17,7 @@ from tornado_live.errors import LiveError
 from tornado_live.jsonvalue import Json
 from tornado_live.live.guest import GuestPlan
 from tornado_live.sessions.store import Role
+from tornado_live.tools.person import Asks, ClientResult, Consent
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire.gemini import ServerMessage
 from tornado_live.wire.gemini_client import ClientMessage
@@ -59,6 +60,14 @@ class Gesture(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What the client says to a call that asked it: consent, or the result of a function of its own."""
+
+    id: str
+    answer: Consent | ClientResult
+
+
+@dataclass(frozen=True, slots=True)
 class Enter:
     """A guest, a client of Google's own protocol, has come with its setup: for the first time or again.
 
@@ -80,7 +89,7 @@ class Passed:
     said: ClientMessage
 
 
-FromClient: TypeAlias = Speech | Open | Typed | Frame | Gesture | Enter | Passed
+FromClient: TypeAlias = Speech | Open | Typed | Frame | Gesture | Answered | Enter | Passed
 
 # --- to the client
 
@@ -142,9 +151,12 @@ class TurnComplete:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
+    """`args` None: they are not for the client to see. `asks`: the client is to consent, or to run it."""
+
     id: str
     name: str
-    args: Mapping[str, Json]
+    args: Mapping[str, Json] | None
+    asks: Asks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +286,14 @@ class StartTool:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTool:
+    """The client's answer, for the call that waits for it."""
+
+    id: str
+    answer: Consent | ClientResult
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTool:
     id: str
 
@@ -332,6 +352,7 @@ Command: TypeAlias = (
     | SendToModel
     | SendToClient
     | StartTool
+    | AnswerTool
     | CancelTool
     | Remember
     | Record

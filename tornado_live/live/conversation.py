@@ -24,6 +24,8 @@ from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Blame, Cause
 from tornado_live.live.commands import (
     FORWARD,
     Agree,
+    Answered,
+    AnswerTool,
     CloseClient,
     CloseModel,
     Command,
@@ -63,6 +65,7 @@ from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Step, Watchdog
 from tornado_live.observe.usage import Usage
 from tornado_live.settings import Assistant, Limits
+from tornado_live.tools.person import Asks
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import fitting, gemini
@@ -192,7 +195,7 @@ class Conversation:
             self._resumed = True
             if self._memory == "none" and self.dialogue.history:
                 self._memory = "restored"  # it began without any, and knows what was said since
-            commands += [Agree(self._options), SendToClient(self._line())]
+            commands += [Agree(self._options), SendToClient(self._line()), *self.calls.questions()]
             commands.append(Record("client_replaced" if taken_over else "client_back", {}))
             commands += self._unpark(now)
         else:
@@ -231,6 +234,8 @@ class Conversation:
                 return self._typed(message.text, now)
             case Frame():
                 return self.input.frame(message, self._door, now)
+            case Answered():
+                return self._answered(message, now)
             case Passed():
                 return self._passed(message, now)
             case Enter():
@@ -362,13 +367,14 @@ class Conversation:
         return self.input.send_up(payload, Upward.OTHER, self._door)
 
     def _declared(self) -> Sequence[Mapping[str, Json]]:
-        """The operator's functions; where a guest has one of the same name, its own counts."""
+        """The operator's functions. A guest's own of the same name counts; it cannot be asked for consent."""
         assert self.plan is not None
         declared = self._declarations(self.plan.toolset)
         if self.hosting is None:
             return declared
         own = self.hosting.plan.functions
-        return [one for one in declared if one.get("name") not in own]
+        names = [(one, str(one.get("name"))) for one in declared]
+        return [one for one, name in names if name not in own and not self._policy(name).asks]
 
     def _background(self) -> frozenset[str]:
         """The operator's functions that are not waited for."""
@@ -583,6 +589,16 @@ class Conversation:
         else:
             commands += self.owing.expect("tool_answer", self._facts, now)
         return commands
+
+    def tool_asks(self, call_id: str, asks: Asks, args: Mapping[str, Json], now: float) -> Sequence[Command]:
+        """A call needs the person's consent, or is the client's to run."""
+        return self.calls.asks(call_id, asks, args)
+
+    def _answered(self, message: Answered, now: float) -> Sequence[Command]:
+        if not self.calls.answered(message.id):
+            short = message.id[:60]
+            return self.refused(BadMessage(f'"{short}": no call with this id waits for an answer.'), now)
+        return (AnswerTool(message.id, message.answer),)
 
     def tool_progress(self, call_id: str, text: str, now: float) -> Sequence[Command]:
         return self.calls.progress(call_id, text)

@@ -24,6 +24,7 @@ from tornado_live.errors import (
 )
 from tornado_live.jsonvalue import Json
 from tornado_live.live.commands import (
+    Answered,
     Failure,
     Frame,
     FromClient,
@@ -47,6 +48,7 @@ from tornado_live.live.commands import (
     UsageTotals,
     Warned,
 )
+from tornado_live.tools.person import ClientResult, Consent
 from tornado_live.wire import gemini, gemini_client, native
 
 MAX_MESSAGE = 256 * 1024
@@ -142,6 +144,10 @@ class NativeDialect:
                 return Gesture.ACTIVITY_END
             case native.AudioEnd():
                 return Gesture.AUDIO_END
+            case native.ToolResult(data=data):
+                return Answered(data.id, ClientResult(data.response))
+            case native.ToolConfirm(data=data):
+                return Answered(data.id, Consent(data.ok))
             case native.Disconnect():
                 return Gesture.DISCONNECT
             case native.Ping(data=echo):
@@ -201,8 +207,8 @@ class NativeDialect:
                     "turn": turn,
                     "usage": dict(usage),
                 }
-            case ToolStarted(id=call_id, name=name, args=args):
-                return "tool_call", {"id": call_id, "name": name, "args": dict(args)}
+            case ToolStarted():
+                return "tool_call", _tool_call(event)
             case ToolProgress(id=call_id, text=text):
                 return "tool_progress", {"id": call_id, "text": text}
             case ToolFinished():
@@ -230,6 +236,15 @@ class NativeDialect:
                 raise AssertionError("speech is for audio(), and no guest is here")
             case _:
                 assert_never(event)
+
+
+def _tool_call(event: ToolStarted) -> dict[str, Json]:
+    told: dict[str, Json] = {"id": event.id, "name": event.name}
+    if event.args is not None:
+        told["args"] = dict(event.args)
+    if event.asks is not None:
+        told[event.asks] = True
+    return told
 
 
 def _tool_result(event: ToolFinished) -> dict[str, Json]:

@@ -33,6 +33,11 @@ class CallPolicy:
     show_args: bool = True
 
     @property
+    def asks(self) -> bool:
+        """Whether the client has to do something before it is run."""
+        return self.confirm or self.client
+
+    @property
     def background(self) -> bool:
         return self.wait == "background"
 

@@ -23,6 +23,8 @@ from tornado_live.tools import answer
 from tornado_live.tools.catalog import ResultRules, Tool, ToolCatalog
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.http import HttpError, call_endpoint, guarded_client
+from tornado_live.tools.person import CONSENT_S, Person
+from tornado_live.tools.owned import Owned
 from tornado_live.tools.python import HandlerThreads, call_handler
 from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
 from tornado_live.tools.schema import fitted
@@ -66,6 +68,7 @@ class ToolRunner:
         self._mock = mock
         self._http = http if http is not None else guarded_client()
         self._threads = HandlerThreads(threads)
+        self._owned = Owned()
         self._running: set[asyncio.Task[object]] = set()
         # One thread: more of them would only take turns with the loop's.
         self._shaping = ThreadPoolExecutor(1, thread_name_prefix="tool-answers")
@@ -79,18 +82,21 @@ class ToolRunner:
         session_id: str,
         allowed: Collection[str] | None = None,
         progress: Callable[[str], None] | None = None,
+        person: Person | None = None,
     ) -> ToolResult:
         """The end of `call`; whatever goes wrong is an error result. Only cancellation is raised.
 
         `allowed` are the names of the session's toolset (None: every tool of `catalog`). `progress(text)` is
         always called on the thread of the event loop that runs this, whatever thread the handler reports
-        from, and no more once the call has ended.
+        from, and no more once the call has ended. `person` is who can be asked, None where nobody is.
         """
         started = time.monotonic()
         sample = False
         try:
             tool = _look_up(catalog, call.name, allowed)
             arguments = _checked(tool, call.args)
+            if tool.policy.confirm:
+                await _consented(person, arguments)
             if self._mock == "always":
                 sample = True
                 value = _sample(tool, arguments)
@@ -103,12 +109,16 @@ class ToolRunner:
                     options=tool.options,
                     sources=catalog.sources,
                     http=self._http,
+                    owned=self._owned,
                     **({} if report is None else {"progress": report}),
                 )
+                late = _late(tool, person)
                 try:
                     try:
-                        value = await self._perform(tool, arguments, context)
+                        value = await self._perform(tool, arguments, context, person)
                     finally:
+                        if late is not None:
+                            late.cancel()
                         if report is not None:
                             report.end()
                 except ToolError as error:
@@ -132,10 +142,16 @@ class ToolRunner:
             told = ToolError(ToolCode.FAILED, "The tool failed.", hint="Say that it did not work this time.")
             return _failure(told, catalog, started)
 
-    async def _perform(self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext) -> Json:
+    async def _perform(
+        self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, person: Person | None
+    ) -> Json:
         """The selected answer of the real tool, which has its deadline to give it."""
         work: Coroutine[object, object, object]
-        if tool.handler is not None:
+        if tool.policy.client:
+            if person is None:
+                raise ToolError(ToolCode.NOT_ALLOWED, "Only a page can run this tool, and none is here.")
+            work = person.perform(arguments)
+        elif tool.handler is not None:
             work = call_handler(
                 tool.handler, arguments, context, self._threads, min(_PATIENCE_S, tool.timeout_s / 2)
             )
@@ -202,6 +218,7 @@ class ToolRunner:
             await asyncio.wait(set(self._running), timeout=_GRACE_S)
         self._shaping.shutdown(wait=False, cancel_futures=True)
         await self._http.aclose()
+        self._owned.close()
 
 
 class _Progress:
@@ -228,6 +245,31 @@ class _Progress:
 
     def end(self) -> None:
         self._ended = True
+
+
+async def _consented(person: Person | None, args: Mapping[str, Json]) -> None:
+    """Raises ToolError(refused) unless the person says yes in time."""
+    if person is not None:
+        try:
+            async with asyncio.timeout(CONSENT_S):
+                if await person.confirm(args):
+                    return
+        except TimeoutError:
+            pass
+    raise ToolError(
+        ToolCode.REFUSED,
+        "The person did not agree to it.",
+        hint="Do not try it again unless they ask for it.",
+    )
+
+
+def _late(tool: Tool, person: Person | None) -> asyncio.TimerHandle | None:
+    """Tells the person once the call has become slow."""
+    after = tool.policy.slow_after_s
+    if after is None or person is None:
+        return None
+    say = tool.policy.slow_say or "This takes a little longer."
+    return asyncio.get_running_loop().call_later(after, person.slow, say)
 
 
 def _look_up(catalog: ToolCatalog, name: str, allowed: Collection[str] | None) -> Tool:

@@ -89,8 +89,36 @@ class Ping(_Message, tag="ping", frozen=True):
     data: Any = None
 
 
+class ToolResultData(msgspec.Struct, frozen=True):
+    id: str
+    response: Any = None
+
+
+class ToolResult(_Message, tag="tool_result", frozen=True, kw_only=True):
+    data: ToolResultData
+
+
+class ToolConfirmData(msgspec.Struct, frozen=True):
+    id: str
+    ok: bool
+
+
+class ToolConfirm(_Message, tag="tool_confirm", frozen=True, kw_only=True):
+    data: ToolConfirmData
+
+
 ClientMessage: TypeAlias = (
-    Audio | Connect | Text | Video | ActivityStart | ActivityEnd | AudioEnd | Disconnect | Ping
+    Audio
+    | Connect
+    | Text
+    | Video
+    | ActivityStart
+    | ActivityEnd
+    | AudioEnd
+    | ToolResult
+    | ToolConfirm
+    | Disconnect
+    | Ping
 )
 TYPES = (
     "connect",
@@ -100,6 +128,8 @@ TYPES = (
     "activity_start",
     "activity_end",
     "audio_end",
+    "tool_result",
+    "tool_confirm",
     "disconnect",
     "ping",
 )
