@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tornado_live.caller import Caller
+from tornado_live.tools.owned import Owned
 from tornado_live.tools.result import Json
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class ToolContext:
     checked after resolution. A request may carry `extensions={"allow_private": True}` (a service of the
     operator's own, said so in YAML) and `extensions={"max_bytes": n}` (default 1 MiB). What the guard refuses,
     or what cannot be reached, is raised as ToolError.
+    `owned` keeps what handlers open once and share, such as connections.
     `progress(text)` tells the person who waits. Cancellation arrives as asyncio.CancelledError.
     """
 
@@ -38,6 +40,7 @@ class ToolContext:
     sources: Mapping[str, Mapping[str, Json]]
     http: httpx.AsyncClient
     progress: Callable[[str], None] = field(default=_unheard)
+    owned: Owned = field(default_factory=Owned)
 
     def source(self, name: str) -> Mapping[str, Json]:
         return self.sources[name]

@@ -23,8 +23,8 @@ from tornado_live.tools import answer
 from tornado_live.tools.catalog import ResultRules, Tool, ToolCatalog
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.http import HttpError, call_endpoint, guarded_client
-from tornado_live.tools.person import CONSENT_S, Person
 from tornado_live.tools.owned import Owned
+from tornado_live.tools.person import CONSENT_S, Person
 from tornado_live.tools.python import HandlerThreads, call_handler
 from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
 from tornado_live.tools.schema import fitted
