@@ -34,7 +34,7 @@ from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import GeminiDialect
 from tornado_live.live.guest import guest_plan
 from tornado_live.settings import Assistant, DropIn, Limits
-from tornado_live.tools.policy import DEFAULT_POLICY
+from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
 from tornado_live.tools.result import ToolResult
 from tornado_live.wire import gemini
 
@@ -59,13 +59,19 @@ LATER = 100.0
 class Visit:
     """A guest in a conversation, and all that was said to either side since it was last asked."""
 
-    def __init__(self, setup: Mapping[str, Any] = WANTED, *, handle: str | None = None) -> None:
+    def __init__(
+        self,
+        setup: Mapping[str, Any] = WANTED,
+        *,
+        handle: str | None = None,
+        policies: Mapping[str, CallPolicy] = {},
+    ) -> None:
         self.talk = Conversation(
             assistants=ASSISTANTS,
             assistant="default",
             allowed_options=frozenset(),
             declarations=lambda toolset: [{"name": OURS}],
-            policy=lambda name: DEFAULT_POLICY,
+            policy=lambda name: policies.get(name, DEFAULT_POLICY),
             upstream="gemini",
             limits=Limits(),
             models=MODELS,
@@ -150,8 +156,13 @@ class Visit:
         return [command.kind for command in self.of(Record)]
 
 
-def live(setup: Mapping[str, Any] = WANTED, *, handle: str | None = None) -> Visit:
-    visit = Visit(setup, handle=handle).opened()
+def live(
+    setup: Mapping[str, Any] = WANTED,
+    *,
+    handle: str | None = None,
+    policies: Mapping[str, CallPolicy] = {},
+) -> Visit:
+    visit = Visit(setup, handle=handle, policies=policies).opened()
     visit.shown()
     return visit
 
@@ -442,6 +453,25 @@ def test_a_cancellation_that_comes_with_content_is_shown_with_it() -> None:
     visit.shown()
     visit.hears({"serverContent": {"interrupted": True}, "toolCallCancellation": {"ids": ["1", "2"]}})
     assert visit.seen() == [{"serverContent": {"interrupted": True}, "toolCallCancellation": {"ids": ["1"]}}]
+
+
+def test_a_cancelled_call_that_runs_on_is_not_answered_with_the_others() -> None:
+    visit = live(policies={OURS: CallPolicy(on_interrupt="finish")})
+    visit.hears(calls(("1", OURS), ("2", "open_door")))
+    visit.hears({"toolCallCancellation": {"ids": ["1"]}})
+    visit.sent()
+    visit.says(answers("2"))
+    (answer,) = visit.sent()
+    assert [one["id"] for one in json.loads(answer)["toolResponse"]["functionResponses"]] == ["2"]
+    visit.finishes("1")
+    assert not any(b'"id":"1"' in payload for payload in visit.sent())
+
+
+def test_a_call_that_was_asked_for_twice_and_taken_back_twice_is_cancelled() -> None:
+    visit = live()
+    visit.hears(calls(("1", OURS), ("2", OURS)))
+    visit.hears({"toolCallCancellation": {"ids": ["1", "2"]}})
+    assert [cancelled.id for cancelled in visit.of(CancelTool)] == ["1"]
 
 
 def test_a_part_of_an_answer_goes_up_and_the_call_stays_open() -> None:

@@ -211,13 +211,16 @@ class Calls:
     def cancelled(self, ids: Iterable[str], facts: LiveModel) -> list[Command]:
         """toolCallCancellation: nobody waits for these answers. What becomes of it is the operator's choice."""
         stopped: list[str] = []
-        for call_id in ids:
+        taken_back = list(ids)
+        for call_id in taken_back:
             call = self._calls.get(call_id)
             if call is not None and call.state is CallState.JOINED:
                 call.state = CallState.CANCELLED
                 for other in self._calls.values():
                     if call_id in other.twins:
                         other.twins.remove(call_id)
+                        if not (other.known or other.twins) and other.connection == self._connection:
+                            taken_back.append(other.id)
                 continue
             if call is not None and call.state is CallState.FINISHED and call.together:
                 call.state = CallState.CANCELLED
@@ -234,6 +237,7 @@ class Calls:
                     call.known = False
                 case "detach":
                     call.known = call.wanted = False
+            call.together = ()
         commands = _stopped(stopped)
         for call in list(self._calls.values()):
             if call.state is CallState.FINISHED and call.together and call.result is not None:
@@ -355,14 +359,14 @@ class Calls:
     def _deliver_together(self, last: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
         """Later, until all calls that came in one message have ended."""
         last.result = result
-        group = [self._calls[one] for one in last.together if one in self._calls]
+        group = [one for name in last.together if (one := self._calls.get(name)) is not None and one.together]
         if any(one.state is CallState.RUNNING for one in group if one is not last):
             return _LATER
         late = [twin for one in group for twin in one.twins if twin not in last.together]
         answers = []
         for one in [*group, *(self._calls[twin] for twin in late)]:
             asked = next((other for other in group if one.id in other.twins), one)
-            if one.state is not CallState.CANCELLED and asked.result is not None:
+            if one.known and one.state is not CallState.CANCELLED and asked.result is not None:
                 answers.append(self._response(asked, one.id, asked.result, facts))
         for one in group:
             if one.state is CallState.FINISHED:
