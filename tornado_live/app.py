@@ -22,7 +22,6 @@ from tornado.web import Application
 from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.origins import Doors
-from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
@@ -31,14 +30,15 @@ from tornado_live.live.embedded import EmbeddedSimulator
 from tornado_live.live.registry import Registry
 from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
 from tornado_live.live.vertex import vertex_upstream
-from tornado_live.observe.logs import configure, log_event
+from tornado_live.observe.logs import Masker, configure, log_event
 from tornado_live.observe.metrics import Metrics
 from tornado_live.resources import require
 from tornado_live.sessions.sqlite import SqliteSessionStore
 from tornado_live.sessions.store import SessionStore
 from tornado_live.settings import Settings, is_loopback
-from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.loading import watch_tools
 from tornado_live.tools.runner import ToolRunner
+from tornado_live.tools.watching import WatchedCatalog
 
 MAX_HEADERS = 16 * 1024
 MAX_READ = 1024 * 1024
@@ -59,7 +59,7 @@ class Parts:
     settings: Settings
     store: SessionStore
     registry: Registry
-    catalog: ToolCatalog
+    tools: WatchedCatalog
     metrics: Metrics
     started_at: float
 
@@ -104,7 +104,8 @@ def make_app(
         settings=settings,
         store=parts.store,
         running=parts.registry,
-        catalog=lambda: parts.catalog,
+        catalog=lambda: parts.tools.current,
+        tools_error=lambda: parts.tools.error,
         started_at=parts.started_at,
     )
     sockets = live.Live(house, parts.store, parts.registry, settings.limits)
@@ -136,14 +137,13 @@ async def serve(settings: Settings) -> None:
     for warning in settings.warnings:
         log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
     secured = _secured(settings)
-    catalog = _catalog(settings)
-    for secret in catalog.secrets:
-        masker.mask(secret)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _parts(settings, catalog, started_at) as parts:
+    async with _parts(settings, masker, started_at) as parts:
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, parts.tools.reload)
         with _listening(settings) as listening:
             servers = []
             for listeners, is_main, context in (
@@ -184,44 +184,12 @@ def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
     )
 
 
-def _catalog(settings: Settings) -> ToolCatalog:
-    if settings.tools_file is None:
-        log_event(
-            _log, "no_tools", level=logging.WARNING, message="There is no tools.yaml; the model has no tools."
-        )
-        return ToolCatalog.EMPTY
-    catalog = load_catalog(
-        settings.tools_file,
-        home=settings.home,
-        data_dir=settings.data_dir,
-        environment=settings.environment,
-        handler_prefixes=settings.handler_prefixes,
-    )
-    problems = toolset_problems(settings, catalog)
-    if problems:
-        raise ConfigError(problems)
-    for problem in catalog.left_out:
-        log_event(_log, "tool_left_out", level=logging.ERROR, message=str(problem))
-    return catalog
-
-
-def toolset_problems(settings: Settings, catalog: ToolCatalog) -> list[Problem]:
-    """Tools that an assistant names and that do not exist."""
-    problems: list[Problem] = []
-    for assistant in settings.assistants.values():
-        path = f"assistants.{assistant.name}.toolset"
-        for name in assistant.toolset or ():
-            if name not in catalog.tools:
-                message = f'there is no tool "{name}" in tools.yaml{nearest(name, catalog.tools)}'
-                problems.append(settings.sources[path].problem(message))
-    return problems
-
-
 @asynccontextmanager
-async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) -> AsyncIterator[Parts]:
+async def _parts(settings: Settings, masker: Masker, started_at: float) -> AsyncIterator[Parts]:
     """Everything behind the routes, in working order; taken down in the opposite order."""
     limits = settings.limits
     metrics = Metrics()
+    tools = watch_tools(settings, masker, counted=metrics.tools_reloaded, warn=lambda text: None)
     async with asyncio.TaskGroup() as owned:
         simulator = EmbeddedSimulator(settings.simulator) if settings.upstream == "simulator" else None
         supervisor = owned.create_task(simulator.run()) if simulator is not None else None
@@ -236,10 +204,12 @@ async def _parts(settings: Settings, catalog: ToolCatalog, started_at: float) ->
         touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
         upstream = _upstream(settings, simulator)
         shared = Collaborators(store, runner, metrics, upstream, touch_s, limits.setup_timeout_s)
-        registry = Registry(settings, shared, lambda: catalog)
+        registry = Registry(settings, shared, lambda: tools.current)
+        tools.start()
         try:
-            yield Parts(settings, store, registry, catalog, metrics, started_at)
+            yield Parts(settings, store, registry, tools, metrics, started_at)
         finally:
+            await tools.close()
             await registry.close()
             await runner.close()
             await store.close()

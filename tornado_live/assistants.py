@@ -38,7 +38,7 @@ _OWN_KEYS = ("model", "toolset")
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """`config` is a LiveConnectConfig as camelCase JSON; `toolset` names its tools, None means all."""
+    """`config` is a LiveConnectConfig as camelCase JSON; `toolset` names its tools and toolsets, None means all."""
 
     name: str
     model: str
@@ -96,9 +96,16 @@ def _model(value: Json, default: str, path: tuple[str, ...], mistakes: list[Mist
 def _toolset(value: Json, path: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...] | None:
     if value is None:
         return None
+    if isinstance(value, str) and value.strip():
+        return (value.strip(),)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(str(item) for item in value)
-    mistakes.append(Mistake((*path, "toolset"), "expected a list of tool names, such as [get_weather]"))
+    mistakes.append(
+        Mistake(
+            (*path, "toolset"),
+            "expected the name of a toolset, or a list of tool names, such as [get_weather]",
+        )
+    )
     return None
 
 

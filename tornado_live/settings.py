@@ -260,6 +260,8 @@ class Limits(BaseModel):
     memory_message_bytes: _Count = 8192
     memory_bytes: _Count = 262144
     max_conversations: _Count = 500
+    tool_calls_per_turn: _Count = 8
+    tool_calls_per_minute: _Count = 60
 
 
 class _SimulatorSurface(BaseModel):
@@ -418,8 +420,8 @@ class Settings:
 
     With a `tls_port` there is either a `tls_cert`, which fits its `tls_key`, or `tls_self_signed`. `allowed_hosts`
     are names without a port (IPv6 in brackets). `environment` is the process environment over `.env`, for
-    `${NAME}` in tools.yaml. `values` and `sources` say for every dotted name what was written, secrets as `***`,
-    and where. `warnings` are for the log.
+    `${NAME}` in tools.yaml; `environment_now` reads `.env` again. `values` and `sources` say for every dotted
+    name what was written, secrets as `***`, and where. `warnings` are for the log.
     """
 
     host: str
@@ -453,9 +455,14 @@ class Settings:
     drop_in: DropIn
     simulator: SimulatorSettings
     environment: Mapping[str, str] = field(repr=False)
+    process_environment: Mapping[str, str] = field(repr=False)
     values: Mapping[str, Json]
     sources: Mapping[str, Source]
     warnings: tuple[str, ...] = ()
+
+    def environment_now(self) -> Mapping[str, str]:
+        """Raises ConfigError for an .env that cannot be read."""
+        return _over_dotenv(_read_dotenv(self.home / ".env")[0], self.process_environment)
 
 
 def load_settings(
@@ -485,8 +492,8 @@ def load_settings(
     except ValidationError as refused:
         errors = refused.errors(include_url=False)
         raise ConfigError(_sorted([_explain(error, sources) for error in errors])) from None
-    environment = {name: value for name, (value, _) in dotenv.items()} | dict(environ)
-    return _Checks(surface, home, sources, warnings).settings(config_file, environment)
+    environment = _over_dotenv(dotenv, environ)
+    return _Checks(surface, home, sources, warnings).settings(config_file, environment, dict(environ))
 
 
 def print_config(settings: Settings) -> str:
@@ -610,6 +617,12 @@ def _put(values: dict[str, object], path: list[str], value: object) -> None:
     values[path[-1]] = value
 
 
+def _over_dotenv(
+    dotenv: Mapping[str, tuple[str, int | None]], environ: Mapping[str, str]
+) -> Mapping[str, str]:
+    return {name: value for name, (value, _) in dotenv.items()} | dict(environ)
+
+
 def _read_dotenv(path: Path) -> tuple[dict[str, tuple[str, int | None]], list[str]]:
     """Name -> (value, line), and warnings about what looks like a slip; the file holds others' names too."""
     if not path.is_file():
@@ -723,7 +736,9 @@ class _Checks:
         self._warnings = list(warnings)
         self._problems: list[Problem] = []
 
-    def settings(self, config_file: Path | None, environment: Mapping[str, str]) -> Settings:
+    def settings(
+        self, config_file: Path | None, environment: Mapping[str, str], process: Mapping[str, str]
+    ) -> Settings:
         surface = self._surface
         key = self._key()
         upstream = self._upstream(key)
@@ -780,6 +795,7 @@ class _Checks:
             drop_in=drop_in,
             simulator=SimulatorSettings(surface.simulator.voice, scenario),
             environment=environment,
+            process_environment=process,
             values=_values(surface),
             sources=self._sources,
             warnings=tuple(self._warnings),

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
-from tornado_live.app import toolset_problems
 from tornado_live.assistants import Assistant
 from tornado_live.doctor.compare import NotComparable, compared
 from tornado_live.doctor.report import Report, explained
@@ -34,6 +33,7 @@ from tornado_live.live.vertex import vertex_upstream
 from tornado_live.observe.logs import Masker
 from tornado_live.settings import Settings, Vertex
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.loading import toolset_problems
 from tornado_live.wire import gemini
 from tornado_live.wire.models import LiveModel
 

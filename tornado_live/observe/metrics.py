@@ -73,6 +73,13 @@ class Metrics:
             registry=registry,
         )
         self._tools: set[str] = set()
+        reloads = Counter(
+            "tornado_live_tools_reloads_total",
+            "Readings of a changed tools.yaml: taken, or refused for a mistake",
+            ["outcome"],
+            registry=registry,
+        )
+        self._reloads = {True: reloads.labels("taken"), False: reloads.labels("refused")}
         self._first_sound = Histogram(
             "tornado_live_first_sound_seconds",
             "From the end of what the user said to the first sound of the answer",
@@ -200,6 +207,10 @@ class Metrics:
 
     def watchdog(self, step: str) -> None:
         self._watchdog.labels(step).inc()
+
+    def tools_reloaded(self, taken: bool) -> None:
+        """A changed tools.yaml was read; it is not taken where it has a mistake."""
+        self._reloads[taken].inc()
 
     def session_created(self) -> None:
         self._sessions.inc()

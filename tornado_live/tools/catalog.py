@@ -6,7 +6,6 @@ name parameters, sources are of the right kind). All mistakes are reported toget
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from tornado_live.tools.tool_reader import ToolReader
 from tornado_live.tools.tools_file import LONGEST_S, ToolsFile, read_tools_file
 
 __all__ = ["ResultRules", "Tool", "ToolCatalog", "load_catalog"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +109,6 @@ def load_catalog(
     toolsets = _toolsets(file)
     if file.problems:
         raise ConfigError(file.in_order())
-    for problem in left_out:
-        logger.error("%s", problem)
     return ToolCatalog(
         tools=MappingProxyType(tools),
         sources=sources.sound,
