@@ -33,6 +33,10 @@ cli = typer.Typer(
 )
 tools = typer.Typer(help="The tools of tools.yaml.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(tools, name="tools")
+knowledge = typer.Typer(
+    help="The documents that the assistant searches.", no_args_is_help=True, rich_markup_mode=None
+)
+cli.add_typer(knowledge, name="knowledge")
 
 Home = Annotated[
     Path,
@@ -209,6 +213,42 @@ def call_tool(
     settings = _settings(home, config, set_, {"mock_tools": mock_tools})
     call = commands.call_tool(_catalog(settings), name, arguments, mock=settings.mock_tools, out=sys.stdout)
     raise SystemExit(_run(call))
+
+
+KnowledgeSource = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="A documents source; else all of them.")
+]
+
+
+@knowledge.command("index")
+def index_knowledge(
+    source: KnowledgeSource = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Forget the index and read every file.")] = False,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Read what was added or changed, and tell what was left out."""
+    from tornado_live.tools.knowledge import commands
+
+    catalog = _catalog(_settings(home, config, set_))
+    raise SystemExit(commands.make_index(catalog, source, anew=anew, out=sys.stdout))
+
+
+@knowledge.command("search")
+def search_knowledge(
+    query: Annotated[str, typer.Argument(metavar="WORDS", help="What a person would ask.")],
+    source: KnowledgeSource = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=20, help="How many passages.")] = 5,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """The passages that answer a question best, with their file and heading."""
+    from tornado_live.tools.knowledge import commands
+
+    catalog = _catalog(_settings(home, config, set_))
+    raise SystemExit(commands.find(catalog, query, source, limit, out=sys.stdout))
 
 
 @cli.command()

@@ -10,9 +10,9 @@ from typing import Final
 
 import httpx
 
-from tornado_live.tools.builtin.knowledge import visible_text
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import handler
+from tornado_live.tools.knowledge.passages import visible_text
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 OPTIONS: Final[dict[str, Json]] = {
