@@ -95,15 +95,34 @@ DOWN: Mapping[str, Allowed] = {
 """What a client may see otherwise than the model side has sent it."""
 
 EARLY_END = "for a server-side tool on 2.x the proxy must swallow the toolCall and the turnComplete after it"
+"""The one difference that no message shows by itself."""
 
-UP: Mapping[str, str] = {
-    "setup": "the tools of its toolset are appended to its `tools`, resumption and context compression are"
-    " switched on upstream",
-    "mixed answers": "the answers held together upstream in the shape they came",
-    "contextUpdate": "the tools of its toolset are appended to its `tools`",
-    "mediaChunks": "goes up as `audio` or `video` where the model refuses it (3.1 and newer)",
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A kind of message that arrives at the model side otherwise than it was sent, and the words for it."""
+
+    words: str
+    is_so: Callable[[Message, Terms], bool]
+
+
+def _is_mixed_answer(message: Message, terms: Terms) -> bool:
+    return bool(terms.hidden and message.keys() & {"toolResponse", "tool_response"})
+
+
+def _is_update_of_tools(message: Message, terms: Terms) -> bool:
+    return "tools" in (message.get("contextUpdate") or message.get("context_update") or {})
+
+
+UP: Mapping[str, Rewritten] = {
+    "setup": Rewritten(
+        "the tools of its toolset are appended to its `tools`, resumption and context compression are switched on",
+        lambda message, terms: "setup" in message,
+    ),
+    "mixed answers": Rewritten("the answers held together upstream in the shape they came", _is_mixed_answer),
+    "contextUpdate": Rewritten("the tools of its toolset are appended to its `tools`", _is_update_of_tools),
 }
-"""Which messages may arrive at the model side otherwise than a client has sent them."""
+"""What may arrive at the model side otherwise than a client has sent it."""
 
 SET_ASIDE: Mapping[str, str] = {
     "ids of calls": "made by chance: each is called by its place among the calls that the client saw",
@@ -156,10 +175,7 @@ def differences(
 
     hidden: the operator's functions. cut: whether a turn was interrupted.
     """
-    seen = [
-        list(_told(played.received, played.terms(hidden), cut=cut and "sound that was cut" in SET_ASIDE))
-        for played in (direct, ours)
-    ]
+    seen = [list(_told(played.received, played.terms(hidden), cut=cut)) for played in (direct, ours)]
     return list(difflib.unified_diff(*seen, "directly", "through the gateway", lineterm="", n=3))
 
 
@@ -226,7 +242,7 @@ def _shown(frames: Iterable[Frame], terms: Terms) -> Iterator[tuple[Frame, Messa
             in_hidden_call = in_hidden_call or "toolCall" in json.loads(frame)
             continue
         ends = content(message).keys() & {"generationComplete", "turnComplete"}
-        if in_hidden_call and ends:  # EARLY_END
+        if in_hidden_call and ends:  # see EARLY_END
             message.pop("serverContent")
             if not message:
                 continue
@@ -253,10 +269,17 @@ def _changed_down(ours: Played, terms: Terms) -> Iterator[str]:
 
 
 def _changed_up(ours: Played, terms: Terms) -> Iterator[str]:
-    """After the setup every frame arrives, in order, and nothing else does."""
-    lines = [[_bytes(frame) for frame in line.of("client")[1:]] for line in ours.upstream]
-    sent = [_bytes(frame) for frame in ours.sent[1:] if not _may_change(_bytes(frame), terms)]
-    got = [frame for line in lines for frame in line if not _may_change(frame, terms)]
+    """Every frame that is not rewritten arrives, in order, and nothing else does."""
+
+    def kept(frames: Iterable[Frame]) -> list[bytes]:
+        return [
+            _bytes(frame)
+            for frame in frames
+            if not any(rewritten.is_so(json.loads(frame), terms) for rewritten in UP.values())
+        ]
+
+    sent = kept(ours.sent)
+    got = kept(frame for line in ours.upstream for frame in line.of("client"))
     for frame, arrived in zip(sent, got, strict=False):
         if frame != arrived:
             yield f"{frame!r:.300} arrived as {arrived!r:.300}"
@@ -264,13 +287,6 @@ def _changed_up(ours: Played, terms: Terms) -> Iterator[str]:
         yield f"{frame!r:.300} did not arrive"
     for frame in got[len(sent) :]:
         yield f"nobody sent {frame!r:.300}"
-
-
-def _may_change(frame: bytes, terms: Terms) -> bool:
-    """An answer beside one of the operator's; new tools, which have the operator's added (UP)."""
-    message = json.loads(frame)
-    update = message.get("contextUpdate") or message.get("context_update") or {}
-    return bool(terms.hidden and message.keys() & {"toolResponse", "tool_response"}) or "tools" in update
 
 
 def _with_short_sound(message: Message) -> Message:

@@ -150,6 +150,19 @@ async def test_a_line_that_fails_while_nothing_is_said_is_not_seen(gateway: Gate
         calm(talk)
 
 
+async def test_a_line_that_cannot_be_resumed_is_not_seen_either(gateway: Gateway) -> None:
+    async with talking(gateway.url, gateway.port, handle=None) as talk:
+        await talk.turn("this")
+        talk.line.drop()
+        line = await talk.model.dialled()
+        assert line.handle is None
+        await line.ready()
+        assert words(await talk.turn("that", line)) == "As for that"
+        assert "As for this" in str([line.setup, *line.frames])
+        assert ended(seen(talk)) == 2
+        calm(talk)
+
+
 @pytest.mark.parametrize("how", HOW)
 async def test_a_line_that_fails_in_mid_answer_ends_its_turn_once(gateway: Gateway, how: str) -> None:
     async with talking(gateway.url, gateway.port, handle="handle-of-the-first-line") as talk:

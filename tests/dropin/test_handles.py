@@ -72,16 +72,17 @@ async def test_a_handle_leads_back_however_the_connection_ended(gateway: Gateway
                 await client.socket.close(int(end))
         async with guest(gateway.url) as client:
             await client.send({"setup": model.setup(sessionResumption={"handle": given})})
-            # The conversation may still have its line to the model side.
-            dialled = asyncio.ensure_future(model.dialled())
-            welcomed = asyncio.ensure_future(client.next())
-            await asyncio.wait([dialled, welcomed], return_when=asyncio.FIRST_COMPLETED)
-            if dialled.done():
-                line = dialled.result()
-                await line.ready(THEIRS)
-            else:
-                dialled.cancel()
-            assert (await welcomed).keys() == {"setupComplete"}
+            async with asyncio.TaskGroup() as group:
+                welcomed = group.create_task(client.next())
+                # The conversation may still have its line to the model side.
+                dialled = group.create_task(model.dialled())
+                await asyncio.wait([dialled, welcomed], return_when=asyncio.FIRST_COMPLETED)
+                if dialled.done():
+                    line = dialled.result()
+                    await line.ready(THEIRS)
+                else:
+                    dialled.cancel()
+            assert welcomed.result().keys() == {"setupComplete"}
             assert await turn(client, line, "two") == "As for two"
             assert await handle(client)
         session = await newest(gateway.url)
@@ -96,12 +97,11 @@ async def newest(url: str) -> dict[str, Any]:
 
 async def test_a_handle_outlives_a_restart_of_the_gateway(tmp_path: Path, port: int) -> None:
     async with ModelSide(port) as model:
-        async with made(tmp_path, port) as server:
-            async with guest(server.url) as client:
-                line = await begun(client, model)
-                await handle(client)
-                await turn(client, line, "one")
-                given = await handle(client)
+        async with made(tmp_path, port) as server, guest(server.url) as client:
+            line = await begun(client, model)
+            await handle(client)
+            await turn(client, line, "one")
+            given = await handle(client)
         unbroken(server)
         async with made(tmp_path, port) as server:
             async with guest(server.url) as client:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import Server
+from websockets.exceptions import InvalidStatus
 
 from dropin.conftest import UPSTREAM_KEY, Gateway
 from dropin.model import Gate, ModelSide, talking
@@ -56,6 +57,25 @@ async def test_a_key_is_taken_from_every_place_and_goes_nowhere(
     everything = json.dumps([line.path, given, line.setup, [str(frame) for frame in line.frames]])
     assert KEY not in everything
     assert "key=" not in line.path
+
+
+async def test_a_page_of_elsewhere_is_not_let_in_and_a_program_without_origin_is(gateway: Gateway) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with guest(gateway.url, origin="https://elsewhere.example"):
+            pass
+    assert refused.value.response.status_code == 403
+    async with ModelSide(gateway.port) as model, guest(gateway.url, origin=gateway.url) as client:
+        await client.send({"setup": model.setup()})
+        await (await model.dialled()).ready()
+        assert (await client.next()).keys() == {"setupComplete"}
+        assert client.socket.protocol.extensions == []
+
+
+async def test_a_model_that_is_retired_or_not_known_is_asked_for_all_the_same(gateway: Gateway) -> None:
+    for model in ("models/gemini-2.0-flash-exp", "models/gemini-99-live"):
+        async with talking(gateway.url, gateway.port, model=model) as talk:
+            assert talk.line.setup["model"] == model
+            await talk.turn("this")
 
 
 async def test_a_token_opens_the_constrained_method_wherever_it_is(gateway: Gateway) -> None:
