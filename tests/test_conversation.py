@@ -726,3 +726,37 @@ def test_what_was_cancelled_is_not_asked_and_cannot_be_answered() -> None:
     assert talk.tool_asks("1", "confirm", {}, 1.5) == ()
     (failure,) = told(talk.from_client(Answered("1", Consent(True)), 2.0))
     assert isinstance(failure, Failure)
+
+
+@pytest.mark.proves("T41")
+def test_a_model_that_calls_for_ever_is_told_so_and_the_conversation_goes_on() -> None:
+    talk = live()
+    for number in range(8):
+        commands = talk.from_model(called((str(number), f"tool_{number}")), 1.0)
+        assert any(isinstance(command, StartTool) for command in commands)
+        talk.tool_finished(str(number), OK, 1.0)
+    commands = talk.from_model(called(("9", "one_more")), 1.0)
+    assert not any(isinstance(command, StartTool) for command in commands)
+    (answer,) = [command for command in commands if isinstance(command, SendToModel)]
+    (response,) = json.loads(answer.payload)["toolResponse"]["functionResponses"]
+    assert (response["id"], response["response"]["error"]["code"]) == ("9", "limited")
+    assert talk.phase is Phase.LIVE
+
+
+@pytest.mark.proves("T42")
+def test_every_call_of_a_storm_is_answered_once_and_few_are_made() -> None:
+    talk = live()
+    ids = [str(number) for number in range(200)]
+    calls = [gemini.FunctionCall("search", one, {"for": one}) for one in ids]
+    commands = list(talk.from_model(gemini.ServerMessage(tool_call=gemini.ToolCallMessage(calls)), 1.0))
+    started = [command.id for command in commands if isinstance(command, StartTool)]
+    assert len(started) == 8
+    for one in started:
+        commands += talk.tool_finished(one, OK, 2.0)
+    answered = [
+        response["id"]
+        for command in commands
+        if isinstance(command, SendToModel) and command.kind is Upward.TOOL_RESPONSE
+        for response in json.loads(command.payload)["toolResponse"]["functionResponses"]
+    ]
+    assert sorted(answered) == sorted(ids)

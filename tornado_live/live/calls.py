@@ -18,6 +18,7 @@ from typing import Final
 
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
+from tornado_live.live.bounds import Bounds
 from tornado_live.live.commands import (
     CancelTool,
     Command,
@@ -33,7 +34,7 @@ from tornado_live.live.commands import (
 )
 from tornado_live.tools.person import Asks
 from tornado_live.tools.policy import CallPolicy, WhenDone
-from tornado_live.tools.result import ToolResult
+from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire import gemini
 from tornado_live.wire.gemini_client import Answer
 from tornado_live.wire.models import LiveModel
@@ -122,13 +123,17 @@ class Asked:
 
 
 class Calls:
-    """`policy` is what holds for a function, `guests` whether the guest runs it."""
+    """`policy` is what holds for a function, `guests` whether the guest runs it, `bounds` how many are made."""
 
     def __init__(
-        self, policy: Callable[[str], CallPolicy], guests: Callable[[str], bool] = lambda _: False
+        self,
+        policy: Callable[[str], CallPolicy],
+        guests: Callable[[str], bool] = lambda _: False,
+        bounds: Bounds | None = None,
     ) -> None:
         self._policy = policy
         self._guests = guests
+        self._bounds = bounds
         self._calls: dict[str, _Call] = {}
         self._answers: dict[tuple[str, str], ToolResult] = {}
         self._replay = False
@@ -137,7 +142,9 @@ class Calls:
 
     # --- what the model side says
 
-    def asked(self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel) -> Asked:
+    def asked(
+        self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel, now: float = 0.0
+    ) -> Asked:
         """Each call is started once; an id that was seen before is not a new call."""
         commands: list[Command] = []
         shown: list[tuple[int, str]] = []
@@ -154,7 +161,7 @@ class Calls:
             policy = self._policy(wanted.name)
             call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
             call.guests = self._guests(wanted.name)
-            commands += self._begin(call, facts)
+            commands += self._begin(call, facts, now)
             if call.state in (CallState.RUNNING, CallState.JOINED):
                 begun.append(call)
             if call.state is CallState.RUNNING and call.guests:
@@ -175,7 +182,7 @@ class Calls:
             return [self._answer(call, call.id, call.result, facts)]
         return []
 
-    def _begin(self, call: _Call, facts: LiveModel) -> list[Command]:
+    def _begin(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
         self._calls[call.id] = call
         if self._replay and (stored := self._answers.get(call.key)) is not None:
             call.state = CallState.DELIVERED
@@ -191,6 +198,9 @@ class Calls:
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
         if call.guests:
             return []
+        refusal = self._bounds.refusal(call.key, call.turn, now) if self._bounds is not None else None
+        if refusal is not None:
+            return self._refused(call, refusal, facts)
         commands: list[Command] = [StartTool(call.id, call.name, call.args)]
         if not call.policy.asks:
             shown = call.args if call.policy.show_args else None
@@ -200,6 +210,16 @@ class Calls:
             placeholder = gemini.tool_response(call.id, call.name, STARTED)
             commands.append(SendToModel(placeholder, Upward.TOOL_RESPONSE))
         return commands
+
+    def _refused(self, call: _Call, why: str, facts: LiveModel) -> list[Command]:
+        """Answered at once, and not made."""
+        call.state, call.result = CallState.DELIVERED, limited(why)
+        return [
+            SendToClient(ToolStarted(call.id, call.name, call.args if call.policy.show_args else None)),
+            self._answer(call, call.id, call.result, facts),
+            SendToClient(ToolFinished(call.id, call.name, call.result)),
+            Record("tool_call", _facts(call, call.result, "answer")),
+        ]
 
     def _running_twin(self, call: _Call) -> _Call | None:
         """gemini-3.8-live asks again under a new id when the user speaks during a call (observed by others)."""
@@ -486,6 +506,16 @@ _REMEMBERED = 200
 
 def _key(name: str, args: Mapping[str, Json]) -> tuple[str, str]:
     return name, json.dumps(args, sort_keys=True, ensure_ascii=False)
+
+
+def limited(why: str) -> ToolResult:
+    error: Json = {
+        "code": ToolCode.LIMITED.value,
+        "message": why,
+        "retryable": False,
+        "hint": "Answer with what you know, or ask the person.",
+    }
+    return ToolResult(False, {"status": "error", "error": error}, 0, ToolCode.LIMITED, summary=why)
 
 
 SUMMARY_CHARS = 200

@@ -19,6 +19,7 @@ from typing import assert_never
 from tornado_live.errors import BadMessage, LiveError, TimedOut, Unauthenticated
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
+from tornado_live.live.bounds import Bounds
 from tornado_live.live.calls import Calls
 from tornado_live.live.causes import UNREADABLE, WENT_SILENT, Blame, Cause
 from tornado_live.live.commands import (
@@ -126,7 +127,8 @@ class Conversation:
         self._setup_answer = b""
         self._expires_at: float | None = None
         self.dialogue = Dialogue(limits, history, turn)
-        self.calls = Calls(self._policy_of, self._is_guests)
+        bounds = Bounds(limits.tool_calls_per_turn, limits.tool_calls_per_minute)
+        self.calls = Calls(self._policy_of, self._is_guests, bounds)
         self.rotation = Rotation(jitter)
         self.watchdog = Watchdog()
         self.owing = Owing(self.dialogue, self.calls, self.watchdog)
@@ -579,7 +581,7 @@ class Conversation:
         wanted = asked.function_calls or []
         waits = any(not self._policy_of(call.name).background for call in wanted)
         turn = self.dialogue.call_begins(waits=waits)
-        asked_for = self.calls.asked(wanted, turn, self._facts)
+        asked_for = self.calls.asked(wanted, turn, self._facts, now)
         commands = list(asked_for.commands)
         if self.hosting is not None:
             commands = [*self.hosting.show(calls=asked_for.shown), *commands]
