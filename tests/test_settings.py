@@ -801,8 +801,9 @@ def test_an_explicit_null_takes_a_default_away(tmp_path: Path) -> None:
             " top instead",
         ),
         (
-            "assistants:\n  a:\n    toolset: get_weather\n",
-            "3: assistants.a.toolset: expected a list of tool names, such as [get_weather]",
+            "assistants:\n  a:\n    toolset: 3\n",
+            "3: assistants.a.toolset: expected the name of a toolset, or a list of tool names, "
+            "such as [get_weather]",
         ),
         (
             "assistants:\n  a:\n    model: 3\n",

@@ -38,7 +38,7 @@ _OWN_KEYS = ("model", "toolset")
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """`config` is a LiveConnectConfig as camelCase JSON; `toolset` names its tools and toolsets, None means all."""
+    """`config` is a LiveConnectConfig as camelCase JSON; `toolset` names tools and toolsets, None means all."""
 
     name: str
     model: str
