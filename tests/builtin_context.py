@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from tornado_live.caller import Caller
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import spec_of
+from tornado_live.tools.owned import Owned
 
 
 def context_for(
@@ -19,9 +20,12 @@ def context_for(
     sources: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     http: httpx.AsyncClient | None = None,
+    owned: Owned | None = None,
     **options: Any,
 ) -> ToolContext:
-    """A context as the runner makes it. `http` may be left out where nothing is asked over HTTP."""
+    """A context as the runner makes it. `http` may be left out where nothing is asked over HTTP, `owned` where
+    nothing stays open.
+    """
     spec = spec_of(function)
     assert spec is not None
     Draft202012Validator(spec.options).validate(options)
@@ -35,6 +39,7 @@ def context_for(
         options={**defaults, **options},
         sources=sources or {},
         http=http,  # type: ignore[arg-type]
+        owned=owned if owned is not None else Owned(),
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from tornado_live.tools.builtin import analytics, shop, sql
 from tornado_live.tools.builtin.analytics import Period, parse_period
+from tornado_live.tools.builtin.sql_rows import Database
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
@@ -117,7 +119,11 @@ def report(path: Path, said: str, **arguments: object) -> dict[str, Json]:
     context = context_for(analytics.report, sql_source(path))
     period = parse_period(said, SUNDAY)
     chosen: dict[str, object] = {"metrics": None, "group_by": None, "compare": True, **arguments}
-    answer = analytics.compute(context, period, said, **chosen)  # type: ignore[arg-type]
+
+    def compute(database: Database) -> Json:
+        return analytics.compute(database, context.options, period, said, **chosen)  # type: ignore[arg-type]
+
+    answer = asyncio.run(sql.read(context, compute))
     assert isinstance(answer, dict)
     return answer
 
@@ -130,7 +136,7 @@ def shop_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def query(path: Path, text: str) -> list[dict[str, Json]]:
-    answer = sql.query(text, context_for(sql.query, sql_source(path)))
+    answer = asyncio.run(sql.query(text, context_for(sql.query, sql_source(path))))
     assert isinstance(answer, dict)
     return answer["rows"]  # type: ignore[return-value]
 
@@ -208,7 +214,7 @@ def test_wrong_metrics_and_groups_are_answered_with_the_right_ones(shop_file: Pa
 
 def test_the_handler_takes_a_period_alone_and_makes_the_sample_shop(tmp_path: Path) -> None:
     context = context_for(analytics.report, sql_source(tmp_path / "shop.db"), sample="shop")
-    answer = analytics.report(context, "last week")
+    answer = asyncio.run(analytics.report(context, "last week"))
     assert isinstance(answer, dict)
     assert int(str(answer["orders"])) > 10
     monday = date.today() - timedelta(days=date.today().weekday() + 7)
@@ -230,9 +236,12 @@ def test_an_operator_may_declare_figures_of_their_own(shop_file: Path) -> None:
             }
         },
     )
-    answer = analytics.compute(
-        context, parse_period("2025-01-01/2026-10-31", SUNDAY), "x", None, "year", False
-    )
+    period = parse_period("2025-01-01/2026-10-31", SUNDAY)
+
+    def compute(database: Database) -> Json:
+        return analytics.compute(database, context.options, period, "x", None, "year", False)
+
+    answer = asyncio.run(sql.read(context, compute))
     [row] = query(
         shop_file,
         "SELECT count(*) AS n FROM orders WHERE status = 'cancelled' AND ordered_on BETWEEN '2025-01-01' "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import resource
 import sqlite3
@@ -37,7 +38,7 @@ def database(tmp_path: Path) -> Path:
 
 def run(database: Path, query: str, **options: Json) -> Json:
     settings = {"tables": ["users", "orders"], "hide_columns": ["users.password"], **options}
-    return sql.query(query, context_for(sql.query, sql_source(database), **settings))
+    return asyncio.run(sql.query(query, context_for(sql.query, sql_source(database), **settings)))
 
 
 def refused(database: Path, query: str, **options: Json) -> ToolError:
@@ -203,7 +204,7 @@ def test_a_heavy_query_ends_at_its_deadline_and_makes_no_giant_values(database: 
     grown = f"{endless} SELECT group_concat(hex(x)) FROM (SELECT x FROM n LIMIT 200000)"
     assert refused(database, grown).code is ToolCode.TOO_LARGE
     assert refused(database, "SELECT " + "1 + " * 20_000 + "1").code is ToolCode.TOO_LARGE
-    assert refused(database, "SELECT " + "(" * 500 + "1" + ")" * 500).code is ToolCode.INVALID_ARGUMENTS
+    assert refused(database, "SELECT " + "(" * 500 + "1" + ")" * 500).code is ToolCode.TOO_LARGE
     kib = 1 if sys.platform != "darwin" else 1024
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / kib < 50 * 1024
 
@@ -246,9 +247,15 @@ def test_a_statement_of_the_operators_binds_its_arguments_and_takes_missing_ones
         sql_source(database),
         sql="SELECT name FROM users WHERE country = :country AND (:name IS NULL OR name = :name)",
     )
-    assert sql.statement(context=context, country="UK") == {"row_count": 1, "rows": [{"name": "Ada"}]}
-    assert sql.statement(context=context, country="UK", name="Grace") == {"row_count": 0, "rows": []}
-    quoted = sql.statement(context=context, country="x' OR '1'='1")
+    assert asyncio.run(sql.statement(context=context, country="UK")) == {
+        "row_count": 1,
+        "rows": [{"name": "Ada"}],
+    }
+    assert asyncio.run(sql.statement(context=context, country="UK", name="Grace")) == {
+        "row_count": 0,
+        "rows": [],
+    }
+    quoted = asyncio.run(sql.statement(context=context, country="x' OR '1'='1"))
     assert quoted == {"row_count": 0, "rows": []}
 
 
@@ -265,26 +272,26 @@ def test_the_description_names_tables_and_columns_but_values_only_where_the_oper
 ) -> None:
     options = {"tables": ["users", "orders"], "hide_columns": ["users.password"]}
     sources = sql_source(database)
-    plain = sql.describe_schema(context_for(sql.query, sources, **options).options, sources)
+    plain = sql.describe_query(context_for(sql.query, sources, **options).options, sources)
     assert "- users: id INTEGER; name TEXT; country TEXT\n" in plain
     assert "password" not in plain
     assert "secrets" not in plain
     assert "Ada" not in plain
-    told = sql.describe_schema(
+    told = sql.describe_query(
         context_for(sql.query, sources, **options, describe_values=True).options, sources
     )
     assert "ordered_on TEXT (YYYY-MM-DD)" in told
     assert "Ada" not in told
     silent = context_for(sql.query, sources, **options, describe_schema=False)
-    assert sql.describe_schema(silent.options, sources) == ""
+    assert sql.describe_query(silent.options, sources) == ""
 
 
 def test_the_sample_shop_is_described_without_being_made_and_made_by_the_first_query(tmp_path: Path) -> None:
     sources = sql_source(tmp_path / "data" / "shop.db")
     context = context_for(sql.query, sources, sample="shop", tables=["users"], describe_values=True)
-    assert "- users: id INTEGER; name TEXT; email TEXT" in sql.describe_schema(context.options, sources)
+    assert "- users: id INTEGER; name TEXT; email TEXT" in sql.describe_query(context.options, sources)
     assert list(tmp_path.iterdir()) == []
-    answer = sql.query("SELECT count(*) > 100 AS enough FROM users", context)
+    answer = asyncio.run(sql.query("SELECT count(*) > 100 AS enough FROM users", context))
     assert answer == {"row_count": 1, "rows": [{"enough": 1}]}
     assert [each.name for each in (tmp_path / "data").iterdir()] == ["shop.db"]
 
@@ -300,7 +307,12 @@ def test_mistakes_of_the_operator_are_named(database: Path, tmp_path: Path) -> N
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"this is no database at all" * 100)
     assert refused(broken, "SELECT 1").code is ToolCode.UNREACHABLE
+    assert "lacks: users.pasword" in refused(database, "SELECT 1", hide_columns=["users.pasword"]).message
+    for url in ("mysql://me:secret@host/db", "sqlite:///:memory:", "no url"):
+        other = {"shop": {"kind": "sql", "url": url}}
+        with pytest.raises(ToolError, match="neither sqlite:/// and a file nor postgresql") as caught:
+            sql.check_source(context_for(sql.query, other).options, other)
+        assert "secret" not in str(caught.value)
     server = {"shop": {"kind": "sql", "url": "postgresql://me:secret@host/db"}}
-    with pytest.raises(ToolError, match="not a SQLite file") as caught:
-        sql.query("SELECT 1", context_for(sql.query, server))
-    assert "secret" not in str(caught.value)
+    with pytest.raises(ToolError, match="remove sample: shop"):
+        sql.check_source(context_for(sql.query, server, sample="shop").options, server)

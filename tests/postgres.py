@@ -1,0 +1,144 @@
+"""A real PostgreSQL server of the tests' own: Debian's, on a free port, in a directory that goes with it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_PROGRAMS = ("/usr/lib/postgresql", "/usr/local/pgsql", "/opt/homebrew/opt/postgresql")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server. `owner` may do everything, `reader` only what tests grant."""
+
+    port: int
+    data: Path
+    process: subprocess.Popen[bytes]
+
+    def url(self, user: str = "reader", password: str = "not-a-secret", database: str = "postgres") -> str:
+        return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def run(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """What the owner is answered to the last of them."""
+        rows: list[tuple[Any, ...]] = []
+        with closing(psycopg.connect(self.url("owner", database=database), autocommit=True)) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)  # type: ignore[call-overload]
+                rows = cursor.fetchall() if cursor.description else []
+        return rows
+
+
+def installed() -> Path | None:
+    """Where initdb and postgres are: the newest version, or None."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    found_here = [path.parent for top in _PROGRAMS for path in Path(top).glob("**/bin/initdb")]
+    return max(
+        found_here, default=None, key=lambda path: [int(part) for part in path.parts if part.isdigit()]
+    )
+
+
+@contextmanager
+def running() -> Iterator[Postgres]:
+    programs = installed()
+    assert programs is not None, "PostgreSQL is not installed; make test installs it where apt may be used"
+    # Not below pytest's own directory, which only its user may enter: as root, PostgreSQL runs as somebody else.
+    top = Path(tempfile.mkdtemp(prefix="tornado-live-postgres-", dir="/tmp"))
+    data = top / "data"
+    somebody = _somebody()
+    if somebody:
+        os.chown(top, int(somebody["user"]), int(somebody["group"]))
+    (top / "password").write_text("not-a-secret\n")
+    (top / "password").chmod(0o644)
+    common: dict[str, Any] = {
+        "cwd": top,
+        "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        "stdin": subprocess.DEVNULL,
+        "stdout": (log := (top / "log").open("wb")),
+        "stderr": log,
+        **somebody,
+    }
+    try:
+        made = subprocess.run(
+            [
+                *(programs / "initdb", "--pgdata", data, "--username", "owner", "--pwfile", top / "password"),
+                *("--auth", "scram-sha-256", "--encoding", "UTF8", "--no-sync", "--no-instructions"),
+            ],
+            timeout=60,
+            check=False,
+            **common,
+        )
+        assert made.returncode == 0, (top / "log").read_text()
+        port = _free_port()
+        process = subprocess.Popen(
+            [
+                *(programs / "postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", ""),
+                *_settings(
+                    fsync="off", full_page_writes="off", logging_collector="off", shared_buffers="16MB"
+                ),
+            ],
+            **common,
+        )
+        try:
+            server = Postgres(port, data, process)
+            _wait(server, top / "log")
+            server.run("CREATE ROLE reader LOGIN PASSWORD 'not-a-secret'")
+            yield server
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGINT)  # a fast end: it takes leave of its clients
+            process.wait(30)
+    finally:
+        log.close()
+        shutil.rmtree(top, ignore_errors=True)
+
+
+def _settings(**values: str) -> Sequence[str]:
+    return [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
+
+
+def _somebody() -> dict[str, int | list[int]]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    raise AssertionError("there is neither a user postgres nor nobody")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait(server: Postgres, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            server.run("SELECT 1")
+        except psycopg.OperationalError:
+            assert server.process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        else:
+            return
