@@ -536,6 +536,14 @@ def test_a_turn_of_which_a_guest_that_came_back_hears_the_rest_is_ended() -> Non
     assert END in visit.seen()
 
 
+def test_a_turn_that_ends_with_a_mere_status_has_its_end() -> None:
+    thinking = {"thinkingConfig": {"thinkingLevel": "LOW"}}
+    visit = live({"model": "gemini-3.8-live-extended-thinking", "generationConfig": thinking})
+    answer = {"serverContent": {**SOUND, "interactionStatus": "IDLE"}}
+    visit.hears(answer)
+    assert visit.seen() == [answer, END]
+
+
 def test_what_was_asked_without_words_is_asked_for_again() -> None:
     visit = live()
     picture = {"inlineData": {"mimeType": "image/png", "data": "AQI="}}

@@ -530,6 +530,8 @@ class Conversation:
         if self.hosting is not None and message.tool_call is None:
             cut_by_us = cut_by_us or self.dialogue.turns.cut_by_us
             commands += self.hosting.show(happened, cut_by_us=cut_by_us)
+            if happened.completed is not None:
+                commands += self.hosting.end_turn()  # a model that thinks may say that it is idle and no more
         return commands + self._after(happened, now)
 
     def _after(self, happened: Happened, now: float) -> list[Command]:
