@@ -17,3 +17,15 @@ class Caller:
     roles: frozenset[str] = frozenset()
     assistant: str | None = None
     claims: Mapping[str, object] = field(default_factory=lambda: _NO_CLAIMS)
+
+    @property
+    def granted(self) -> frozenset[str]:
+        """The roles, and the scopes of the token: `scope` as one text (RFC 8693), `scopes` or `scp` as a list."""
+        found = set(self.roles)
+        for name in ("scope", "scopes", "scp"):
+            match self.claims.get(name):
+                case str(text):
+                    found.update(text.split())
+                case list() | tuple() as scopes:
+                    found.update(scope for scope in scopes if isinstance(scope, str))
+        return frozenset(found)

@@ -7,11 +7,12 @@ name parameters, sources are of the right kind). All mistakes are reported toget
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.tools.complaints import listed
 from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
@@ -52,6 +53,14 @@ class ToolCatalog:
     def _named(self, names: Collection[str] | None) -> Iterator[Tool]:
         wanted = self.names(names)
         return iter(self.tools.values()) if wanted is None else (self.tools[name] for name in wanted)
+
+    def for_caller(self, caller: Caller) -> ToolCatalog:
+        """This catalog without the tools whose `requires` the caller does not have."""
+        granted = caller.granted
+        if all(tool.requires <= granted for tool in self.tools.values()):
+            return self
+        allowed = {name: tool for name, tool in self.tools.items() if tool.requires <= granted}
+        return replace(self, tools=MappingProxyType(allowed))
 
     def declarations(self, names: Collection[str] | None = None) -> list[dict[str, Json]]:
         """Gemini function declarations of the tools among `names` (None: all), in file order."""

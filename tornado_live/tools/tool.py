@@ -10,6 +10,7 @@ from jmespath.parser import ParsedResult
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
+from tornado_live.caller import Caller
 from tornado_live.tools.http_retry import Retry
 from tornado_live.tools.http_template import Endpoint
 from tornado_live.tools.policy import CallPolicy
@@ -53,6 +54,19 @@ class Bound:
     path: tuple[str, ...]
     rule: Mapping[str, Json]
     value: str | None = field(default=None, repr=False)
+
+    def of(self, caller: Caller, session_id: str) -> object:
+        """The value for this call, as the token has it. Raises LookupError for a claim that it does not have."""
+        if self.origin == "environment":
+            return self.value
+        if self.origin == "session":
+            return session_id if self.path == ("id",) else caller.user
+        found: object = caller.claims
+        for name in self.path:
+            if not isinstance(found, Mapping) or name not in found:
+                raise LookupError(".".join(("claims", *self.path)))
+            found = found[name]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,10 @@ class Tool:
     bind: Mapping[str, Bound] = field(default_factory=dict)
     requires: frozenset[str] = frozenset()
     examples: tuple[Example, ...] = ()
+
+    def allows(self, caller: Caller) -> bool:
+        """Whether the caller has the roles and scopes that the tool requires."""
+        return self.requires <= caller.granted
 
 
 def validator_for(parameters: Mapping[str, Json]) -> Draft202012Validator:
