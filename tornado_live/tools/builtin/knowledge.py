@@ -28,7 +28,8 @@ OPTIONS: Final[dict[str, Json]] = {
     "additionalProperties": False,
 }
 
-_PATIENCE_S: Final = 4.0
+PATIENCE_S: Final = 4.0
+"""How long a search waits for the index to be brought up to date."""
 
 
 @handler(options=OPTIONS)
@@ -44,7 +45,7 @@ def search(query: str, context: ToolContext, limit: int = 3) -> Json:
     index = index_of(str(options["source"]), context.sources, int(str(options["passage_chars"])))
     count = max(1, min(limit, int(str(options["max_passages"]))))
     try:
-        is_whole = index.refresh(_PATIENCE_S) is not None
+        is_whole = index.refresh(PATIENCE_S) is not None
         answers = index.search(query, count)
     except IndexUnusable as error:
         raise ToolError(

@@ -105,6 +105,6 @@ def _told(report: Report) -> str:
         if number
     ]
     return (
-        f"{report.files} file{'' if report.files == 1 else 's'}, {report.passages} passages"
+        f"{report.files} file{'' if report.files == 1 else 's'}, {report.passages} passage{'' if report.passages == 1 else 's'}"
         f" ({', '.join(what) or 'nothing changed'}, {report.seconds:.1f} s)"
     )

@@ -17,10 +17,11 @@ _CLOSE: Final = 4
 _FILLERS: Final = frozenset(
     """
     a about an and any anything are as at be been but by can could did do does doing don for from get gets give
-    go goes going got had happen happens has have he her here him his how i if in info information into is it its just
-    know let like ll m make me mean my need no not of on or our out please put re s say says shall she should show so
-    some something t tell than that the their them then there these they thing this those to up us use uses ve
-    want was we were what when where whether which while who whom whose why will with would you your
+    go goes going got had happen happens has have he her here him his how i if in info information into is it
+    its just know let like ll m make me mean my need no not of on or our out please put re s say says shall she
+    should show so some something t tell than that the their them then there these they thing this those to up
+    us use uses ve want was we were what when where whether which while who whom whose why will with would you
+    your
     """.split()  # noqa: SIM905 - a list of words
 )
 
@@ -163,7 +164,7 @@ def distance(one: str, other: str, most: int) -> int:
             row.append(cost)
         if min(row) > most:
             return most + 1
-    return row[-1]
+    return min(row[-1], most + 1)
 
 
 def ranked(
