@@ -283,7 +283,8 @@ class Stay(RuleBasedStateMachine):
             assert "interimInputTranscription" not in part
         if "outputAudioTranscription" not in self.setup:
             assert "outputTranscription" not in part
-        if "toolCall" in told or part.get("modelTurn", {}).get("parts") or part.get("outputTranscription"):
+        words = part.get("outputTranscription", {}).get("text")
+        if "toolCall" in told or part.get("modelTurn", {}).get("parts") or words:
             self.open = True
         if part.get("turnComplete"):
             ours = (self.current or {}).get("serverContent", {}).get("turnComplete") is None
@@ -363,7 +364,7 @@ class Stay(RuleBasedStateMachine):
             self.sent.append(serial)
             return
         text = payload.decode()
-        if "toolResponse" in message or "tool_response" in message:
+        if "toolResponse" in message:
             self.answers_came(message)
         elif "contextUpdate" in message:
             tools = message["contextUpdate"]["tools"]["tools"]
@@ -380,8 +381,7 @@ class Stay(RuleBasedStateMachine):
             assert self.manual or "audioStreamEnd" in mark, "a mark that was not made"
 
     def answers_came(self, message: dict[str, Any]) -> None:
-        response = message.get("toolResponse") or message.get("tool_response")
-        for answer in response["functionResponses"]:
+        for answer in message["toolResponse"]["functionResponses"]:
             if answer.get("willContinue") or "unasked" in str(answer.get("response")):
                 continue
             call_id = answer["id"]
@@ -748,7 +748,7 @@ class Stay(RuleBasedStateMachine):
     ) -> None:
         wanted: list[dict[str, Any]] = []
         for name, x, how in calls:
-            call = {"name": name, "args": {"x": x}, "id": f"c{self.next()}"}
+            call: dict[str, Any] = {"name": name, "args": {"x": x}, "id": f"c{self.next()}"}
             if how == 0 and self.is_own(name):
                 del call["id"]
             elif how == 1 and self.latest and self.linked:

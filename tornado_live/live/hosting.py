@@ -111,8 +111,10 @@ class Hosting:
 
     def _says(self, content: gemini.ServerContent) -> bool:
         """Whether the guest sees a part of an answer in it, late and thought ones too."""
-        said = content.model_turn is not None and content.model_turn.parts
-        return bool(said) or (self.plan.hears_model and content.output_transcription is not None)
+        if content.model_turn is not None and content.model_turn.parts:
+            return True
+        words = content.output_transcription
+        return self.plan.hears_model and words is not None and bool(words.text)
 
     def end_turn(self) -> list[Command]:
         """A turn is over of which the model side has not said so, or will not any more."""
