@@ -13,32 +13,14 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpcore
 import httpx
 
-from tornado_live.tools.http_addresses import is_allowed
 from tornado_live.tools.http_answer import http_error, parse_answer
 from tornado_live.tools.http_guard import CONNECT_SECONDS, GuardedTransport, Resolve
 from tornado_live.tools.http_redirect import STATUSES, redirected
 from tornado_live.tools.http_retry import BrokenOff, HttpError, Retry, pause_before_retry, retry_after
-from tornado_live.tools.http_template import (
-    BadTemplate,
-    Endpoint,
-    check_header,
-    check_path,
-    checked_address,
-    fill,
-)
+from tornado_live.tools.http_template import Endpoint, fill
 from tornado_live.tools.result import Json, ToolError
 
-__all__ = [
-    "BadTemplate",
-    "Endpoint",
-    "HttpError",
-    "call_endpoint",
-    "check_header",
-    "check_path",
-    "checked_address",
-    "guarded_client",
-    "is_allowed",
-]
+__all__ = ["HttpError", "call_endpoint", "guarded_client"]
 
 _USER_AGENT = "tornado-live"
 

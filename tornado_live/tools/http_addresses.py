@@ -80,7 +80,7 @@ class Origin:
     @classmethod
     def of(cls, url: httpx.URL) -> Origin:
         port = url.port or DEFAULT_PORTS.get(url.scheme, 0)
-        return cls(url.scheme, url.raw_host.decode("ascii").lower().rstrip("."), port)
+        return cls(url.scheme, url.raw_host.decode("ascii").lower(), port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,246 @@
-"""The http parts of tools.yaml: a source's address and headers, and the request of a tool."""
+"""What tools.yaml says of HTTP, checked: sources into their settings, `http:` of a tool into its Endpoint."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import Final, Protocol
+from urllib.parse import quote, urlsplit
 
 from tornado_live.errors import nearest
 from tornado_live.tools.complaints import listed
-from tornado_live.tools.http_addresses import is_allowed
-from tornado_live.tools.http_template import BadTemplate, Endpoint, check_header, check_path, checked_address
+from tornado_live.tools.http_addresses import HOST_ENTRY, HostRule, is_allowed
+from tornado_live.tools.http_template import (
+    BadTemplate,
+    Body,
+    Endpoint,
+    Place,
+    check_header,
+    check_path,
+    checked_address,
+    credentials,
+)
 from tornado_live.tools.result import Json
 from tornado_live.yamlfile import YamlPath
 
-if TYPE_CHECKING:
-    from tornado_live.tools.tool_reader import ToolReader
-    from tornado_live.tools.tools_file import ToolsFile
+_SHORTEST_SECRET: Final = 6
+_READABLE: Final = re.compile(r"text/(\*|[a-z0-9.+-]+)|application/([a-z0-9.-]+\+)?(json|xml)")
 
 
-def check_address(file: ToolsFile, path: YamlPath, url: str, *, slots: bool) -> tuple[str, str]:
+class Mistakes(Protocol):
+    """Where mistakes of the file go, and values that nobody may see."""
+
+    secrets: set[str]
+
+    def refuse(self, path: YamlPath, message: str) -> None: ...
+
+    def shown(self, path: YamlPath) -> str:
+        """The value at `path` as it was written."""
+
+    def sound(self, path: YamlPath) -> bool:
+        """Whether nothing was found wrong at `path`."""
+
+
+def read_http_source(file: Mistakes, path: YamlPath, written: Mapping[str, Json]) -> dict[str, Json]:
+    """The settings of the source at `path` (`("sources", name, "http")`), with everything filled in."""
+    headers = written.get("headers", {})
+    assert isinstance(headers, dict)
+    mine = _headers(file, (*path, "headers"), headers)
+    checked: dict[str, Json] = {
+        "kind": "http",
+        "base_url": str(written["base_url"]).rstrip("/"),
+        "headers": dict(headers),
+        "allow_private": written.get("allow_private") is True,
+        "follow_redirects": written.get("follow_redirects", 0),
+    }
+    _address(file, (*path, "base_url"), str(written["base_url"]), open_host=False, slots=False)
+    if "auth" in written:
+        checked["auth"] = written["auth"]
+        _refuse_twice(file, (*path, "headers"), mine, _credentials(file, (*path, "auth"), written["auth"]))
+    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReader:
+    """Reads `http:` of the tool at `path`. `named` are all sources of the file, `sources` those that are sound."""
+
+    file: Mistakes
+    path: YamlPath
+    written: Mapping[str, Json]
+    sources: Mapping[str, Mapping[str, Json]]
+    named: Collection[str]
+
+    def read(self, parameters: Mapping[str, Json] | None) -> Endpoint:
+        """The endpoint; what is wrong is told to the file. `parameters` (None: not known) are all that it gets."""
+        source = self._source()
+        hosts = self._hosts()
+        if "source" in self.written:
+            base, path = self._below(source)
+        else:
+            base, path = _address(
+                self.file, self._at("url"), str(self.written["url"]), open_host=bool(hosts), slots=True
+            )
+        headers, secret = self._all_headers(source)
+        redirects = self.written.get("follow_redirects", source.get("follow_redirects", 0))
+        query = self.written.get("query", {})
+        assert isinstance(query, dict)
+        endpoint = Endpoint(
+            method=str(self.written.get("method", "GET")),
+            base=base,
+            path=path,
+            query=MappingProxyType(query),
+            headers=MappingProxyType(headers),
+            allow_private=source.get("allow_private") is True,
+            body=self._body(),
+            credentials=MappingProxyType(secret),
+            hosts=hosts,
+            expect=self._expect(),
+            follow_redirects=redirects if isinstance(redirects, int) else 0,
+        )
+        if hosts and "{" not in base and not endpoint.follow_redirects and self._sound():
+            self._refuse("is for a {parameter} as the host of url, or for follow_redirects", "allow_hosts")
+        if parameters is not None and self._sound():
+            self._check_slots(endpoint, parameters)
+        return endpoint
+
+    def _at(self, *more: str | int) -> YamlPath:
+        return (*self.path, "http", *more)
+
+    def _refuse(self, message: str, *more: str | int) -> None:
+        self.file.refuse(self._at(*more), message)
+
+    def _sound(self) -> bool:
+        return self.file.sound(self._at())
+
+    def _source(self) -> Mapping[str, Json]:
+        name = self.written.get("source")
+        if not isinstance(name, str):
+            return {}
+        source = self.sources.get(name)
+        if source is not None and source["kind"] == "http":
+            return source
+        if source is not None:
+            self._refuse(f'"{name}" is a source for {source["kind"]}, not http', "source")
+        elif name not in self.named:
+            close = nearest(name, sorted(self.named)) or listed(self.named)
+            self._refuse(f'"{name}" is not among the sources{close}', "source")
+        return {}
+
+    def _below(self, source: Mapping[str, Json]) -> tuple[str, str]:
+        path = str(self.written.get("path", ""))
+        try:
+            check_path(path)
+        except BadTemplate as error:
+            self._refuse(f"{self.file.shown(self._at('path'))}: {error}", "path")
+        if "base_url" not in source:
+            return "", path
+        base, prefix = checked_address(str(source["base_url"]))
+        return base, prefix + path
+
+    def _all_headers(self, source: Mapping[str, Json]) -> tuple[dict[str, str], dict[str, str]]:
+        """Headers and credentials: the tool's own win over those of its source."""
+        written = self.written.get("headers", {})
+        assert isinstance(written, dict)
+        mine = _headers(self.file, self._at("headers"), written)
+        own = {name.lower() for name in mine}
+        secret: dict[str, str] = {}
+        inherited = source.get("auth")
+        if "auth" in self.written:
+            secret = _credentials(self.file, self._at("auth"), self.written["auth"])
+            _refuse_twice(self.file, self._at("headers"), mine, secret)
+            own |= {name.lower() for name in secret}
+        elif isinstance(inherited, dict):
+            theirs = credentials(inherited)
+            secret = {name: value for name, value in theirs.items() if name.lower() not in own}
+        written = source.get("headers", {})
+        assert isinstance(written, dict)
+        headers = {name: str(value) for name, value in written.items() if name.lower() not in own}
+        return headers | mine, secret
+
+    def _body(self) -> Body | None:
+        kinds = [kind for kind in ("json", "form") if kind in self.written]
+        if len(kinds) == 2:
+            self._refuse("has both json and form; remove one", "form")
+        if kinds and self.written.get("method", "GET") == "GET":
+            self._refuse("GET has no body; write method: POST, PUT, PATCH or DELETE", kinds[0])
+        return Body(kinds[0], self.written[kinds[0]]) if kinds else None
+
+    def _hosts(self) -> tuple[HostRule, ...]:
+        entries = self.written.get("allow_hosts", [])
+        assert isinstance(entries, list)
+        rules = []
+        for index, entry in enumerate(map(str, entries)):
+            at = self._at("allow_hosts", index)
+            shown = self.file.shown(at)
+            if not re.fullmatch(HOST_ENTRY, entry):
+                self.file.refuse(at, f"{shown} is not a host such as api.example.com or *.example.com:8443")
+                continue
+            rule = HostRule.parse(entry)
+            number = _number(rule.host)
+            if rule.any_subdomain and "." not in rule.host:
+                self.file.refuse(at, f"{shown} would allow almost any host; write more of the name")
+            elif number is not None and not is_allowed(number, allow_private=False):
+                self.file.refuse(at, f"{shown} is a private address, which every call would refuse")
+            else:
+                rules.append(rule)
+        return tuple(rules)
+
+    def _expect(self) -> tuple[str, ...]:
+        kinds = self.written.get("expect", [])
+        assert isinstance(kinds, list)
+        for index, kind in enumerate(map(str, kinds)):
+            if not _READABLE.fullmatch(kind.lower()):
+                at = self._at("expect", index)
+                self.file.refuse(
+                    at,
+                    f"{self.file.shown(at)} cannot be read; known: application/json, text/plain, text/html,"
+                    " text/*, application/xml and those that end in +json or +xml",
+                )
+        return tuple(str(kind).lower() for kind in kinds)
+
+    def _check_slots(self, endpoint: Endpoint, parameters: Mapping[str, Json]) -> None:
+        properties = parameters.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        required = parameters.get("required")
+        needed = required if isinstance(required, list) else []
+        places = endpoint.places()
+        for name, where in places.items():
+            for place in where:
+                at = self._line(place)
+                if name not in known:
+                    close = nearest(name, known) or listed(known)
+                    self._refuse(f"{{{name}}} is not among the parameters{close}", *at)
+                    continue
+                found = known[name]
+                rule = found if isinstance(found, dict) else {}
+                if place in (("path",), ("host",)) and name not in needed and "default" not in rule:
+                    self._refuse(f"{{{name}}} is part of the {place[0]}; add {name} to required", *at)
+                if rule.get("type") == "object" and place[0] != "json":
+                    self._refuse(f"{{{name}}} is an object, which has its place in json only", *at)
+        for name in known if self._sound() else ():
+            if name not in places:
+                self.file.refuse(
+                    (*self.path, "parameters", "properties", name),
+                    f"is used nowhere in http; write {{{name}}} in path, query or headers, or in json or form",
+                )
+
+    def _line(self, place: Place) -> Place:
+        match place:
+            case ("host",):
+                return ("url",)
+            case ("path",):
+                return ("path",) if "path" in self.written else ("url",)
+            case _:
+                return place
+
+
+def _address(file: Mistakes, path: YamlPath, url: str, *, open_host: bool, slots: bool) -> tuple[str, str]:
+    """Scheme and host, and the path; `slots`: a tool's `url`, not a source's `base_url`."""
     try:
-        base, rest = checked_address(url)
+        base, rest = checked_address(url, open_host=open_host)
         check_path(rest)
         if "{" in rest and not slots:
             raise BadTemplate("{parameter} has no place in base_url; write it in a tool's path")
@@ -30,10 +248,10 @@ def check_address(file: ToolsFile, path: YamlPath, url: str, *, slots: bool) -> 
         file.refuse(path, f"{file.shown(path)}: {error}")
         return "", ""
     # A private address needs allow_private, which a source can have and a url cannot.
-    host = _literal_address(base)
-    if host is not None and not is_allowed(host, allow_private=True):
+    number = None if "{" in base else _number(urlsplit(base).hostname or "")
+    if number is not None and not is_allowed(number, allow_private=True):
         file.refuse(path, f"{file.shown(path)} is a link-local or special address, which no tool may call")
-    elif host is not None and slots and not is_allowed(host, allow_private=False):
+    elif number is not None and slots and not is_allowed(number, allow_private=False):
         advice = "make it a source with allow_private: true, if it is a service of your own"
         file.refuse(
             path, f"{file.shown(path)} is a private address, which every call would refuse - {advice}"
@@ -41,9 +259,9 @@ def check_address(file: ToolsFile, path: YamlPath, url: str, *, slots: bool) -> 
     return base, rest
 
 
-def check_headers(file: ToolsFile, path: YamlPath, headers: Mapping[str, Json]) -> dict[str, str]:
+def _headers(file: Mistakes, path: YamlPath, written: Mapping[str, Json]) -> dict[str, str]:
     checked: dict[str, str] = {}
-    for name, value in headers.items():
+    for name, value in written.items():
         try:
             check_header(name, str(value))
         except BadTemplate as error:
@@ -52,87 +270,36 @@ def check_headers(file: ToolsFile, path: YamlPath, headers: Mapping[str, Json]) 
     return checked
 
 
-def read_endpoint(tool: ToolReader, parameters: dict[str, Json] | None) -> Endpoint:
-    """What `http:` of the tool says; its mistakes are told. `parameters` has the bound ones, too."""
-    written = tool.written["http"]
-    assert isinstance(written, dict)
-    at: YamlPath = (*tool.path, "http")
-    headers: dict[str, str] = {}
-    allow_private = False
-    base = path = ""
-    source_name = written.get("source")
-    if isinstance(source_name, str):
-        source = tool.sources.get(source_name)
-        if source is not None and source["kind"] == "http":
-            base, prefix = checked_address(str(source["base_url"]))
-            own = source["headers"]
-            headers = {name: str(value) for name, value in (own if isinstance(own, dict) else {}).items()}
-            allow_private = source["allow_private"] is True
-            path = prefix + str(written.get("path", ""))
-        elif source is not None:
-            tool.refuse(f'"{source_name}" is a source for {source["kind"]}, not http', "http", "source")
-        elif source_name not in tool.sources.named:
-            tool.refuse(tool.no_source(source_name), "http", "source")
-        try:
-            check_path(str(written.get("path", "")))
-        except BadTemplate as error:
-            tool.refuse(f"{tool.file.shown((*at, 'path'))}: {error}", "http", "path")
-    else:
-        base, path = check_address(tool.file, (*at, "url"), str(written["url"]), slots=True)
-    own = written.get("headers", {})
-    assert isinstance(own, dict)
-    mine = check_headers(tool.file, (*at, "headers"), own)
-    lowered = {name.lower() for name in mine}
-    headers = {name: value for name, value in headers.items() if name.lower() not in lowered} | mine
-    query = written.get("query", {})
-    assert isinstance(query, dict)
-    endpoint = Endpoint(
-        method=str(written.get("method", "GET")),
-        base=base,
-        path=path,
-        query=MappingProxyType(query),
-        headers=MappingProxyType(headers),
-        allow_private=allow_private,
-    )
-    if parameters is not None and tool.sound("http"):
-        _check_slots(tool, endpoint, parameters)
-    return endpoint
+def _credentials(file: Mistakes, path: YamlPath, auth: Json) -> dict[str, str]:
+    assert isinstance(auth, dict)
+    try:
+        headers = credentials(auth)
+    except BadTemplate as error:
+        file.refuse(path, str(error))
+        return {}
+    # Alone, as it is sent, and percent-encoded: a service may echo it in any of these forms.
+    told = set(headers.values()) | {value.rpartition(" ")[2] for value in headers.values()}
+    match auth:
+        case {"basic": {"password": str(password)}}:
+            told.add(password)
+        case {"bearer": str(token)}:
+            told.add(token)
+    told |= {quote(text, safe="") for text in told}
+    file.secrets |= {text for text in told if len(text) >= _SHORTEST_SECRET}
+    return headers
 
 
-def _check_slots(tool: ToolReader, endpoint: Endpoint, parameters: dict[str, Json]) -> None:
-    properties = parameters.get("properties")
-    known = properties if isinstance(properties, dict) else {}
-    required = parameters.get("required")
-    needed = required if isinstance(required, list) else []
-    slots = endpoint.slots()
-    http = tool.written["http"]
-    for name, places in slots.items():
-        for place in places:
-            key, _, rest = place.partition(".")
-            if key == "path":
-                key = "path" if isinstance(http, dict) and "path" in http else "url"
-            at = ("http", key, *([rest] if rest else []))
-            if name not in known:
-                close = nearest(name, known) or listed(known)
-                tool.refuse(f"{{{name}}} is not among the parameters{close}", *at)
-                continue
-            rule = known[name]
-            has_default = isinstance(rule, dict) and "default" in rule
-            if place == "path" and name not in needed and not has_default:
-                tool.refuse(f"{{{name}}} is part of the path; add {name} to required", *at)
-    for name in known if tool.sound("http") else ():
-        if name not in slots:
-            tool.refuse(
-                f"is used nowhere in http; write {{{name}}} in path, query or headers",
-                "parameters",
-                "properties",
-                name,
-            )
+def _refuse_twice(
+    file: Mistakes, path: YamlPath, headers: Mapping[str, str], secret: Mapping[str, str]
+) -> None:
+    taken = {name.lower() for name in secret}
+    for name in headers:
+        if name.lower() in taken:
+            file.refuse((*path, name), "is set by auth too; remove one of the two")
 
 
-def _literal_address(base: str) -> str | None:
-    """The IP address that the host of `base` is, or is known to stand for; None for other names."""
-    host = urlsplit(base).hostname or ""
+def _number(host: str) -> str | None:
+    """The IP address that `host` is, or is known to stand for; None for other names."""
     if host.lower().rstrip(".") == "localhost":
         return "127.0.0.1"
     try:

@@ -19,6 +19,7 @@ import httpx
 
 from tornado_live.tools.http_addresses import Origin, is_allowed
 from tornado_live.tools.http_answer import refusal, too_large
+from tornado_live.tools.http_redirect import destination
 from tornado_live.tools.http_retry import BrokenOff, NotSent
 from tornado_live.tools.result import ToolCode, ToolError
 
@@ -251,6 +252,11 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             raise
         body = _CappedStream(answer, limit, lambda: self._places.give_back(origin))
         response = httpx.Response(answer.status, headers=answer.headers, stream=body)
+        if "location" in response.headers:
+            # httpx reads it even where it does not follow it, and gives up on one that is no address.
+            pointed = destination(url, response.headers.pop("location"))
+            if pointed is not None:
+                response.headers["Location"] = str(pointed)
         refused = refusal(response.headers, limit)
         if refused is not None:
             await body.aclose()

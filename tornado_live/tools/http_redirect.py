@@ -16,6 +16,14 @@ _HARMLESS: Final = frozenset(("accept", "accept-encoding", "accept-language", "c
 _OF_A_BODY: Final = frozenset(("content-length", "content-type"))
 
 
+def destination(here: httpx.URL, location: str) -> httpx.URL | None:
+    """Where a Location header at `here` points to; None for anything but a plain http address."""
+    try:
+        return plain_address(str(here.join(location)))
+    except (httpx.InvalidURL, ValueError):
+        return None
+
+
 def redirected(
     request: httpx.Request,
     status: int,
@@ -30,10 +38,7 @@ def redirected(
     operator wrote, besides 80 and 443; `hosts`, if there are any, are all other hosts that may be reached. Raises
     ToolError(not_allowed).
     """
-    try:
-        url = plain_address(str(request.url.join(location)))
-    except (httpx.InvalidURL, ValueError):
-        url = None
+    url = destination(request.url, location)
     if url is None:
         raise _refused("to something that is no plain http address")
     here, there = Origin.of(request.url), Origin.of(url)

@@ -72,10 +72,10 @@ class Endpoint:
     method: str
     base: str
     path: str = ""
-    query: Mapping[str, Json] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow_private: bool = False
-    body: Body | None = None
+    body: Body | None = field(default=None, repr=False)
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     hosts: tuple[HostRule, ...] = ()
     expect: tuple[str, ...] = ()
@@ -92,9 +92,6 @@ class Endpoint:
             for name, place in _named(template, (key,)):
                 found.setdefault(name, []).append(place)
         return found
-
-    def slots(self) -> dict[str, list[str]]:
-        return {name: [".".join(map(str, place)) for place in where] for name, where in self.places().items()}
 
     def ports(self) -> frozenset[int]:
         """The ports that the operator wrote."""
@@ -216,7 +213,7 @@ def fill(endpoint: Endpoint, arguments: Mapping[str, Json]) -> httpx.Request:
             continue
         if not _HEADER_VALUE.match(text):
             raise _unusable(f"The value for {name} holds a line break or control character.")
-        headers.append((name, text.strip()))
+        headers.append((name, text.strip(" \t")))
     headers += endpoint.credentials.items()
     content = None
     if endpoint.body is not None:

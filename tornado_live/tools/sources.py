@@ -10,7 +10,7 @@ from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
 from tornado_live import resources
-from tornado_live.tools.http_declared import check_address, check_headers
+from tornado_live.tools.http_declared import read_http_source
 from tornado_live.tools.result import Json
 from tornado_live.tools.tools_file import SHORTEST_SECRET, ToolsFile
 from tornado_live.yamlfile import YamlPath
@@ -51,13 +51,7 @@ def _source(
     before = len(file.problems)
     checked: dict[str, Json] = {"kind": kind, **settings}
     if kind == "http":
-        headers = settings.get("headers", {})
-        assert isinstance(headers, dict)
-        check_headers(file, (*path, "headers"), headers)
-        check_address(file, (*path, "base_url"), str(settings["base_url"]), slots=False)
-        checked["base_url"] = str(settings["base_url"]).rstrip("/")
-        checked["headers"] = headers
-        checked["allow_private"] = settings.get("allow_private") is True
+        checked = read_http_source(file, path, settings)
     elif kind == "sql":
         checked["url"] = _sql_url(file, home, (*path, "url"), str(settings["url"]))
     else:

@@ -18,8 +18,9 @@ from referencing import Registry
 from tornado_live.errors import Problem, nearest
 from tornado_live.tools.answer import redacted_text
 from tornado_live.tools.complaints import complaint, listed, schema_complaint
-from tornado_live.tools.http_declared import read_endpoint
+from tornado_live.tools.http_declared import EndpointReader
 from tornado_live.tools.http_retry import RETRY_ON, Retry
+from tornado_live.tools.http_template import Endpoint
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler, HandlerNotFound, find_handler
 from tornado_live.tools.result import Json, ToolError
@@ -92,7 +93,7 @@ class ToolReader:
             if "options" not in self.written or self.sound("options"):
                 options = self._options(handler, parameters)
         elif self.sound("http"):
-            endpoint = read_endpoint(self, parameters)
+            endpoint = self._endpoint(parameters)
         mock = read_mock(self.written["mock"]) if "mock" in self.written else None
         if whole is None or not self.file.sound(self.path):
             return None
@@ -362,6 +363,12 @@ class ToolReader:
             for mistake in handler.spec.check(options, parameters):
                 self.refuse(mistake, "options")
         return options
+
+    def _endpoint(self, parameters: dict[str, Json] | None) -> Endpoint:
+        http = self.written["http"]
+        assert isinstance(http, dict)
+        reader = EndpointReader(self.file, self.path, http, self.sources.sound, self.sources.named)
+        return reader.read(parameters)
 
     def no_source(self, source: str) -> str:
         known = sorted(self.sources.named)
