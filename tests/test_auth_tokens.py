@@ -228,3 +228,16 @@ async def test_neither_keys_nor_tokens_come_into_the_log_or_the_file(tmp_path: P
 async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:
     async with Server("--set", "drop_in.enabled=false") as server, asking(server) as client:
         assert (await client.post("/v1alpha/auth_tokens", json={})).status_code in (404, 405)
+
+
+async def test_the_rest_of_google_s_api_is_refused_in_words_that_its_clients_show() -> None:
+    async with Server() as server:
+        with pytest.raises(ClientError) as refused:
+            google = owner(server)
+            await asyncio.to_thread(google.models.generate_content, model=MODEL, contents="Hello")
+        assert refused.value.code == 404
+        assert "Only the Live API" in str(refused.value)
+        async with asking(server) as client:
+            for method, path in (("GET", "/v1beta/models"), ("PUT", "/v1/files/x"), ("DELETE", "/v1alpha/x")):
+                answer = await client.request(method, path)
+                assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")

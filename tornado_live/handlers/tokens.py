@@ -31,37 +31,20 @@ _STATUS = {
 }
 
 
-@stream_request_body
-class AuthTokensHandler(DoorHandler):
+class GoogleHandler(DoorHandler):
+    """Failures in Google's shape, which its SDKs read."""
+
     cross_origin_headers: ClassVar[tuple[str, ...]] = (
         *DoorHandler.cross_origin_headers,
         "X-Goog-Api-Client",
         "X-Goog-Api-Key",
         "X-Server-Timeout",
     )
-
-    def initialize(self, house: House, store: SessionStore) -> None:  # type: ignore[override]  # Tornado's hook
-        super().initialize(house)
-        self._store = store
-        self._body = bytearray()
-        self._too_large = False
-        self._let_in = False
+    _let_in = False
 
     def prepare(self) -> None:
         super().prepare()
         self._let_in = True
-
-    def data_received(self, chunk: bytes) -> None:
-        # What is over the cap is read and dropped, so that the client is there to hear about it.
-        if len(self._body) + len(chunk) > MAX_BODY:
-            self._too_large = True
-        else:
-            self._body += chunk
-
-    async def post(self) -> None:
-        token = mint(self._asked(), user=self.caller.user, now=time.time())
-        await keep(self._store, token)
-        self.answer({"name": token.name})
 
     def write_failure(self, failure: LiveError, status: int) -> None:
         if not self._let_in:
@@ -84,6 +67,41 @@ class AuthTokensHandler(DoorHandler):
             status,
         )
 
+
+class NothingElseHandler(GoogleHandler):
+    """The rest of Google's API, which clients may ask for at the same base URL."""
+
+    def _nothing(self, *_: str) -> None:
+        self.write_failure(BadMessage(_ONLY_LIVE), 404)
+
+    get = head = post = put = patch = delete = _nothing
+
+
+_ONLY_LIVE = (
+    "Only the Live API (WebSocket) and auth_tokens are served here; ask Google for the rest of its API."
+)
+
+
+@stream_request_body
+class AuthTokensHandler(GoogleHandler):
+    def initialize(self, house: House, store: SessionStore) -> None:  # type: ignore[override]  # Tornado's hook
+        super().initialize(house)
+        self._store = store
+        self._body = bytearray()
+        self._too_large = False
+
+    def data_received(self, chunk: bytes) -> None:
+        # What is over the cap is read and dropped, so that the client is there to hear about it.
+        if len(self._body) + len(chunk) > MAX_BODY:
+            self._too_large = True
+        else:
+            self._body += chunk
+
+    async def post(self) -> None:
+        token = mint(self._asked(), user=self.caller.user, now=time.time())
+        await keep(self._store, token)
+        self.answer({"name": token.name})
+
     def compute_etag(self) -> None:
         """A token is told once; no hash of it is made."""
 
@@ -104,4 +122,7 @@ class AuthTokensHandler(DoorHandler):
 def routes(house: House, store: SessionStore) -> list[URLSpec]:
     """To be put before the pages. Clients whose base URL ends in a slash send more than one."""
     given = {"house": house, "store": store}
-    return [URLSpec(r"/+(?:v1|v1alpha|v1beta)/+auth_tokens", AuthTokensHandler, given)]
+    return [
+        URLSpec(r"/+(?:v1|v1alpha|v1beta)/+auth_tokens", AuthTokensHandler, given),
+        URLSpec(r"/+(?:v1|v1alpha|v1beta)/.*", NothingElseHandler, {"house": house}),
+    ]

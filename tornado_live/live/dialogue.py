@@ -147,7 +147,7 @@ class Dialogue:
             self.turns.answered()
         if spoke and not waiting:
             self._called = False
-        ends_call = facts.turn_after_call == "new" and (waiting or self._called)
+        ends_call = waiting or (facts.turn_after_call == "new" and self._called)
         if content.generation_complete and not ends_call:
             self._generated = True
         status = content.interaction_status or message.interaction_status
