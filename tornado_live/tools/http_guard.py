@@ -281,13 +281,18 @@ class _CappedStream(httpx.AsyncByteStream):
             async for chunk in self._answer.aiter_stream():
                 seen += len(chunk)
                 if seen > self._limit:
-                    raise too_large()
+                    # Left alone, httpcore's generators would be ended by tasks that nobody awaits. So they are
+                    # read on without their connection, which ends them at once.
+                    await self.aclose()
+                    continue
                 yield chunk
                 chunks += 1
                 if chunks % _CHUNKS_IN_A_ROW == 0:
                     await asyncio.sleep(0)  # one read may hold ten thousand chunks of a byte each
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise _explained(error) from error
+            raise (too_large() if seen > self._limit else _explained(error)) from error
+        if seen > self._limit:
+            raise too_large()
 
     async def aclose(self) -> None:
         if self._closed:
