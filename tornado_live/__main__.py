@@ -77,6 +77,12 @@ MockTools = Annotated[
     str | None,
     typer.Option(metavar="auto|always|unreachable|never", help="When sample data answers; else auto."),
 ]
+As = Annotated[
+    Path | None,
+    typer.Option(
+        "--as", metavar="FILE", help="The caller: the claims of a token, as JSON; else the operator."
+    ),
+]
 Voice = Annotated[str | None, typer.Option(metavar="auto|on|off", help="The simulator's voice; else auto.")]
 Scenario = Annotated[Path | None, typer.Option(metavar="FILE", help="YAML script for the simulator.")]
 PrintConfig = Annotated[
@@ -182,9 +188,15 @@ def list_tools(home: Home = Path(), config: Config = None, set_: Set = None) -> 
 
 
 @tools.command("check")
-def check_tools(home: Home = Path(), config: Config = None, set_: Set = None) -> None:
+def check_tools(
+    as_json: Annotated[bool, typer.Option("--json", help="Only the mistakes, as a JSON list.")] = False,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
     """Look for mistakes in tools.yaml without starting anything."""
     from tornado_live.tools import commands
+    from tornado_live.tools.loading import toolset_problems
 
     settings = _settings(home, config, set_)
     code = commands.check_tools(
@@ -194,14 +206,68 @@ def check_tools(home: Home = Path(), config: Config = None, set_: Set = None) ->
         environment=settings.environment,
         out=sys.stdout,
         handler_prefixes=settings.handler_prefixes,
+        toolset_problems=lambda catalog: toolset_problems(settings, catalog),
+        as_json=as_json,
     )
     raise SystemExit(code)
+
+
+@tools.command("show")
+def show_tool(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The tool.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A Live model; else gemini_live_model of the settings."),
+    ] = None,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Print the declaration of a tool as Gemini gets it."""
+    from tornado_live.tools import commands
+
+    settings = _settings(home, config, set_)
+    facts = settings.models.of(model or settings.gemini_live_model)
+    raise SystemExit(commands.show_tool(_catalog(settings), name, facts, sys.stdout))
+
+
+@tools.command("plan")
+def plan_tools(as_: As = None, home: Home = Path(), config: Config = None, set_: Set = None) -> None:
+    """Tell what a caller could reach: tools, hosts, tables, bound values."""
+    from tornado_live.tools import commands
+
+    caller = commands.caller_from(as_)
+    raise SystemExit(commands.plan_tools(_catalog(_settings(home, config, set_)), caller, sys.stdout))
+
+
+@tools.command("test")
+def run_examples(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Tools; else all.")] = None,
+    as_: As = None,
+    home: Home = Path(),
+    config: Config = None,
+    mock_tools: MockTools = None,
+    set_: Set = None,
+) -> None:
+    """Run the examples of the tools and compare what they answer."""
+    from tornado_live.tools import commands
+
+    settings = _settings(home, config, set_, {"mock_tools": mock_tools})
+    tested = commands.run_examples(
+        _catalog(settings),
+        names or (),
+        mock=settings.mock_tools,
+        out=sys.stdout,
+        caller=commands.caller_from(as_),
+    )
+    raise SystemExit(_run(tested))
 
 
 @tools.command("call")
 def call_tool(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The tool.")],
     arguments: Annotated[str, typer.Argument(metavar="JSON", help="Its arguments.")] = "{}",
+    as_: As = None,
     home: Home = Path(),
     config: Config = None,
     mock_tools: MockTools = None,
@@ -211,7 +277,14 @@ def call_tool(
     from tornado_live.tools import commands
 
     settings = _settings(home, config, set_, {"mock_tools": mock_tools})
-    call = commands.call_tool(_catalog(settings), name, arguments, mock=settings.mock_tools, out=sys.stdout)
+    call = commands.call_tool(
+        _catalog(settings),
+        name,
+        arguments,
+        mock=settings.mock_tools,
+        out=sys.stdout,
+        caller=commands.caller_from(as_),
+    )
     raise SystemExit(_run(call))
 
 

@@ -152,7 +152,7 @@ class Problem:
     """One mistake of an operator's file, printed as `file:line: path: message`.
 
     `line` and `column` count from 1; `path` is dotted (`get_weather.http.method`) and may be empty.
-    `message` says what is wrong and what to write instead.
+    `message` says what is wrong and what to write instead. `tool` is that of tools.yaml that it is about.
     """
 
     file: str
@@ -160,6 +160,7 @@ class Problem:
     path: str
     message: str
     column: int | None = None
+    tool: str | None = None
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"

@@ -41,7 +41,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """`data` is None for an empty file. `lines` has the line (from 1) of every key and list item.
+    """`data` is None for an empty file. `lines` has the line (from 1) of every key and list item, `columns` too.
 
     `name` is how the file is called in messages.
     """
@@ -49,18 +49,23 @@ class YamlFile:
     data: YamlValue
     lines: Mapping[YamlPath, int]
     name: str
+    columns: Mapping[YamlPath, int] = field(default_factory=dict)
 
     def line_of(self, path: YamlPath) -> int | None:
         """The line of `path`, or of its nearest parent that the file has."""
-        for length in range(len(path), -1, -1):
-            line = self.lines.get(path[:length])
-            if line is not None:
-                return line
-        return None
+        return self.lines.get(self._nearest(path))
 
-    def problem(self, path: YamlPath, message: str, *, shown: str | None = None) -> Problem:
+    def problem(
+        self, path: YamlPath, message: str, *, shown: str | None = None, tool: str | None = None
+    ) -> Problem:
         """A Problem at `path`; `shown` replaces the dotted path in its text."""
-        return Problem(self.name, self.line_of(path), dotted(path) if shown is None else shown, message)
+        at = self._nearest(path)
+        text = dotted(path) if shown is None else shown
+        return Problem(self.name, self.lines.get(at), text, message, self.columns.get(at), tool)
+
+    def _nearest(self, path: YamlPath) -> YamlPath:
+        lengths = range(len(path), 0, -1)
+        return next((path[:length] for length in lengths if path[:length] in self.lines), ())
 
 
 def dotted(path: YamlPath) -> str:
@@ -113,7 +118,7 @@ def parse_yaml(text: str, name: str) -> YamlFile:
         pass
     if builder.problems:
         raise ConfigError(builder.problems)
-    return YamlFile(builder.root, builder.lines, name)
+    return YamlFile(builder.root, builder.lines, name, builder.columns)
 
 
 class _Mark(Protocol):
@@ -147,6 +152,7 @@ class _Builder:
         self.name = name
         self.root: YamlValue = None
         self.lines: dict[YamlPath, int] = {}
+        self.columns: dict[YamlPath, int] = {}
         self.problems: list[Problem] = []
         self._open: list[_Open] = []
         self._documents = 0
@@ -218,7 +224,12 @@ class _Builder:
             self.refuse(mark, f"is there twice; the first is in line {top.seen[text]}", path)
             top.ignored = True
         else:
-            top.seen[text] = self.lines[path] = _line(mark)
+            top.seen[text] = _line(mark)
+            self._mark(path, mark)
+
+    def _mark(self, path: YamlPath, mark: _Mark | None) -> None:
+        self.lines[path] = _line(mark)
+        self.columns[path] = mark.column + 1 if mark is not None else 1
 
     def _path_of_next(self) -> YamlPath:
         if not self._open:
@@ -232,11 +243,11 @@ class _Builder:
         path = self._path_of_next()
         if not self._open:
             self.root = value
-            self.lines[()] = _line(mark)
+            self._mark(path, mark)
             return path
         top = self._open[-1]
         if isinstance(top.value, list):
-            self.lines[path] = _line(mark)
+            self._mark(path, mark)
             top.value.append(value)
         elif top.key is None and not is_scalar:
             self.refuse(mark, "a key must be one plain word or string")

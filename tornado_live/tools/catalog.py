@@ -42,6 +42,7 @@ class ToolCatalog:
     toolsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[Problem, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    files: tuple[Path, ...] = ()
 
     def names(self, names: Collection[str] | None) -> tuple[str, ...] | None:
         """The names of the tools among `names`, in file order."""
@@ -87,6 +88,14 @@ class ToolCatalog:
 ToolCatalog.EMPTY = ToolCatalog()
 
 
+class UnusableTools(ConfigError):
+    """`missing` are the names of the environment that the files need and that are not set."""
+
+    def __init__(self, problems: Sequence[Problem], *, missing: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.missing = tuple(missing)
+
+
 def load_catalog(
     path: Path,
     *,
@@ -117,13 +126,14 @@ def load_catalog(
             left_out.append(reader.left_out)
     toolsets = _toolsets(file)
     if file.problems:
-        raise ConfigError(file.in_order())
+        raise UnusableTools(file.in_order(), missing=sorted(file.missing))
     return ToolCatalog(
         tools=MappingProxyType(tools),
         sources=sources.sound,
         toolsets=MappingProxyType(toolsets),
         left_out=tuple(left_out),
         secrets=tuple(sorted(file.secrets, key=len, reverse=True)),
+        files=tuple(file.read),
     )
 
 

@@ -266,6 +266,7 @@ class ToolReader:
             if kind == "environment":
                 value = self.file.environment.get(rest)
                 if value is None:
+                    self.file.missing.add(rest)
                     self.refuse(f"{rest} is not set; set it in the environment or .env", "bind", name)
                 elif len(value) >= SHORTEST_SECRET:
                     self.file.secrets.add(value)

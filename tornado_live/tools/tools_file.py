@@ -65,6 +65,7 @@ class ToolsFile:
         self.missing: set[str] = set()
         self.secrets: set[str] = set()
         self.complete = True
+        self.read: list[Path] = []
         self.broken: set[YamlPath] = set()
         self.parts: list[_Part] = []
         self._part_of: dict[tuple[str, str], _Part] = {}
@@ -153,7 +154,8 @@ class _Part:
     def problem(self, path: YamlPath, message: str, *, shown: str | None = None) -> Problem:
         if shown is None:
             shown = dotted(path[1:] if path[:1] == ("tools",) and len(path) > 1 else path)
-        return self.file.problem(path, message, shown=shown)
+        tool = str(path[1]) if path[:1] == ("tools",) and len(path) > 1 else None
+        return self.file.problem(path, message, shown=shown, tool=tool)
 
     def refuse(self, path: YamlPath, message: str) -> None:
         self.whole.problems.append(self.problem(path, message))
@@ -260,6 +262,7 @@ class _Part:
 def read_tools_file(path: Path, *, home: Path, environment: Mapping[str, str]) -> ToolsFile:
     """The file at `path` and what it includes. Raises ConfigError if `path` itself is no YAML mapping."""
     whole = ToolsFile(environment)
+    whole.read.append(path)
     whole.add(read_yaml(path, name=_name(path, home)))
     if () in whole.broken and not whole.parts[0].data:
         raise ConfigError(whole.problems)
@@ -272,6 +275,7 @@ def read_tools_file(path: Path, *, home: Path, environment: Mapping[str, str]) -
             name = _name(one, home)
             if name in (part.file.name for part in whole.parts):
                 continue
+            whole.read.append(one)
             try:
                 whole.add(read_yaml(one, name=name))
             except ConfigError as error:
