@@ -305,7 +305,7 @@ class Bridge:
             self.react(self.conversation.from_client, said)
         if self.missed:
             missed, self.missed = self.missed, 0
-            self._tell(
+            self.tell(
                 Warned(
                     "audio_dropped",
                     "What the model said while your line was cut was not played; its words are in the transcript.",
@@ -353,7 +353,7 @@ class Bridge:
     def _perform(self, command: Command) -> None:
         match command:
             case SendToClient(event=event):
-                self._tell(event)
+                self.tell(event)
             case SendToModel(payload=payload, kind=kind):
                 self.sent(kind)
                 if self.model is not None:
@@ -395,7 +395,8 @@ class Bridge:
         """Something other than the stream of the microphone went to the model side."""
         self._last_sent, self._sent_at = kind, self.now()
 
-    def _tell(self, event: ToClient) -> None:
+    def tell(self, event: ToClient) -> None:
+        """Gives the client an event, where there is one that understands it."""
         request_id = ""
         client = self.client
         if type(event) is ModelMessage:
@@ -549,7 +550,7 @@ class Bridge:
         self.react(lambda now: self.conversation.model_opened(now, answer))
         notice = self._shared.upstream.address.notice()
         if notice is not None and not self._noticed:
-            self._tell(notice)
+            self.tell(notice)
         self._noticed = True
 
     def model_gone(self, code: int, reason: str, *, opened: bool) -> None:
@@ -605,7 +606,7 @@ class Bridge:
             ToolCall(command.id, command.name, dict(command.args)),
             caller=self._caller,
             session_id=self.session_id,
-            allowed=plan.toolset if plan is not None else None,
+            allowed=self._catalog.names(plan.toolset) if plan is not None else None,
             progress=progress,
             person=_Person(self, command.id),
         )

@@ -184,7 +184,8 @@ class Calls:
 
     def _begin(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
         self._calls[call.id] = call
-        if self._replay and (stored := self._answers.get(call.key)) is not None:
+        again = self._replay or call.policy.side_effects
+        if again and (stored := self._answers.get(call.key)) is not None:
             call.state = CallState.DELIVERED
             return [
                 self._answer(call, call.id, stored, facts),

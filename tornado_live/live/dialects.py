@@ -261,6 +261,8 @@ def _tool_result(event: ToolFinished) -> dict[str, Json]:
         told["summary"] = result.summary
     if result.error is not None:
         told["error"] = result.error.value
+    if result.whole is not None:
+        told["result"] = result.whole
     return told
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from tornado_live.caller import Caller
 from tornado_live.errors import Limited, LiveError, Replaced
 from tornado_live.live.bridge import Bridge, Collaborators
-from tornado_live.live.commands import FromClient
+from tornado_live.live.commands import FromClient, Warned
 from tornado_live.live.conversation import Conversation
 from tornado_live.live.dialects import Dialect
 from tornado_live.live.peer import WebSocketPeer
@@ -95,6 +95,11 @@ class Registry:
             bridge.close(_replaced())
             await bridge.finish()
 
+    def warn(self, code: str, message: str) -> None:
+        """Tells the clients of all running conversations; guests have no ear for it."""
+        for bridge in self._bridges.values():
+            bridge.tell(Warned(code, message))
+
     async def end(self, session_id: str, error: LiveError) -> None:
         """Ends the session's conversation, if it runs here; its client is told `error` and closed with it."""
         bridge = self._bridges.get(session_id)
@@ -113,7 +118,7 @@ class Registry:
 
     def _begin(self, session: Session, memory: Sequence[MemoryItem], caller: Caller) -> Bridge:
         settings = self._settings
-        catalog = self._catalog()
+        catalog = self._catalog().for_caller(caller)
         conversation = Conversation(
             assistants=settings.assistants,
             assistant=session.assistant,

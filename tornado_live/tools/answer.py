@@ -142,6 +142,13 @@ def _size(value: Json, most: int) -> int:
     return used
 
 
+def first(value: Json, max_items: int | None) -> tuple[Json, str]:
+    """The first `max_items` of a list, and a note of how many were left out (empty if none)."""
+    if max_items is None or not isinstance(value, list) or len(value) <= max_items:
+        return value, ""
+    return value[:max_items], f"These are the first {max_items} of {len(value)}."
+
+
 def cut(value: Json, max_bytes: int) -> tuple[Json, str]:
     """`value` in at most `max_bytes` of JSON, and a note of what was left out (empty if nothing was)."""
     notes: list[str] = []

@@ -48,7 +48,8 @@ class ToolResult:
 
     `response` is the envelope for the model: `{"status": "ok", "result": …}` or
     `{"status": "error", "error": {"code", "message", "retryable", "hint"}}`; with sample data also
-    `"sample": true` and a `"note"` that says so. `summary` is one short line for people.
+    `"sample": true` and a `"note"` that says so. `summary` is one short line for people, `whole` the result
+    without cuts where the page is to have it.
     """
 
     ok: bool
@@ -57,3 +58,4 @@ class ToolResult:
     error: ToolCode | None = None
     sample: bool = False
     summary: str = ""
+    whole: Json = None

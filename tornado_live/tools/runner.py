@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import httpx
 from jmespath.exceptions import JMESPathError
+from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from tornado_live.caller import Caller
@@ -23,6 +25,8 @@ from tornado_live.tools import answer
 from tornado_live.tools.catalog import ResultRules, Tool, ToolCatalog
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.http import HttpError, call_endpoint, guarded_client
+from tornado_live.tools.kept import KeptAnswers
+from tornado_live.tools.limits import Limits
 from tornado_live.tools.owned import Owned
 from tornado_live.tools.person import CONSENT_S, Person
 from tornado_live.tools.python import HandlerThreads, call_handler
@@ -69,6 +73,8 @@ class ToolRunner:
         self._http = http if http is not None else guarded_client()
         self._threads = HandlerThreads(threads)
         self._owned = Owned()
+        self._limits = Limits()
+        self._kept = KeptAnswers()
         self._running: set[asyncio.Task[object]] = set()
         # One thread: more of them would only take turns with the loop's.
         self._shaping = ThreadPoolExecutor(1, thread_name_prefix="tool-answers")
@@ -91,13 +97,18 @@ class ToolRunner:
         from, and no more once the call has ended. `person` is who can be asked, None where nobody is.
         """
         started = time.monotonic()
-        sample = False
+        sample, entered = False, None
         try:
             tool = _look_up(catalog, call.name, allowed)
-            arguments = _checked(tool, call.args)
+            shown = _checked(tool, call.args)
+            arguments = _bound(tool, shown, caller, session_id)
+            entered = self._enter(tool, caller, session_id)
             if tool.policy.confirm:
-                await _consented(person, arguments)
-            if self._mock == "always":
+                await _consented(person, shown)
+            found, value = self._kept.get(tool.name, caller.user, arguments, started)
+            if found:
+                pass
+            elif self._mock == "always":
                 sample = True
                 value = _sample(tool, arguments)
             else:
@@ -115,7 +126,8 @@ class ToolRunner:
                 late = _late(tool, person)
                 try:
                     try:
-                        value = await self._perform(tool, arguments, context, person)
+                        value = await self._perform(tool, arguments, context, person, call.id)
+                        self._keep(tool, caller, arguments, value)
                     finally:
                         if late is not None:
                             late.cancel()
@@ -141,9 +153,26 @@ class ToolRunner:
             logger.error("tool %s failed: call %s of session %s\n%s", call.name, call.id, session_id, text)
             told = ToolError(ToolCode.FAILED, "The tool failed.", hint="Say that it did not work this time.")
             return _failure(told, catalog, started)
+        finally:
+            if entered is not None:
+                self._limits.leave(entered)
+
+    def _enter(self, tool: Tool, caller: Caller, session_id: str) -> Tool:
+        """Raises ToolError(limited)."""
+        self._limits.enter(tool, user=caller.user, session=session_id, now=time.monotonic())
+        return tool
+
+    def _keep(self, tool: Tool, caller: Caller, arguments: Mapping[str, Json], value: Json) -> None:
+        if tool.cache_s is not None and not tool.policy.side_effects:
+            self._kept.keep(tool.name, caller.user, arguments, value, time.monotonic() + tool.cache_s)
 
     async def _perform(
-        self, tool: Tool, arguments: Mapping[str, Json], context: ToolContext, person: Person | None
+        self,
+        tool: Tool,
+        arguments: Mapping[str, Json],
+        context: ToolContext,
+        person: Person | None,
+        call_id: str,
     ) -> Json:
         """The selected answer of the real tool, which has its deadline to give it."""
         work: Coroutine[object, object, object]
@@ -157,7 +186,15 @@ class ToolRunner:
             )
         else:
             assert tool.endpoint is not None
-            work = call_endpoint(self._http, tool.endpoint, arguments)
+            key = _idempotency_key(context.session_id, call_id) if tool.policy.side_effects else None
+            work = call_endpoint(
+                self._http,
+                tool.endpoint,
+                arguments,
+                retry=tool.retry,
+                idempotency_key=key,
+                timeout_s=tool.timeout_s,
+            )
         try:
             value = await self._within(work, tool)
         except HttpError as error:
@@ -308,6 +345,38 @@ def _checked(tool: Tool, args: Mapping[str, Json]) -> dict[str, Json]:
     return arguments
 
 
+def _bound(tool: Tool, arguments: Mapping[str, Json], caller: Caller, session_id: str) -> dict[str, Json]:
+    """With the parameters that the model neither sees nor sets. Raises ToolError(not_allowed)."""
+    if not tool.allows(caller):
+        missing = ", ".join(sorted(tool.requires - caller.granted))
+        raise ToolError(
+            ToolCode.NOT_ALLOWED,
+            f"The person may not use this tool: it needs {missing}.",
+            hint="Say that they are not allowed to do that.",
+        )
+    whole = dict(arguments)
+    for name, bound in tool.bind.items():
+        try:
+            value = answer.to_json(bound.of(caller, session_id))
+        except LookupError as error:
+            raise _unbound(name, f"{error} is not known of the person") from None
+        if next(Draft202012Validator(dict(bound.rule)).iter_errors(value), None) is not None:
+            raise _unbound(name, "what is known of the person does not fit")
+        whole[name] = value
+    return whole
+
+
+def _unbound(name: str, why: str) -> ToolError:
+    return ToolError(
+        ToolCode.NOT_ALLOWED, f"{name}: {why}.", hint="Say that this cannot be done for this person."
+    )
+
+
+def _idempotency_key(session_id: str, call_id: str) -> str:
+    """The same for the same call, so that a service that has seen it does nothing twice."""
+    return hashlib.sha256(f"{session_id}/{call_id}".encode()).hexdigest()[:32]
+
+
 def _reason(error: ValidationError) -> str:
     text = f"{error.json_path.removeprefix('$').removeprefix('.')}: {error.message}".removeprefix(": ")
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
@@ -343,7 +412,10 @@ def _success(
     value: Json, rules: ResultRules, secrets: Iterable[str], sample: bool, started: float
 ) -> ToolResult:
     # A secret is blotted out before the cut, of which it might leave a half.
-    value, note = answer.cut(answer.redacted(value, secrets), rules.max_bytes)
+    whole = answer.redacted(value, secrets)
+    fewer, left_out = answer.first(whole, rules.max_items)
+    value, cut = answer.cut(fewer, rules.max_bytes)
+    note = " ".join(text for text in (left_out, cut) if text)
     response: dict[str, Json] = {"status": "ok", "result": value}
     if sample:
         response["sample"] = True
@@ -356,6 +428,7 @@ def _success(
         response=response,
         duration_ms=_since(started),
         sample=sample,
+        whole=whole if rules.to_client else None,
         summary=f"sample data: {summary}" if sample else summary,
     )
 

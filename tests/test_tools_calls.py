@@ -1,0 +1,204 @@
+"""What is added to a call, and what keeps it from being made: steps 3 to 5 of docs/tools.md."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tornado_live.caller import Caller
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
+from tornado_live.tools.runner import ToolCall, ToolRunner
+
+HANDLERS = """
+import asyncio
+
+made = []
+
+def order(item, tenant=None, user=None):
+    made.append((item, tenant, user))
+    return {"item": item, "tenant": tenant, "user": user, "times": len(made)}
+
+def many():
+    return list(range(10))
+
+async def slow():
+    await asyncio.Event().wait()
+"""
+ANN = Caller("ann", claims={"tenant": {"id": "t1"}, "scope": "orders:write"})
+ITEM = "{type: object, properties: {item: {type: string}}, required: [item]}"
+
+
+def catalog(home: Path, tool: str, name: str = "order") -> ToolCatalog:
+    (home / "call_tools.py").write_text(HANDLERS, encoding="utf-8")
+    text = f"""
+    version: 1
+    tools:
+      {name}:
+        description: Orders.
+        python: call_tools:{name}
+    """
+    written = textwrap.dedent(text) + textwrap.indent(textwrap.dedent(tool), "    ")
+    (home / "tools.yaml").write_text(written, encoding="utf-8")
+    return load_catalog(
+        home / "tools.yaml",
+        home=home,
+        data_dir=home,
+        environment={"SHOP": "s9"},
+        handler_prefixes=["call_tools"],
+    )
+
+
+@asynccontextmanager
+async def runner() -> AsyncIterator[ToolRunner]:
+    made = ToolRunner(mock="never")
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture(autouse=True)
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "call_tools", raising=False)
+
+
+async def run(
+    made: ToolRunner,
+    tools: ToolCatalog,
+    name: str = "order",
+    caller: Caller = ANN,
+    session: str = "s1",
+    **args: Json,
+) -> ToolResult:
+    return await made.run(tools, ToolCall("c1", name, args), caller=caller, session_id=session)
+
+
+def code(result: ToolResult) -> Any:
+    return result.error
+
+
+BOUND = """
+    parameters: {type: object, properties: {item: {type: string}}, required: [item]}
+    bind: {tenant: claims.tenant.id, user: session.user}
+"""
+
+
+@pytest.mark.proves("T62")
+async def test_a_bound_parameter_is_the_callers_and_the_model_cannot_set_it(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, BOUND)
+    assert "tenant" not in str(tools.tools["order"].declaration)
+    async with runner() as made:
+        result = await run(made, tools, item="pen")
+        assert result.response["result"] == {"item": "pen", "tenant": "t1", "user": "ann", "times": 1}
+        result = await run(made, tools, item="pen", tenant="t2")
+        assert code(result) is ToolCode.INVALID_ARGUMENTS
+        result = await run(made, tools, caller=Caller("bob"), item="pen")
+        assert code(result) is ToolCode.NOT_ALLOWED
+
+
+@pytest.mark.proves("T62")
+async def test_a_tool_that_requires_a_scope_is_not_run_without_it(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nrequires: [orders:write]\n")
+    async with runner() as made:
+        assert (await run(made, tools, item="pen")).ok
+        result = await run(made, tools, caller=Caller("bob"), item="pen")
+        assert code(result) is ToolCode.NOT_ALLOWED
+        assert tools.for_caller(Caller("bob")).declarations() == []
+
+
+async def test_a_tool_has_limits_of_its_own(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nlimits: {{per_minute: 3, per_session: 2}}\n")
+    async with runner() as made:
+        assert [(await run(made, tools, item=str(n))).ok for n in range(3)] == [True, True, False]
+        assert (await run(made, tools, session="s2", item="x")).ok
+        result = await run(made, tools, session="s3", item="x")
+        assert code(result) is ToolCode.LIMITED
+        assert (await run(made, tools, caller=Caller("bob"), session="s4", item="x")).ok
+
+
+async def test_so_many_may_use_it_at_a_time_and_its_place_is_given_back(tmp_path: Path) -> None:
+    empty = "{type: object, properties: {}}"
+    tools = catalog(tmp_path, f"parameters: {empty}\nlimits: {{concurrency: 1}}\n", "slow")
+    async with runner() as made, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(run(made, tools, "slow"))
+        await asyncio.sleep(0)
+        result = await run(made, tools, "slow")
+        assert code(result) is ToolCode.LIMITED
+        first.cancel()
+        await asyncio.wait([first])
+        second = tasks.create_task(run(made, tools, "slow"))
+        await asyncio.sleep(0)
+        assert not second.done()
+        second.cancel()
+
+
+async def test_a_kept_answer_is_given_to_the_same_user_for_the_same_arguments(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n")
+
+    def times(result: ToolResult) -> Any:
+        answer = result.response["result"]
+        assert isinstance(answer, dict)
+        return answer["times"]
+
+    async with runner() as made:
+        assert times(await run(made, tools, item="a")) == 1
+        assert times(await run(made, tools, item="a")) == 1
+        assert times(await run(made, tools, item="b")) == 2
+        assert times(await run(made, tools, caller=Caller("bob"), item="a")) == 3
+
+
+async def test_a_long_list_is_shortened_and_the_page_may_have_it_whole(tmp_path: Path) -> None:
+    result = "result: {max_items: 3, to_client: true}"
+    tools = catalog(tmp_path, f"parameters: {{type: object, properties: {{}}}}\n{result}\n", "many")
+    async with runner() as made:
+        done = await run(made, tools, "many")
+    assert done.response["result"] == [0, 1, 2]
+    assert done.response["note"] == "These are the first 3 of 10."
+    assert done.whole == list(range(10))
+
+
+class Somebody:
+    """A person who says what they are told to, or nothing."""
+
+    def __init__(self, consents: bool = True, response: Json = None) -> None:
+        self.consents, self.response = consents, response
+        self.asked: list[Mapping[str, Json]] = []
+
+    async def confirm(self, args: Mapping[str, Json]) -> bool:
+        self.asked.append(args)
+        return self.consents
+
+    async def perform(self, args: Mapping[str, Json]) -> Json:
+        self.asked.append(args)
+        return self.response
+
+    def slow(self, say: str) -> None:
+        raise ToolError(ToolCode.FAILED, say)
+
+
+async def test_a_person_is_asked_before_the_call_is_made_and_may_say_no(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, BOUND + "    confirm: true\n")
+    call = ToolCall("c1", "order", {"item": "pen"})
+    async with runner() as made:
+        for consents in (True, False):
+            person = Somebody(consents)
+            result = await made.run(tools, call, caller=ANN, session_id="s1", person=person)
+            assert result.ok is consents
+            assert person.asked == [{"item": "pen"}], "what is bound is nobody's to see"
+        assert code(result) is ToolCode.REFUSED
+        nobody = await made.run(tools, call, caller=ANN, session_id="s1")
+        assert code(nobody) is ToolCode.REFUSED
+        wrong = ToolCall("c2", "order", {"item": 7})
+        person = Somebody()
+        result = await made.run(tools, wrong, caller=ANN, session_id="s1", person=person)
+        assert (code(result), person.asked) == (ToolCode.INVALID_ARGUMENTS, [])
