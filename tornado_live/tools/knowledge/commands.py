@@ -105,6 +105,10 @@ def _told(report: Report) -> str:
         if number
     ]
     return (
-        f"{report.files} file{'' if report.files == 1 else 's'}, {report.passages} passage{'' if report.passages == 1 else 's'}"
+        f"{_count(report.files, 'file')}, {_count(report.passages, 'passage')}"
         f" ({', '.join(what) or 'nothing changed'}, {report.seconds:.1f} s)"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
