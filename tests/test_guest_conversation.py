@@ -694,6 +694,22 @@ def test_a_guest_that_comes_back_finds_its_connection_as_it_was() -> None:
     assert len(visit.of(OpenModel)) == 1
 
 
+def test_a_call_of_its_own_that_came_while_it_was_away_is_shown_when_it_is_back() -> None:
+    visit = live({**WANTED, "sessionResumption": {}}, handle="ours")
+    visit.talk.client_left(True, 2.0)
+    visit.hears(calls(("1", "open_door"), ("2", OURS)))
+    visit.shown()
+    visit.talk.client_came(3.0)
+    visit.come({**WANTED, "sessionResumption": {"handle": "ours"}}, handle="ours", now=3.0)
+    first, second = visit.seen()
+    assert "setupComplete" in first
+    assert second == {"toolCall": {"functionCalls": [{"name": "open_door", "args": {"at": 1}, "id": "1"}]}}
+    visit.finishes("2")
+    visit.says(answers("1"))
+    (answer,) = visit.sent()
+    assert [one["id"] for one in json.loads(answer)["toolResponse"]["functionResponses"]] == ["1", "2"]
+
+
 def test_a_guest_that_comes_back_with_another_setup_gets_another_connection_with_the_same_memory() -> None:
     visit = live({**WANTED, "sessionResumption": {}}, handle="ours")
     visit.hears(HANDLE)

@@ -276,6 +276,8 @@ class Stay(RuleBasedStateMachine):
         for call in told.get("toolCall", {}).get("functionCalls", []):
             assert self.is_own(call["name"])
             assert call["id"]
+            if self.current is None:
+                self.own[call["id"]] = Own(call["name"], call["id"])
         assert not self.hidden.intersection(told.get("toolCallCancellation", {}).get("ids", []))
         part = told.get("serverContent", {})
         if "inputAudioTranscription" not in self.setup:

@@ -143,9 +143,15 @@ class Calls:
     # --- what the model side says
 
     def asked(
-        self, calls: Iterable[gemini.FunctionCall], turn: int, facts: LiveModel, now: float = 0.0
+        self,
+        calls: Iterable[gemini.FunctionCall],
+        turn: int,
+        facts: LiveModel,
+        now: float = 0.0,
+        *,
+        here: bool = True,
     ) -> Asked:
-        """Each call is started once; an id that was seen before is not a new call."""
+        """Each call is started once; an id that was seen before is not a new call. `here`: a client sees them."""
         commands: list[Command] = []
         shown: list[tuple[int, str]] = []
         begun: list[_Call] = []
@@ -165,7 +171,7 @@ class Calls:
             if call.state in (CallState.RUNNING, CallState.JOINED):
                 begun.append(call)
             if call.state is CallState.RUNNING and call.guests:
-                call.shown = True
+                call.shown = here
                 shown.append((place, call_id))
         waited = [call for call in begun if not call.policy.background]
         if len({call.guests for call in waited}) == 2:
@@ -264,6 +270,15 @@ class Calls:
             if call.state is CallState.FINISHED and call.together and call.result is not None:
                 commands += self._deliver_together(call, call.result, facts).commands
         return commands
+
+    def unseen(self) -> list[Mapping[str, Json]]:
+        """The guest's calls that came while it was away, as it sees them from now on."""
+        found: list[Mapping[str, Json]] = []
+        for call in self._calls.values():
+            if call.guests and not call.shown and call.state is CallState.RUNNING:
+                call.shown = True
+                found.append({"name": call.name, "args": dict(call.args), "id": call.id})
+        return found
 
     def guests_own(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of `ids` that a guest was shown, and any that nobody knows."""

@@ -320,7 +320,9 @@ class Conversation:
 
     def _welcome(self, guest: Enter, now: float) -> Sequence[Command]:
         """With a setup like the one before it finds its connection as it is; with another one it gets another."""
-        before, self.hosting = self.hosting, Hosting(guest.plan, guest.session_id, guest.handle)
+        before = self.hosting
+        hidden = self.calls.awaited_here
+        self.hosting = Hosting(guest.plan, guest.session_id, guest.handle, call_hidden=hidden)
         self._greeted = True
         was, self.plan = self.plan, guest.plan
         if was is None or was.facts.path != guest.plan.facts.path:
@@ -334,13 +336,17 @@ class Conversation:
         if same and self._parked:
             return commands + self._unpark(now)
         if same:
-            return commands + (self.hosting.welcome(self._setup_answer) if self.phase is Phase.LIVE else [])
+            return commands + (self._told_setup(self.hosting) if self.phase is Phase.LIVE else [])
         self.input.begin(manual=guest.plan.manual, guest=True)
         if self.phase is Phase.LIVE:
             self._planned = True
             return commands + self._leave(self.rotation.planned, now)
         self._parked = False
         return commands + self._open(self.rotation.planned(now))
+
+    def _told_setup(self, hosting: Hosting) -> list[Command]:
+        """The guest's setup is answered, and what was asked of it meanwhile follows."""
+        return [*hosting.welcome(self._setup_answer), *hosting.asked_meanwhile(self.calls.unseen())]
 
     def _passed(self, message: Passed, now: float) -> Sequence[Command]:
         assert self.hosting is not None, "only guests pass messages"
@@ -583,7 +589,7 @@ class Conversation:
         wanted = asked.function_calls or []
         waits = any(not self._policy_of(call.name).background for call in wanted)
         turn = self.dialogue.call_begins(waits=waits)
-        asked_for = self.calls.asked(wanted, turn, self._facts, now)
+        asked_for = self.calls.asked(wanted, turn, self._facts, now, here=self._client_here)
         commands = list(asked_for.commands)
         if self.hosting is not None:
             commands = [*self.hosting.show(calls=asked_for.shown), *commands]
@@ -752,7 +758,7 @@ class Conversation:
             told |= {"planned": self._planned, "attempts": self.rotation.attempts}
         commands: list[Command] = [SendToClient(self._connected(told.get("gapMs")))]
         if self.hosting is not None and self.hosting.welcome_due:
-            commands += self.hosting.welcome(self._setup_answer)
+            commands += self._told_setup(self.hosting)
         self._gap_from = None
         if context is not None:
             commands.append(SendToModel(context, Upward.HISTORY))

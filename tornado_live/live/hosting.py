@@ -8,7 +8,7 @@ connections, transcriptions that it did not ask for, and ends of turns that are 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -30,9 +30,14 @@ _TURN_COMPLETE = _encoder.encode({"serverContent": {"turnComplete": True}})
 
 
 class Hosting:
-    """One guest in one conversation; `handle` is ours, None where the guest wants none."""
+    """One guest in one conversation; `handle` is ours, None where the guest wants none.
 
-    def __init__(self, plan: GuestPlan, session_id: str, handle: str | None) -> None:
+    `call_hidden`: the model waits for a call that is none of the guest's.
+    """
+
+    def __init__(
+        self, plan: GuestPlan, session_id: str, handle: str | None, *, call_hidden: bool = False
+    ) -> None:
         self.plan = plan
         self.handle = handle
         self.history_due = plan.gives_history and plan.handle is None
@@ -42,7 +47,7 @@ class Hosting:
         self.welcome_due = True
         """Whether its setup is still to be answered."""
         self._session_id = session_id
-        self._call_hidden = True
+        self._call_hidden = call_hidden
         """Whether the latest call was none that it saw: an end that belongs to it is none for the guest either."""
         self._handle_shown = False
         self._raw = b""
@@ -68,6 +73,13 @@ class Hosting:
         if not self.plan.facts.resumption:
             commands += self._update()
         return commands
+
+    def asked_meanwhile(self, calls: Sequence[Mapping[str, Json]]) -> list[Command]:
+        """Calls of its own that came while it was away, as it is to see them."""
+        if not calls:
+            return []
+        self.turn_open, self._call_hidden = True, False
+        return [_shown(_encoder.encode({"toolCall": {"functionCalls": calls}}))]
 
     # --- messages of the model side
 
