@@ -467,6 +467,15 @@ def test_a_cancelled_call_that_runs_on_is_not_answered_with_the_others() -> None
     assert not any(b'"id":"1"' in payload for payload in visit.sent())
 
 
+def test_a_call_that_was_asked_for_twice_and_taken_back_once_is_answered_once() -> None:
+    visit = live()
+    visit.hears(calls(("1", OURS), ("2", "open_door"), ("3", OURS)))
+    visit.finishes("1")
+    visit.hears({"toolCallCancellation": {"ids": ["1", "2"]}})
+    (answer,) = visit.sent()
+    assert [one["id"] for one in json.loads(answer)["toolResponse"]["functionResponses"]] == ["3"]
+
+
 def test_a_call_that_was_asked_for_twice_and_taken_back_twice_is_cancelled() -> None:
     visit = live()
     visit.hears(calls(("1", OURS), ("2", OURS)))

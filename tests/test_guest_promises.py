@@ -444,6 +444,7 @@ class Stay(RuleBasedStateMachine):
         for call in message.get("toolCall", {}).get("functionCalls", []):
             if not self.is_own(call["name"]):
                 self.hidden.add(call.get("id", ""))
+                self.hidden_call = True
 
     def passed_on(self, raw: bytes, message: dict[str, Any]) -> None:
         """What a guest is to see of a message: all of it as it came but for what is not its own."""

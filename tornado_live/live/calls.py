@@ -250,7 +250,8 @@ class Calls:
                             taken_back.append(other.id)
                 continue
             if call is not None and call.state is CallState.FINISHED and call.together:
-                call.state = CallState.CANCELLED
+                call.known = False
+                call.state = call.state if call.twins else CallState.CANCELLED
             if call is None or call.state is not CallState.RUNNING:
                 continue
             if call.twins:
