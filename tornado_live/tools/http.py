@@ -14,7 +14,7 @@ import httpcore
 import httpx
 
 from tornado_live.tools.http_answer import http_error, parse_answer
-from tornado_live.tools.http_guard import CONNECT_SECONDS, GuardedTransport, Resolve
+from tornado_live.tools.http_guard import CONNECT_SECONDS, MOST_CALLS_OF_A_HOST, GuardedTransport, Resolve
 from tornado_live.tools.http_redirect import STATUSES, redirected
 from tornado_live.tools.http_retry import BrokenOff, HttpError, Retry, pause_before_retry, retry_after
 from tornado_live.tools.http_template import Endpoint, fill
@@ -30,10 +30,13 @@ def guarded_client(
     tls: ssl.SSLContext | None = None,
     resolve: Resolve | None = None,
     network: httpcore.AsyncNetworkBackend | None = None,
+    calls_of_a_host: int = MOST_CALLS_OF_A_HOST,
 ) -> httpx.AsyncClient:
     """The client for all HTTP of tools; `ToolContext` says which request extensions it takes."""
     return httpx.AsyncClient(
-        transport=GuardedTransport(tls=tls, resolve=resolve, network=network),
+        transport=GuardedTransport(
+            tls=tls, resolve=resolve, network=network, calls_of_a_host=calls_of_a_host
+        ),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
