@@ -68,12 +68,16 @@ FORECAST = {
 
 
 class Services:
-    """`asked` are the requests that arrived; `status` other than 200 is answered to everything."""
+    """`asked` are the requests that arrived; `status` other than 200 is answered to everything.
+
+    `elsewhere` is where /any/away redirects to.
+    """
 
     def __init__(self) -> None:
         self.asked: list[HTTPServerRequest] = []
         self.status = 200
         self.url = ""
+        self.elsewhere = ""
 
 
 class _Handler(RequestHandler):
@@ -125,13 +129,24 @@ ANSWERS: dict[str, tuple[str | bytes, str]] = {
     "broken": ("{", "application/json"),
     "nan": ('{"x": NaN}', "application/json"),
     "image": (b"\x89PNG", "image/png"),
+    "hard": ("<a " * 300_000, "text/html"),
+    "punycode": ("x" * 5_000, "text/plain; charset=punycode"),
+}
+
+REDIRECTS = {
+    "moved": "/any/json",
+    "twice": "/any/moved",
+    "away": "ELSEWHERE/any/json",
+    "down": "//127.0.0.1:1/any/json",
+    "file": "file:///etc/passwd",
+    "user": "http://me@127.0.0.1/",
 }
 
 
 class _Anything(_Handler):
     def get(self, name: str) -> None:
-        if name == "moved":
-            self.redirect("/any/json")
+        if name in REDIRECTS:
+            self.redirect(REDIRECTS[name].replace("ELSEWHERE", self.services.elsewhere))
             return
         if name == "missing":
             self.send_error(404)

@@ -11,6 +11,8 @@ from jsonschema import ValidationError
 
 from tornado_live.tools.builtin import web
 from tornado_live.tools.context import ToolContext
+from tornado_live.tools.http import guarded_client
+from tornado_live.tools.http_addresses import HostRule, is_listed
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 
@@ -35,6 +37,70 @@ async def test_json_text_and_pages_are_answered(name: str, answer: Json) -> None
         assert await web.request(f"{service.url}/any/{name}", context) == answer
 
 
+async def test_as_many_redirects_as_the_operator_allows_are_followed() -> None:
+    async with asking(follow_redirects=2) as (context, service):
+        answer = await web.request(f"{service.url}/any/twice", context)
+        assert answer == {"http_status": 200, "data": {"rates": {"USD": 1.17}}}
+        assert [request.path for request in service.asked] == ["/any/twice", "/any/moved", "/any/json"]
+    async with asking(follow_redirects=1) as (context, service):
+        with pytest.raises(ToolError, match="redirect") as caught:
+            await web.request(f"{service.url}/any/twice", context)
+        assert caught.value.code is ToolCode.HTTP_ERROR
+        assert len(service.asked) == 2
+
+
+@pytest.mark.proves("T53")
+@pytest.mark.parametrize("name", ["away", "down", "file", "user"])
+async def test_no_redirect_leads_off_the_list(name: str) -> None:
+    async with asking(follow_redirects=5) as (context, service), services() as canary:
+        service.elsewhere = canary.url
+        with pytest.raises(ToolError) as caught:
+            await web.request(f"{service.url}/any/{name}", context)
+        assert caught.value.code is ToolCode.NOT_ALLOWED
+        assert canary.asked == []
+        assert len(service.asked) == 1
+
+
+@pytest.mark.proves("T52")
+async def test_a_listed_host_in_a_private_network_needs_the_operators_word() -> None:
+    async with services() as service, guarded_client() as http:
+        context = context_for(web.request, http=http, allow_hosts=[service.url])
+        with pytest.raises(ToolError) as caught:
+            await web.request(f"{service.url}/any/json", context)
+        assert caught.value.code is ToolCode.NOT_ALLOWED
+        assert service.asked == []
+        context = context_for(web.request, http=http, allow_hosts=[service.url], allow_private=True)
+        assert await web.request(f"{service.url}/any/text", context) == {
+            "http_status": 200,
+            "text": "plain words",
+        }
+
+
+@pytest.mark.proves("T43")
+async def test_an_answer_over_the_cap_is_left_while_it_is_read() -> None:
+    async with services() as service, guarded_client() as http:
+        context = context_for(
+            web.request, http=http, allow_hosts=[service.url], allow_private=True, max_bytes=1_000
+        )
+        with pytest.raises(ToolError) as caught:
+            await web.request(f"{service.url}/any/long", context)
+        assert caught.value.code is ToolCode.TOO_LARGE
+
+
+@pytest.mark.proves("T40")
+async def test_a_page_that_is_hard_to_read_holds_up_nobody() -> None:
+    async with asking(max_bytes=1_000_000) as (context, service):
+        answer = await web.request(f"{service.url}/any/hard", context)
+        assert isinstance(answer, dict)
+        assert answer["http_status"] == 200
+
+
+async def test_a_charset_that_takes_for_ever_is_not_taken() -> None:
+    async with asking() as (context, service):
+        with pytest.raises(ToolError, match="readable text"):
+            await web.request(f"{service.url}/any/punycode", context)
+
+
 async def test_a_long_text_is_cut_with_a_note() -> None:
     async with asking(max_chars=100) as (context, service):
         assert await web.request(f"{service.url}/any/long", context) == {
@@ -47,11 +113,11 @@ async def test_a_long_text_is_cut_with_a_note() -> None:
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("broken", ToolCode.BAD_ANSWER, "broken JSON"),
-        ("nan", ToolCode.BAD_ANSWER, "broken JSON"),
+        ("broken", ToolCode.BAD_ANSWER, "not valid JSON"),
+        ("nan", ToolCode.BAD_ANSWER, "not valid JSON"),
         ("image", ToolCode.BAD_ANSWER, "neither JSON nor text"),
         ("moved", ToolCode.HTTP_ERROR, "redirect"),
-        ("missing", ToolCode.HTTP_ERROR, "status 404"),
+        ("missing", ToolCode.HTTP_ERROR, "HTTP 404"),
     ],
 )
 async def test_other_answers_are_errors_that_can_be_told(name: str, code: ToolCode, message: str) -> None:
@@ -147,7 +213,7 @@ async def test_nothing_but_listed_hosts_is_asked() -> None:
     ],
 )
 def test_a_listed_host_stands_for_its_scheme_and_port_too(entry: str, url: str, allowed: bool) -> None:
-    assert web.AllowedHost.parse(entry).matches(httpx.URL(url)) is allowed
+    assert is_listed(httpx.URL(url), [HostRule.parse(entry)]) is allowed
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import aclosing
 from typing import Final
 
 import httpx
 
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import handler
+from tornado_live.tools.http_addresses import HOST_ENTRY, HostRule, is_listed, plain_address
+from tornado_live.tools.http_answer import http_error, parse_answer
+from tornado_live.tools.http_redirect import STATUSES, destination
 from tornado_live.tools.knowledge.passages import visible_text
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
@@ -21,14 +23,18 @@ OPTIONS: Final[dict[str, Json]] = {
         "allow_hosts": {
             "type": "array",
             "minItems": 1,
-            "items": {
-                "type": "string",
-                "pattern": r"^(https?://)?(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?$",
-            },
+            "items": {"type": "string", "pattern": HOST_ENTRY},
             "description": "api.example.com, *.example.com, with http:// or a port where that is meant",
         },
         "max_bytes": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 100_000},
         "max_chars": {"type": "integer", "minimum": 100, "maximum": 100_000, "default": 8_000},
+        "follow_redirects": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 5,
+            "default": 0,
+            "description": "How many in a row; each must lead to a listed host",
+        },
         "allow_private": {
             "type": "boolean",
             "default": False,
@@ -39,126 +45,98 @@ OPTIONS: Final[dict[str, Json]] = {
     "additionalProperties": False,
 }
 
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-_LONGEST_URL: Final = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedHost:
-    """One entry of the list: scheme, host and port must all agree. `*.` stands for any names before the rest."""
-
-    scheme: str
-    host: str
-    any_subdomain: bool
-    port: int
-
-    @classmethod
-    def parse(cls, entry: str) -> AllowedHost:
-        scheme, _, rest = entry.lower().rpartition("://")
-        host, _, port = rest.partition(":")
-        scheme = scheme or "https"
-        return cls(
-            scheme,
-            host.removeprefix("*."),
-            host.startswith("*."),
-            int(port) if port else _DEFAULT_PORTS[scheme],
-        )
-
-    def matches(self, url: httpx.URL) -> bool:
-        host = url.raw_host.decode("ascii").lower()
-        same_host = host.endswith(f".{self.host}") if self.any_subdomain else host == self.host
-        port = url.port or _DEFAULT_PORTS.get(url.scheme)
-        return same_host and url.scheme == self.scheme and port == self.port
+_PAGES: Final = ("text/html", "application/xhtml+xml")
 
 
 def describe_hosts(options: Mapping[str, Json], sources: Mapping[str, Mapping[str, Json]]) -> str:
     """The hosts, appended to the description: a model that knows them asks for nothing else."""
-    return f"Allowed hosts: {', '.join(_hosts(options))}."
+    return f"Allowed hosts: {', '.join(_entries(options))}."
 
 
 @handler(options=OPTIONS, describe=describe_hosts)
 async def request(url: str, context: ToolContext) -> Json:
     """The answer of one GET: `{"http_status", "data"}` for JSON, `{"http_status", "text"}` for text and HTML."""
-    address = _checked(url, context.options)
-    answer = await context.http.get(
-        address,
-        headers={"Accept": "application/json, text/*;q=0.8"},
-        extensions={
-            "allow_private": context.options["allow_private"] is True,
-            "max_bytes": context.options["max_bytes"],
-        },
-    )
-    if answer.is_redirect:
-        raise ToolError(
-            ToolCode.HTTP_ERROR,
-            f"The address answered with a redirect (status {answer.status_code}), which is not followed.",
-            hint="Ask for the final address.",
+    options = context.options
+    address = _checked(url, options)
+    left = int(str(options["follow_redirects"]))
+    while True:
+        asked = context.http.build_request(
+            "GET",
+            address,
+            headers={"Accept": "application/json, text/*;q=0.8"},
+            extensions={
+                "allow_private": options["allow_private"] is True,
+                "max_bytes": options["max_bytes"],
+            },
         )
-    if not answer.is_success:
-        raise ToolError(
-            ToolCode.HTTP_ERROR,
-            f"The address answered with status {answer.status_code}.",
-            retryable=answer.status_code == 429 or answer.status_code >= 500,
-        )
-    return {"http_status": answer.status_code, **_content(answer, int(str(context.options["max_chars"])))}
+        answer = await context.http.send(asked, stream=True)
+        async with aclosing(answer):
+            if answer.is_success:
+                body = await answer.aread()
+                kind, most = answer.headers.get("content-type", ""), int(str(options["max_chars"]))
+                # A page of a megabyte takes longer to read than others who talk should wait.
+                content = await asyncio.to_thread(_content, kind, body, most)
+                return {"http_status": answer.status_code, **content}
+            location = answer.headers.get("location")
+            if left == 0 or answer.status_code not in STATUSES or location is None:
+                raise http_error(answer.status_code, None)
+        left -= 1
+        there = destination(address, location)
+        if there is None or not _is_allowed(there, options):
+            raise ToolError(
+                ToolCode.NOT_ALLOWED, "The service sent a redirect to a host that is not allowed."
+            )
+        address = there
 
 
 def _checked(url: str, options: Mapping[str, Json]) -> httpx.URL:
     """The address as it will be asked for. The same parsed value is checked and sent: two parsers could differ."""
-    # Backslashes, spaces and controls are read differently by different parsers, so no address may hold them.
-    if len(url) > _LONGEST_URL or re.search(r"[\\\s\x00-\x1f\x7f]", url):
-        raise ToolError(ToolCode.INVALID_ARGUMENTS, "That is not an address that can be asked for.")
-    try:
-        address = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise ToolError(
-            ToolCode.INVALID_ARGUMENTS, "That is not an address that can be asked for."
-        ) from error
-    if address.scheme not in _DEFAULT_PORTS or not address.host:
+    address = plain_address(url)
+    if address is None:
         raise ToolError(
             ToolCode.INVALID_ARGUMENTS,
-            "The address must be complete.",
-            hint="It starts with https:// and a host.",
+            "That is not an address that can be asked for.",
+            hint="It starts with https:// and a host, and has no user name and no spaces.",
         )
-    if address.userinfo:
-        raise ToolError(ToolCode.NOT_ALLOWED, "An address with a user name in it may not be asked for.")
-    allowed = [AllowedHost.parse(entry) for entry in _hosts(options)]
-    if not any(entry.matches(address) for entry in allowed):
-        other = {"http": "https", "https": "http"}[address.scheme]
-        if address.port is None and any(entry.matches(address.copy_with(scheme=other)) for entry in allowed):
-            raise ToolError(
-                ToolCode.NOT_ALLOWED,
-                f"That host may only be asked with {other}.",
-                hint=f"The address starts with {other}://.",
-            )
+    if _is_allowed(address, options):
+        return address
+    other = {"http": "https", "https": "http"}[address.scheme]
+    if address.port is None and _is_allowed(address.copy_with(scheme=other), options):
         raise ToolError(
             ToolCode.NOT_ALLOWED,
-            "That host may not be asked.",
-            hint=f"Allowed hosts: {', '.join(_hosts(options))}",
+            f"That host may only be asked with {other}.",
+            hint=f"The address starts with {other}://.",
         )
-    return address.copy_with(fragment=None)
+    raise ToolError(
+        ToolCode.NOT_ALLOWED,
+        "That host may not be asked.",
+        hint=f"Allowed hosts: {', '.join(_entries(options))}",
+    )
 
 
-def _content(answer: httpx.Response, most: int) -> dict[str, Json]:
-    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json" or kind.endswith("+json"):
-        try:
-            return {"data": json.loads(answer.content, parse_constant=_no_number)}
-        except (ValueError, RecursionError) as error:
-            raise ToolError(ToolCode.BAD_ANSWER, "The address answered with broken JSON.") from error
-    if kind.startswith("text/") or kind in ("application/xml", "application/xhtml+xml"):
-        is_page = kind in ("text/html", "application/xhtml+xml")
-        text = visible_text(answer.text) if is_page else answer.text
-        if len(text) <= most:
-            return {"text": text}
-        return {"text": text[:most], "note": f"Only the first {most} of {len(text)} characters."}
-    raise ToolError(ToolCode.BAD_ANSWER, "The address answered with neither JSON nor text.")
+def _is_allowed(address: httpx.URL, options: Mapping[str, Json]) -> bool:
+    # A dot at the end is the same name for the network and another one for a certificate.
+    return not address.host.endswith(".") and is_listed(
+        address, [HostRule.parse(entry) for entry in _entries(options)]
+    )
 
 
-def _no_number(name: str) -> Json:
-    raise ValueError(f"{name} is not JSON")
+def _content(content_type: str, body: bytes, most: int) -> dict[str, Json]:
+    kind = content_type.partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if not is_json and not kind.startswith("text/") and kind not in (*_PAGES, "application/xml"):
+        raise ToolError(ToolCode.BAD_ANSWER, "The service's answer is neither JSON nor text.")
+    read = parse_answer(content_type, body, (kind,))
+    if is_json or kind == "text/json":
+        return {"data": read}
+    text = read if isinstance(read, str) else ""
+    if kind in _PAGES:
+        text = visible_text(text)
+    if len(text) <= most:
+        return {"text": text}
+    return {"text": text[:most], "note": f"Only the first {most} of {len(text)} characters."}
 
 
-def _hosts(options: Mapping[str, Json]) -> list[str]:
+def _entries(options: Mapping[str, Json]) -> list[str]:
     entries = options["allow_hosts"]
     return [str(entry) for entry in entries] if isinstance(entries, list) else []
