@@ -134,6 +134,7 @@ class _Part:
         self.file = file
         self.is_first = is_first
         self.data: dict[str, Json] = {}
+        self._unfilled: set[YamlPath] = set()
 
     def read(self) -> None:
         if not isinstance(self.file.data, dict):
@@ -145,6 +146,8 @@ class _Part:
         validator = Draft202012Validator(file_schema(), registry=Registry())
         for error in validator.iter_errors(data):
             path: YamlPath = tuple(error.absolute_path)
+            if path in self._unfilled:
+                continue
             for at, message in self._messages(error, path, _level(path)):
                 self.refuse(at, message)
         for key in ("include", "defaults") if not self.is_first else ():
@@ -193,6 +196,7 @@ class _Part:
         if found is None or (found == "" and default is not None):
             if default is None:
                 self.whole.missing.add(name)
+                self._unfilled.add(path)
                 self.refuse(
                     path,
                     f"{name} is not set; set it in the environment or .env, or write ${{{name}:-default}}",

@@ -81,7 +81,8 @@ class WatchedCatalog:
     """`current` is the newest good set of tools and `error` what is wrong with the files now, in one line.
 
     `load` gives the set or raises; it runs in a thread of its own, since it may import and open whatever a tool
-    needs. `told` hears of every attempt on the loop's thread, before `current` changes.
+    needs. `told` hears of every attempt on the loop's thread, before `current` changes. A file counts as whole
+    when it looked the same twice, `poll_s` apart.
     """
 
     def __init__(
@@ -91,6 +92,8 @@ class WatchedCatalog:
         seen: Stamps,
         load: Callable[[], ToolCatalog],
         told: Callable[[Reloaded], None],
+        *,
+        poll_s: float = POLL_S,
     ) -> None:
         self.current = first
         self.error: str | None = None
@@ -98,6 +101,7 @@ class WatchedCatalog:
         self._settling = Settling(seen)
         self._load = load
         self._told = told
+        self._poll_s = poll_s
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Event()
         self._asked = self._stopped = False
@@ -120,7 +124,7 @@ class WatchedCatalog:
 
     def _watch(self) -> None:
         while not self._stopped:
-            self._wake.wait(POLL_S)
+            self._wake.wait(self._poll_s)
             self._wake.clear()
             asked, self._asked = self._asked, False
             changed = self._settling.look(self._files.stamps())
