@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,14 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from tornado_live.caller import Caller
+from tornado_live.errors import ConfigError
 from tornado_live.tools.builtin.llm import ask, check_prompt
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.handler import spec_of
 from tornado_live.tools.http import guarded_client
 from tornado_live.tools.result import Json, ToolCode, ToolError
+from tornado_live.tools.runner import ToolCall, ToolRunner
 
 KEY = "not-a-real-key-only-for-tests"
 
@@ -298,3 +303,63 @@ def test_the_key_comes_from_the_environment_of_the_server() -> None:
     spec = spec_of(ask)
     assert spec is not None
     assert spec.environment == {"api_key": ("GEMINI_API_KEY", "GOOGLE_API_KEY")}
+
+
+TOOLS = """\
+version: 1
+tools:
+  plan_trip:
+    description: Plans a trip.
+    parameters: {type: object, properties: {city: {type: string}}, required: [city]}
+    python: builtin.llm:ask
+    options:
+      model: gemini-text
+      prompt: Plan a day in {city}.
+      base_url: "${TEXT_URL}"
+      allow_private: true
+    mock: {text: A day of samples.}
+"""
+
+
+def catalog(tmp_path: Path, environment: dict[str, str], text: str = TOOLS) -> ToolCatalog:
+    (tmp_path / "tools.yaml").write_text(text)
+    return load_catalog(
+        tmp_path / "tools.yaml", home=tmp_path, data_dir=tmp_path / "data", environment=environment
+    )
+
+
+async def run(tools: ToolCatalog, runner: ToolRunner) -> Mapping[str, Json]:
+    call = ToolCall("1", "plan_trip", {"city": "Rome"})
+    result = await runner.run(tools, call, caller=Caller("someone"), session_id="session")
+    return result.response
+
+
+@pytest.mark.proves("T48")
+async def test_a_tool_of_the_file_asks_with_the_servers_key_and_never_shows_it(tmp_path: Path) -> None:
+    async with serving() as service:
+        service.answer = said(f"The key is {KEY}.")
+        runner = ToolRunner(mock="never")
+        try:
+            tools = catalog(tmp_path, {"TEXT_URL": service.url, "GEMINI_API_KEY": "", "GOOGLE_API_KEY": KEY})
+            answer = await run(tools, runner)
+        finally:
+            await runner.close()
+        assert service.asked[0].headers["x-goog-api-key"] == KEY
+        assert service.body["contents"][0]["parts"] == [{"text": "Plan a day in Rome."}]
+        assert answer == {"status": "ok", "result": {"text": "The key is ***."}}
+
+
+async def test_without_a_key_sample_data_answers_where_it_may(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, {"TEXT_URL": "http://127.0.0.1:1"})
+    runner = ToolRunner(mock="unreachable")
+    try:
+        answer = await run(tools, runner)
+    finally:
+        await runner.close()
+    assert answer["sample"] is True
+    assert answer["result"] == {"text": "A day of samples."}
+
+
+def test_a_prompt_that_names_no_parameter_is_a_mistake_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="town"):
+        catalog(tmp_path, {"TEXT_URL": "http://127.0.0.1:1"}, TOOLS.replace("in {city}", "in {town}"))
