@@ -419,6 +419,8 @@ class Stay(RuleBasedStateMachine):
         self.perform([SendToClient(Shown(raw))] if commands is FORWARD else commands)
         if here and live:
             self.passed_on(raw, message)
+        for call in message.get("toolCall", {}).get("functionCalls", []):
+            self.keys.add(json.dumps([call["name"], call["args"]]))
         self.current = None
 
     def follow(self, message: dict[str, Any]) -> None:
@@ -522,8 +524,6 @@ class Stay(RuleBasedStateMachine):
                 key = json.dumps([call["name"], call["args"]])
                 assert not self.is_own(call["name"]) or key in self.keys, "a call of its own is not shown"
         assert not rest
-        for call in left["toolCall"]["functionCalls"]:
-            self.keys.add(json.dumps([call["name"], call["args"]]))
         if seen or not left["toolCall"]["functionCalls"]:
             left["toolCall"]["functionCalls"] = seen
         else:
