@@ -80,9 +80,9 @@ class EndpointReader:
         if "source" in self.written:
             base, path = self._below(source)
         else:
-            base, path = _address(
-                self.file, self._at("url"), str(self.written["url"]), open_host=bool(hosts), slots=True
-            )
+            is_open = "allow_hosts" in self.written
+            url = str(self.written["url"])
+            base, path = _address(self.file, self._at("url"), url, open_host=is_open, slots=True)
         headers, secret = self._all_headers(source)
         redirects = self.written.get("follow_redirects", source.get("follow_redirects", 0))
         query = self.written.get("query", {})
