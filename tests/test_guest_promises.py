@@ -427,12 +427,9 @@ class Stay(RuleBasedStateMachine):
         part = message.get("serverContent", {})
         if part.get("modelTurn") or part.get("outputTranscription") or "toolCall" in message:
             self.model_open = True
-        silent = "A" * 99 in str(part) or "thought" in str(part)
-        if (
-            "toolCall" in message
-            or ("modelTurn" in part and not silent)
-            or ("text" in part.get("outputTranscription", {}) and not silent)
-        ):
+        if "A" * 99 in str(part) or "thought" in str(part):
+            self.spoke = False  # nobody watches what is silent from its beginning
+        elif "toolCall" in message or "modelTurn" in part or "text" in part.get("outputTranscription", {}):
             self.spoke = True
         if part.get("interrupted"):
             self.model_open = True
