@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from jmespath.parser import ParsedResult
 from jsonschema import Draft202012Validator
@@ -17,6 +17,8 @@ from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler
 from tornado_live.tools.result import Json
 from tornado_live.tools.schema import Change
+
+Origin: TypeAlias = Literal["claims", "session", "environment"]
 
 DEFAULT_MAX_BYTES: Final = 16 * 1024
 
@@ -50,7 +52,7 @@ class Bound:
     environment, read at load. `rule` is the parameter's JSON Schema, `{}` where the file gives none.
     """
 
-    origin: Literal["claims", "session", "environment"]
+    origin: Origin
     path: tuple[str, ...]
     rule: Mapping[str, Json]
     value: str | None = field(default=None, repr=False)

@@ -32,6 +32,7 @@ from tornado_live.tools.tool import (
     CallLimits,
     Example,
     Mock,
+    Origin,
     ResultRules,
     Tool,
     validator_for,
@@ -275,14 +276,11 @@ class ToolReader:
                     "is named in more than properties; bound parameters stand there alone", "bind", name
                 )
             rule = properties.get(name) if isinstance(properties, dict) else None
-            bound[name] = msgspec.convert(
-                {
-                    "origin": kind,
-                    "path": tuple(rest.split(".")) if kind == "claims" else (rest,),
-                    "rule": rule if isinstance(rule, dict) else {},
-                    "value": value,
-                },
-                Bound,
+            bound[name] = Bound(
+                msgspec.convert(kind, Origin),
+                tuple(rest.split(".")) if kind == "claims" else (rest,),
+                rule if isinstance(rule, dict) else {},
+                value,
             )
         return bound
 
