@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
-from endpoints import serving
+from endpoints import Elsewhere, serving
+from serving import ROOT
 from tornado.web import RequestHandler
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.http import call_endpoint, guarded_client
 from tornado_live.tools.http_addresses import HostRule
 from tornado_live.tools.http_retry import Retry
 from tornado_live.tools.http_template import Body, Endpoint, fill
+from tornado_live.tools.result import Json
 from tornado_live.tools.runner import ToolCall, ToolRunner
 
 Q = "{type: object, properties: {q: {type: string}}, required: [q]}"
@@ -47,6 +52,15 @@ def mistakes(home: Path, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(home, text)
     return [str(problem) for problem in caught.value.problems]
+
+
+def going_there(port: int) -> httpx.AsyncClient:
+    """A client for which every name is the server on `port`."""
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["93.184.216.34"]
+
+    return guarded_client(resolve=resolve, network=Elsewhere(port))
 
 
 def test_every_key_of_http_arrives_at_the_endpoint(tmp_path: Path) -> None:
@@ -245,6 +259,49 @@ def test_the_mistakes_of_a_source_are_told_at_the_source(tmp_path: Path) -> None
         "tools.yaml:6: sources.a.http.headers.Authorization: is set by auth too; remove one of the two",
         "tools.yaml:11: sources.b.http.auth: no colon in a user name",
     ]
+
+
+async def test_the_example_of_the_documentation_does_what_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
+    text = page.partition("### HTTP\n")[2].partition("```yaml\n")[2].partition("```")[0]
+    tokens = {"CRM_TOKEN": "crm-token", "PARCELS_KEY": "parcels-key", "MONITOR_PASSWORD": "monitor-password"}
+    catalog = load(tmp_path, text, tokens)
+
+    def answer(handler: RequestHandler) -> None:
+        if handler.request.path == "/status":
+            handler.set_header("Content-Type", "text/plain")
+            handler.write("All is well.")
+        else:
+            handler.write({"ok": True})
+
+    calls: dict[str, dict[str, Json]] = {
+        "find_customer": {"name": "Ann/e", "cities": ["Rome", "Oslo"]},
+        "add_note": {"id": 7, "text": "Hi."},
+        "track_parcel": {"number": "A1"},
+        "read_status": {"site": "oslo.branch.example.com"},
+    }
+    async with serving(answer) as (port, seen), going_there(port) as client:
+        answers = []
+        for name, arguments in calls.items():
+            where = catalog.tools[name].endpoint
+            assert where is not None
+            plain = replace(
+                where,
+                base=where.base.replace("https:", "http:"),
+                hosts=tuple(replace(rule, scheme="http", port=80) for rule in where.hosts),
+            )
+            key = "k1" if catalog.policy(name).side_effects else None
+            answers.append(await call_endpoint(client, plain, arguments, idempotency_key=key))
+    assert answers == [{"ok": True}] * 3 + ["All is well."]
+    found, noted, tracked, read = seen
+    assert found.uri == "/api/customers/Ann%2Fe?city=Rome&city=Oslo&limit=5"
+    assert found.headers["Authorization"] == "Bearer crm-token"
+    assert json.loads(noted.body) == {"customer": 7, "note": {"text": "By telephone: Hi."}}
+    assert noted.headers["Idempotency-Key"] == "k1"
+    assert tracked.body == b"number=A1&lang=en"
+    assert (tracked.headers["X-Api-Key"], tracked.headers["X-Reference"]) == ("parcels-key", "call A1")
+    assert read.headers["Host"] == "oslo.branch.example.com"
+    assert read.headers["Authorization"] == "Basic bW9uaXRvcjptb25pdG9yLXBhc3N3b3Jk"
 
 
 @pytest.mark.proves("T48")
