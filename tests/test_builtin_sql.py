@@ -10,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sql_attacks
 from builtin_context import context_for, sql_source
 
 from tornado_live.tools.builtin import sql
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
-SECRET = "canary-4711"
+SECRET = sql_attacks.SECRET
 
 
 @pytest.fixture
@@ -85,88 +86,8 @@ def test_common_sql_of_models_is_let_through(database: Path) -> None:
 @pytest.mark.proves("T59")
 def test_nothing_is_written_and_nothing_unlisted_is_read(database: Path) -> None:
     folder = database.parent
-    attempts = [
-        "DELETE FROM users",
-        "UPDATE users SET name = 'x'",
-        "INSERT INTO users (name) VALUES ('x')",
-        "REPLACE INTO users (id) VALUES (1)",
-        "DROP TABLE users",
-        "CREATE TABLE t (x)",
-        "CREATE TEMP TABLE t (x)",
-        "CREATE TEMP VIEW v AS SELECT * FROM secrets",
-        "CREATE TRIGGER t AFTER INSERT ON users BEGIN DELETE FROM users; END",
-        "CREATE VIRTUAL TABLE f USING fts5(x)",
-        "ALTER TABLE users ADD COLUMN x",
-        "REINDEX",
-        "ANALYZE",
-        "VACUUM",
-        f"VACUUM INTO '{folder}/copy.db'",
-        f"ATTACH '{folder}/other.db' AS other",
-        f"ATTACH DATABASE 'file:{folder}/other.db?mode=rwc' AS other",
-        "DETACH main",
-        "PRAGMA query_only = 0",
-        "PRAGMA writable_schema = 1",
-        "PRAGMA table_info(secrets)",
-        "PRAGMA database_list",
-        "BEGIN",
-        "COMMIT",
-        "SAVEPOINT s",
-        "SELECT * FROM secrets",
-        "SELECT count(*) FROM secrets",
-        "SELECT 1 FROM secrets",
-        "SELECT * FROM main.secrets",
-        'SELECT * FROM "SECRETS"',
-        "SELECT * FROM peek",
-        "SELECT count(*) FROM peek",
-        "WITH users AS (SELECT word FROM secrets) SELECT * FROM users",
-        "WITH secrets AS (SELECT * FROM main.secrets) SELECT count(*) FROM secrets",
-        "SELECT name FROM users UNION ALL SELECT word FROM secrets",
-        "SELECT (SELECT word FROM secrets)",
-        "SELECT name FROM users WHERE EXISTS (SELECT 1 FROM secrets WHERE word LIKE 'c%')",
-        "SELECT name FROM users ORDER BY (SELECT word FROM secrets)",
-        "SELECT * FROM users",
-        "SELECT password FROM users",
-        "SELECT u.PASSWORD FROM users AS u",
-        "SELECT name FROM users WHERE password LIKE 'c%'",
-        "SELECT name FROM users ORDER BY password",
-        "SELECT max(password) FROM users",
-        "SELECT a.name FROM users a NATURAL JOIN users b",
-        "SELECT name FROM users JOIN (SELECT password FROM users) USING (password)",
-        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) NATURAL JOIN secrets",
-        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) JOIN secrets USING (word)",
-        f"SELECT 1 FROM (SELECT '{SECRET}' AS word) JOIN users ON ?1natural JOIN secrets",
-        f"SELECT name FROM users JOIN (SELECT '{SECRET}' AS password)\nuSiNg/**/(password)",
-        "SELECT sql FROM sqlite_master",
-        "SELECT count(*) FROM sqlite_schema",
-        "SELECT * FROM sqlite_temp_master",
-        "SELECT * FROM pragma_table_info('secrets')",
-        "SELECT count(*) FROM pragma_table_list",
-        "SELECT * FROM dbstat",
-        "SELECT * FROM sqlite_stmt",
-        "SELECT * FROM json_each('[1]')",
-        "SELECT load_extension('x')",
-        "SELECT sqlite_version()",
-        "SELECT sqlite_compileoption_get(1)",
-        "SELECT randomblob(10)",
-        "SELECT zeroblob(10)",
-        "SELECT printf('%d', 1)",
-        "SELECT fts3_tokenizer('simple')",
-        "EXPLAIN DELETE FROM users",
-        "EXPLAIN SELECT * FROM secrets",
-        "SELECT 1; DELETE FROM users",
-        "SELECT 1; SELECT 2",
-        "DELETE FROM users RETURNING name",
-        "/* hi */ DELETE /* there */ FROM users -- bye",
-        "",
-        ";",
-        "-- nothing",
-        "SELECT '\x00'",
-        "SELECT '\ud800'",
-        "nonsense",
-        "SELECT",
-        "SELECT ((((((((((",
-        "SELECT 'open",
-    ]
+    attempts = sql_attacks.on_sqlite(str(folder))
+    assert len(attempts) >= 120
     before = hashlib.sha256(database.read_bytes()).digest()
     for attempt in attempts:
         error = refused(database, attempt)
@@ -175,6 +96,23 @@ def test_nothing_is_written_and_nothing_unlisted_is_read(database: Path) -> None
         assert "password" not in error.hint, attempt
     assert hashlib.sha256(database.read_bytes()).digest() == before
     assert [each.name for each in folder.iterdir()] == ["own.db"]
+
+
+@pytest.mark.proves("T57")
+def test_a_file_that_is_only_opened_for_reading_is_written_past(database: Path) -> None:
+    """What the authorizer is for: without it several of the same statements work."""
+    folder = database.parent
+    worked = []
+    reaching_out = ("ATTACH", "VACUUM INTO", "PRAGMA", "CREATE TEMP")
+    for attempt in filter(lambda each: each.startswith(reaching_out), sql_attacks.on_sqlite(str(folder))):
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            try:
+                connection.execute(attempt)
+            except sqlite3.Error:
+                continue
+            worked.append(attempt)
+    assert {f"VACUUM INTO '{folder}/copy.db'", f"ATTACH '{folder}/other.db' AS other"} <= set(worked)
+    assert (folder / "copy.db").exists()
 
 
 @pytest.mark.proves("T58")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from tornado_live.tools.builtin import shop
-from tornado_live.tools.builtin.sql_rows import Caps, Database, LineLost, Rows
+from tornado_live.tools.builtin.sql_rows import Caps, Database, Rows, Unreachable
 from tornado_live.tools.builtin.sql_source import SqlSource, check_url, file_of, read_now
 from tornado_live.tools.builtin.sql_sqlite import SqliteDatabase
 from tornado_live.tools.context import ToolContext
@@ -109,10 +109,10 @@ def describe_query(options: Source, sources: Mapping[str, Source]) -> str:
             return describe(SqliteDatabase(connection, tables, hidden))
     try:
         return read_now(name, url, describe, tables=tables, hidden=hidden)
-    except LineLost:
+    except Unreachable:
         # A server that is away for a moment is no mistake of tools.yaml; it may be back when it is asked.
         logger.warning('source "%s": the tables are not described, since the server could not be asked', name)
-        return "The database is PostgreSQL; ask information of the tables one at a time."
+        return "The database is PostgreSQL." + (f" Tables: {', '.join(tables)}." if tables else "")
 
 
 def check_source(options: Source, sources: Mapping[str, Source]) -> str:
@@ -181,7 +181,7 @@ def _examples(database: Database, table: str, column: str) -> str:
     )
     try:
         rows = database.select(sql, {}, Caps(rows=_MOST_EXAMPLES + 1, bytes=4_000, seconds=1)).rows
-    except LineLost:
+    except Unreachable:
         raise
     except ToolError:
         return ""  # a view that cannot be read alone, or a slow one: the column is named all the same

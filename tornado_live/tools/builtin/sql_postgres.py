@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from tornado_live.errors import nearest
@@ -235,6 +235,8 @@ class PostgresDatabase:
                 transaction.rollback()  # large objects, for one, can be made in a read-only transaction
         except DBAPIError as error:
             raise self._explained(error, seconds) from error
+        except UnicodeEncodeError as error:
+            raise _untakable() from error
 
     def _taken(self, sql: str, bound: Mapping[str, object], caps: Caps) -> Rows:
         # The line break ends a comment at the end of an operator's statement.
@@ -309,10 +311,18 @@ class PostgresDatabase:
                 return ToolError(ToolCode.INVALID_ARGUMENTS, f"SQL error: {told}.", hint=hint)
             case (("53" | "54"), _):
                 return ToolError(ToolCode.TOO_LARGE, "The query is too much for the database.")
+            case _ if isinstance(error, DataError | ProgrammingError):
+                return _untakable()
             case _:
                 # For the operator's log alone: it may name hosts, files and roles.
                 logger.warning("PostgreSQL cannot be used: %s %s", state or type(error.orig).__name__, told)
                 return LineLost()
+
+
+def _untakable() -> ToolError:
+    return ToolError(
+        ToolCode.INVALID_ARGUMENTS, "The query holds a character or number that PostgreSQL cannot take."
+    )
 
 
 class _Pairs(list[tuple[str, object]]):

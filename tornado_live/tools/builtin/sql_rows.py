@@ -67,8 +67,8 @@ class Database(Protocol):
         """SQL for the day (YYYY-MM-DD), the Monday of the week, or the month (YYYY-MM) of the same, as text."""
 
 
-class LineLost(ToolError):
-    """The database cannot be reached. A connection that waited in a pool may have been broken for long."""
+class Unreachable(ToolError):
+    """The server cannot be reached."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -77,6 +77,10 @@ class LineLost(ToolError):
             retryable=True,
             hint="Try again later.",
         )
+
+
+class LineLost(Unreachable):
+    """The connection broke. One that waited in a pool may have been broken for long."""
 
 
 def out_of_time(seconds: float) -> ToolError:

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from tornado_live.tools.builtin.sql_rows import Database, LineLost, out_of_time
+from tornado_live.tools.builtin.sql_rows import Database, LineLost, Unreachable, out_of_time
 from tornado_live.tools.builtin.sql_sqlite import SqliteDatabase, connect
 from tornado_live.tools.python import HandlerThreads
 from tornado_live.tools.result import ToolCode, ToolError
@@ -253,4 +253,4 @@ def _server_of(name: str, url: str) -> URL:
 def _unreachable(error: SQLAlchemyError) -> ToolError:
     # For the operator's log alone: it may name hosts, files and roles. It never has the password.
     logger.warning("a SQL source cannot be used: %s", getattr(error, "orig", None) or type(error).__name__)
-    return LineLost()
+    return Unreachable()
