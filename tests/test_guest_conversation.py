@@ -600,6 +600,18 @@ def test_the_same_call_asked_again_by_the_next_connection_is_not_shown_twice() -
     assert any(b'"id":"2"' in payload for payload in visit.sent())
 
 
+def test_a_call_that_was_asked_for_twice_is_answered_when_the_next_connection_asks_once_more() -> None:
+    visit = live()
+    visit.says(typed("How warm is it?"))
+    visit.hears(calls(("1", OURS), ("2", OURS)))
+    visit.loses()
+    visit.opened(now=5.0)
+    visit.hears(calls(("2", OURS)), 6.0)
+    visit.sent()
+    visit.finishes("1", 7.0)
+    assert any(b'"id":"2"' in payload for payload in visit.sent())
+
+
 def test_what_is_said_while_there_is_no_model_side_follows_as_it_came() -> None:
     visit = live()
     visit.loses()
