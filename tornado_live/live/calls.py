@@ -447,7 +447,8 @@ class Calls:
             if not (resumed and call.saved):
                 call.known = False
                 for twin in call.twins:
-                    self._calls[twin].state = CallState.CANCELLED  # asked for again, it is another call
+                    if twin in self._calls:
+                        self._calls[twin].state = CallState.CANCELLED  # asked for again, it is another call
                 call.twins.clear()
         deliveries: list[Delivery] = []
         for call in self._calls.values():
