@@ -45,6 +45,8 @@ def complaint(error: ValidationError | SchemaError) -> str:
             return f"must be {json.dumps(rule)}"
         case "pattern" if isinstance(error.schema, dict) and "(ms|s|m|h)" in str(rule):
             return "is not a time; write 250ms, 10s, 5m or 2h"
+        case "pattern" if isinstance(error.schema, dict) and "claims" in str(rule):
+            return "is not claims.NAME, session.id, session.user or environment.NAME"
         case "pattern":
             return f"does not fit the pattern {rule}"
         case "minimum":
@@ -79,4 +81,6 @@ def about(schema: Mapping[str, Json], key: str) -> str:
     properties = schema.get("properties")
     rule = properties.get(key) if isinstance(properties, dict) else None
     told = rule.get("description") if isinstance(rule, dict) else None
-    return told[0].lower() + told[1:].rstrip(".") if isinstance(told, str) else ""
+    if not isinstance(told, str):
+        return ""
+    return (told if told[:2].isupper() else told[0].lower() + told[1:]).rstrip(".")

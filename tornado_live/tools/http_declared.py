@@ -72,6 +72,7 @@ class EndpointReader:
     written: Mapping[str, Json]
     sources: Mapping[str, Mapping[str, Json]]
     named: Collection[str]
+    bound: Collection[str] = ()
 
     def read(self, parameters: Mapping[str, Json] | None) -> Endpoint:
         """The endpoint; what is wrong is told to the file. `parameters` (None: not known) are all that it gets."""
@@ -222,8 +223,9 @@ class EndpointReader:
                     self._refuse(f"{{{name}}} is an object, which has its place in json only", *at)
         for name in known if self._sound() else ():
             if name not in places:
+                place = ("bind", name) if name in self.bound else ("parameters", "properties", name)
                 self.file.refuse(
-                    (*self.path, "parameters", "properties", name),
+                    (*self.path, *place),
                     f"is used nowhere in http; write {{{name}}} in path, query or headers, or in json or form",
                 )
 

@@ -233,6 +233,8 @@ class _Part:
                     yield path, f"needs {key}: {about(schema, key)}".rstrip(": ")
         elif error.validator == "anyOf" and not path:
             yield path, 'tools is missing - write "tools:" and the tools below it'
+        elif error.validator == "oneOf" and not isinstance(error.instance, dict):
+            return  # its type is told
         elif error.validator == "oneOf" and level == "tool":
             both = isinstance(error.instance, dict) and "python" in error.instance
             if isinstance(error.instance, dict) and error.instance.get("client") is True:
@@ -330,14 +332,14 @@ def in_seconds(written: Json) -> float:
 
 
 def _level(path: YamlPath) -> str:
-    """Which of the file's objects `path` is: tool, http, result, source.http or ""."""
+    """Which of the file's objects `path` is: tool, source, source.http, defaults, a key of a tool or ""."""
     match path:
         case ("tools", _):
             return "tool"
-        case ("tools", _, "http"):
-            return "http"
-        case ("tools", _, "result"):
-            return "result"
+        case ("tools", _, str(key)):
+            return key
+        case ("defaults", *_):
+            return "defaults"
         case ("sources", _):
             return "source"
         case ("sources", _, kind, *_):
