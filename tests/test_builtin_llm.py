@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from tornado_live.tools.http import guarded_client
 from tornado_live.tools.result import Json, ToolCode, ToolError
 from tornado_live.tools.runner import ToolCall, ToolRunner
 
+ROOT = Path(__file__).resolve().parent.parent
 KEY = "not-a-real-key-only-for-tests"
 
 
@@ -363,3 +365,13 @@ async def test_without_a_key_sample_data_answers_where_it_may(tmp_path: Path) ->
 def test_a_prompt_that_names_no_parameter_is_a_mistake_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="town"):
         catalog(tmp_path, {"TEXT_URL": "http://127.0.0.1:1"}, TOOLS.replace("in {city}", "in {town}"))
+
+
+def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "builtin-tools.md").read_text(encoding="utf-8")
+    [example] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "builtin.llm" in block
+    ]
+    tools = catalog(tmp_path, {}, f"version: 1\ntools:\n{example}")
+    assert list(tools.tools) == ["plan_day"]
+    assert tools.left_out == ()

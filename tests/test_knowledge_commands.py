@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.knowledge import commands
 
+ROOT = Path(__file__).resolve().parent.parent
 TOOLS = """\
 version: 1
 sources:
@@ -92,3 +95,16 @@ def test_a_source_that_is_none_is_told_with_those_that_are(home: Path) -> None:
 def test_an_index_that_cannot_be_written_is_a_failure(home: Path) -> None:
     (home / "data").write_text("")
     assert index(home, "rules") == (1, "rules: The index cannot be written: Not a directory.\n")
+
+
+def test_the_command_line_has_both(home: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tornado_live", "knowledge", *arguments, "--home", str(home)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+    made = run("index", "--source", "handbook")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.startswith("handbook: 1 file, 2 passages (1 new")
+    found = run("search", "do cats purr")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("articles/pets.md > Cats")

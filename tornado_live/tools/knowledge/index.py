@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from tornado_live.tools.knowledge.folders import (
     read,
 )
 from tornado_live.tools.knowledge.passages import Passage, read_document
-from tornado_live.tools.knowledge.query import is_repeated, ranked, terms, words
+from tornado_live.tools.knowledge.query import agreement, is_repeated, ranked, terms, words
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ _BATCH_CHARS: Final = 2_000_000
 _LOCK_S: Final = 10.0
 _MOST_HITS: Final = 2_000
 _LOOKED_AT: Final = 6
+_HEADING: Final = 0.2
+"""How much more a passage is worth whose heading was said whole."""
 _AGAIN: Final = 0.6
 """What a further part of a long section is worth, beside sections that were not shown yet."""
 _SHOWN_REMARKS: Final = 20
@@ -189,7 +191,7 @@ class Index:
             rows = connection.execute("SELECT count(*) FROM shown").fetchone()[0]
             lookup = _Lookup(connection)
             order = ranked(terms(query, lookup.knows, lookup.near), lookup.hits, rows)
-            return _told(connection, order, limit)
+            return _told(connection, words(query), order, limit)
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -360,30 +362,32 @@ class _Lookup:
         return [row[0] for row in rows]
 
 
-def _told(connection: sqlite3.Connection, order: Sequence[tuple[int, float]], limit: int) -> list[Answer]:
+def _told(
+    connection: sqlite3.Connection, query: Sequence[str], order: Sequence[tuple[int, float]], limit: int
+) -> list[Answer]:
     """The first of `order`, without what says the same again, and of a long section the best parts only."""
-    answers: list[Answer] = []
-    again: list[Answer] = []
-    seen: list[frozenset[str]] = []
-    sections: set[tuple[str, str]] = set()
+    candidates: list[Answer] = []
     for number, score in order[: _LOOKED_AT * limit]:
         row = connection.execute(
             "SELECT passages.title, shown.heading, shown.file, passages.text FROM passages"
             " JOIN shown ON shown.id = passages.rowid WHERE passages.rowid = ?",
             (number,),
         ).fetchone()
-        if row is None:
-            continue  # removed since by somebody else
-        title, heading, file, text = row
-        if is_repeated(text, seen):
+        if row is not None:  # else it was removed since by somebody else
+            title, heading, file, text = row
+            said = agreement(query, heading.rpartition(" > ")[2] or title)
+            candidates.append(Answer(title, heading, file, text, score * (1 + _HEADING * said)))
+    answers: list[Answer] = []
+    seen: list[frozenset[str]] = []
+    sections: set[tuple[str, str]] = set()
+    for found in sorted(candidates, key=lambda answer: -answer.score):
+        if is_repeated(found.text, seen):
             continue
-        seen.append(frozenset(words(text)))
-        is_new = (file, heading) not in sections
-        sections.add((file, heading))
-        (answers if is_new else again).append(
-            Answer(title, heading, file, text, score if is_new else score * _AGAIN)
-        )
-    return sorted([*answers, *again], key=lambda answer: -answer.score)[:limit]
+        seen.append(frozenset(words(found.text)))
+        is_new = (found.file, found.heading) not in sections
+        sections.add((found.file, found.heading))
+        answers.append(found if is_new else replace(found, score=found.score * _AGAIN))
+    return sorted(answers, key=lambda answer: -answer.score)[:limit]
 
 
 @contextmanager

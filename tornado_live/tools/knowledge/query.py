@@ -196,6 +196,17 @@ def ranked(
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))
 
 
+def agreement(query: Collection[str], heading: str) -> float:
+    """How well a question and a heading agree: 1 if all words of one are in the other, in whatever form."""
+    asked = {_root(word) for word in query}
+    told = {_root(word) for word in words(heading)}
+    return len(asked & told) / min(len(asked), len(told)) if asked and told else 0.0
+
+
+def _root(word: str) -> str:
+    return word[: max(4, len(word) - 3)] if len(word) > 4 else word.removesuffix("s")
+
+
 def is_repeated(text: str, others: Collection[frozenset[str]]) -> bool:
     """Whether nearly all words of `text` were in one of `others`, and the other way round."""
     mine = frozenset(words(text))
