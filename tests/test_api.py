@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +21,16 @@ from tornado.web import Application
 from tornado_live import __version__
 from tornado_live.access.origins import Doors
 from tornado_live.errors import LiveError, SessionEnded
-from tornado_live.handlers import api, pages
+from tornado_live.handlers import api, pages, tools
 from tornado_live.handlers.door import House, log_request
-from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import JsonFormatter, Masker
 from tornado_live.observe.metrics import Metrics
 from tornado_live.sessions.sqlite import SqliteSessionStore
 from tornado_live.sessions.store import MemoryItem
 from tornado_live.settings import load_settings
+from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.runner import ToolRunner
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FOREIGN = "https://evil.example"
@@ -64,18 +65,26 @@ class Talks:
         self.ended.append((session_id, error))
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """A catalog of two tools."""
+TOOLS = """
+version: 1
+tools:
+  get_weather:
+    description: Weather.
+    parameters: {type: object, properties: {place: {type: string}}, required: [place]}
+    http: {url: "https://weather.example/now", query: {q: "{place}"}}
+    mock: {celsius: 21}
+  look_up_article:
+    description: An article.
+    parameters: {type: object, properties: {}}
+    http: {url: "https://wiki.example/page"}
+    mock: {text: Rome}
+"""
 
-    tools: Mapping[str, object] = field(default_factory=lambda: {"get_weather": 1, "look_up_article": 2})
 
-    def listing(self, names: Collection[str] | None = None) -> Sequence[Mapping[str, Json]]:
-        return [
-            {"name": name, "description": "…", "parameters": {"type": "object"}, "behaviour": "blocking"}
-            for name in self.tools
-            if names is None or name in names
-        ]
+def shelf(home: Path) -> ToolCatalog:
+    path = home / "two-tools.yaml"
+    path.write_text(TOOLS, encoding="utf-8")
+    return load_catalog(path, home=home, data_dir=home, environment={})
 
 
 @dataclass
@@ -111,16 +120,17 @@ async def served(
     port = listener.getsockname()[1]
     doors = Doors(settings.allowed_origins, settings.allowed_hosts, [port], public_url=settings.public_url)
     house = House(doors, Metrics(), (port, 3002))
-    talks = Talks()
+    talks, catalog, runner = Talks(), shelf(home), ToolRunner(mock="always")
     rest = api.Rest(
         house=house,
         settings=settings,
         store=store,
         running=talks,
-        catalog=Shelf,
+        catalog=lambda: catalog,
         tools_error=lambda: tools_error,
     )
-    routes = api.routes(rest) + (pages.routes(house, folder) if folder else [])
+    tool_routes = tools.ToolRoutes(house, settings, store, lambda: catalog, runner)
+    routes = tools.routes(tool_routes) + api.routes(rest) + (pages.routes(house, folder) if folder else [])
     application = Application(
         routes,
         log_function=log_request,
@@ -135,6 +145,7 @@ async def served(
     finally:
         server.stop()
         await server.close_all_connections()
+        await runner.close()
         await store.close()
 
 
@@ -423,9 +434,61 @@ async def test_a_foreign_session_looks_like_an_unknown_one(tmp_path: Path) -> No
 
 async def test_tools_are_those_that_some_assistant_may_use(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
-        tools = (await server.client.get("/api/tools")).json()["tools"]
-        assert [tool["name"] for tool in tools] == ["get_weather", "look_up_article"]
-        assert set(tools[0]) == {"name", "description", "parameters", "behaviour"}
+        listed = (await server.client.get("/api/tools")).json()["tools"]
+        assert [tool["name"] for tool in listed] == ["get_weather", "look_up_article"]
+        assert set(listed[0]) == {"name", "description", "parameters", "behaviour"}
+
+
+async def test_a_tool_is_run_by_hand_from_this_machine_only(tmp_path: Path) -> None:
+    async with served(tmp_path) as server:
+        path = "/api/tools/get_weather/invoke"
+        answer = await server.client.post(path, json={"args": {"place": "Rome"}})
+        body = answer.json()
+        assert (answer.status_code, body["status"], body["result"]) == (200, "ok", {"celsius": 21})
+        assert body["sample"] is True
+        wrong = (await server.client.post(path, json={"args": {"place": 7}})).json()
+        assert (wrong["status"], wrong["error"]["code"]) == ("error", "invalid_arguments")
+        unknown = await server.client.post("/api/tools/get_wether/invoke", json={})
+        assert (unknown.status_code, refusal(unknown)["code"]) == (400, "bad_message")
+        proxied = await server.client.post(path, json={}, headers={"X-Forwarded-For": "127.0.0.1"})
+        assert (proxied.status_code, refusal(proxied)["code"]) == (403, "forbidden")
+
+
+async def test_the_calls_of_a_session_are_told_with_their_ends(tmp_path: Path) -> None:
+    async with served(tmp_path) as server:
+        id = await server.created()
+        begun = {"id": "1", "name": "get_weather", "turn": 1, "argsDigest": "d"}
+        done = {
+            "id": "1",
+            "name": "get_weather",
+            "turn": 1,
+            "ok": True,
+            "durationMs": 7,
+            "delivered": "later",
+        }
+        for kind, data in (
+            ("tool_started", begun),
+            ("tool_started", {**begun, "id": "2"}),
+            ("tool_started", {**begun, "id": "3"}),
+            ("tool_call", done),
+            ("tool_cancelled", {"ids": ["2"]}),
+            ("tool_delivered", {"id": "1", "delivered": "note"}),
+        ):
+            server.store.record(id, Event(1.0, kind, data))
+        calls = (await server.client.get(f"/api/sessions/{id}/calls")).json()["calls"]
+        assert [(call["id"], call["state"]) for call in calls] == [
+            ("1", "finished"),
+            ("2", "cancelled"),
+            ("3", "running"),
+        ]
+        assert calls[0] == {
+            **begun,
+            **done,
+            "startedAt": "1970-01-01T00:00:01.000Z",
+            "state": "finished",
+            "delivered": "note",
+        }
+        assert (await server.client.get("/api/sessions/unknown/calls")).status_code == 404
 
 
 async def test_metrics_are_for_this_machine_and_not_for_who_comes_through_a_proxy(tmp_path: Path) -> None:
@@ -441,7 +504,7 @@ async def test_metrics_are_for_this_machine_and_not_for_who_comes_through_a_prox
 
 
 ROUTES = ["/health", "/health/ready", "/metrics", "/api/tools", "/api/sessions", "/api/sessions/x"]
-ROUTES += ["/api/sessions/x/events", "/api/nothing", "/api"]
+ROUTES += ["/api/sessions/x/events", "/api/sessions/x/calls", "/api/tools/x/invoke", "/api/nothing", "/api"]
 
 
 @pytest.mark.proves("T3")
@@ -535,7 +598,7 @@ async def test_another_method_is_told_which_there_are(
         assert refusal(answer)["code"] == "bad_message"
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/session", "/api/tools/", "/api/sessions/x/calls"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/session", "/api/tools/", "/api/sessions/x/call"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_a_path_that_does_not_exist_is_404_in_json(tmp_path: Path, path: str, method: str) -> None:
     async with served(tmp_path) as server:

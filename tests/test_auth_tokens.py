@@ -146,7 +146,7 @@ async def test_refusals_have_the_shape_that_google_s_clients_read(tmp_path: Path
                 {"content": b"{", "headers": json_type},
                 400,
                 "INVALID_ARGUMENT",
-                "Invalid JSON payload received.",
+                "The body is not JSON.",
             ),
             ({"content": b"[" * 60_000, "headers": json_type}, 400, "INVALID_ARGUMENT", "Invalid JSON"),
             ({"content": b"\xff", "headers": json_type}, 400, "INVALID_ARGUMENT", "Invalid JSON"),

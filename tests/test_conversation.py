@@ -520,10 +520,17 @@ def test_a_tool_call_is_started_shown_answered_and_remembered_between_user_and_m
     talk = live()
     talk.from_model(heard("Weather in Rome?"), 1.0)
     commands = talk.from_model(called(("1", "get_weather")), 1.5)
-    assert commands == [
+    assert commands[:2] == [
         SendToClient(ToolStarted("1", "get_weather", {"location": "Rome"})),
         StartTool("1", "get_weather", {"location": "Rome"}),
     ]
+    (begun,) = commands[2:]
+    assert isinstance(begun, Record)
+    assert (begun.kind, begun.data["name"], "Rome" in str(begun.data)) == (
+        "tool_started",
+        "get_weather",
+        False,
+    )
     finished = talk.tool_finished("1", OK, 1.5)
     assert finished[:2] == [
         SendToModel(gemini.tool_response("1", "get_weather", OK.response), Upward.TOOL_RESPONSE),

@@ -681,6 +681,8 @@ def test_a_guest_that_wants_handles_gets_ours_in_the_place_of_theirs() -> None:
     visit = live({**WANTED, "sessionResumption": {}}, handle="ours")
     visit.hears(HANDLE)
     assert visit.seen() == [{"sessionResumptionUpdate": {"newHandle": "ours", "resumable": True}}]
+    visit.hears({"sessionResumptionUpdate": {"resumable": False}})
+    assert visit.seen() == [], "ours stays good"
 
 
 def test_a_handle_follows_every_turn_where_the_model_side_sends_none() -> None:

@@ -450,12 +450,9 @@ class Stay(RuleBasedStateMachine):
         shown = [json.loads(payload) for payload in self.shown]
         left = deepcopy(message)
         left.pop("goAway", None)
-        if (update := left.pop("sessionResumptionUpdate", None)) is not None and self.resumes:
-            left["sessionResumptionUpdate"] = (
-                {"newHandle": HANDLE, "resumable": True}
-                if update.get("resumable")
-                else {name: value for name, value in update.items() if name == "resumable"}
-            )
+        update = left.pop("sessionResumptionUpdate", None) or {}
+        if self.resumes and update.get("resumable"):
+            left["sessionResumptionUpdate"] = {"newHandle": HANDLE, "resumable": True}
         part = left.get("serverContent", {})
         if "inputAudioTranscription" not in self.setup:
             part.pop("inputTranscription", None), part.pop("interimInputTranscription", None)

@@ -23,6 +23,7 @@ from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.origins import Doors
 from tornado_live.handlers import api, gemini, live, pages, tokens
+from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.live.bridge import Collaborators
@@ -60,6 +61,7 @@ class Parts:
     store: SessionStore
     registry: Registry
     tools: WatchedCatalog
+    runner: ToolRunner
     metrics: Metrics
     started_at: float
 
@@ -108,13 +110,14 @@ def make_app(
         tools_error=lambda: parts.tools.error,
         started_at=parts.started_at,
     )
+    tool_routes = tool_api.ToolRoutes(house, settings, parts.store, lambda: parts.tools.current, parts.runner)
     sockets = live.Live(house, parts.store, parts.registry, settings.limits)
     routes = live.routes(sockets, r"/ws")
     if main and settings.drop_in.enabled:
         routes += tokens.routes(house, parts.store)
         routes += gemini.routes(sockets, settings)
     if main:
-        routes += api.routes(rest) + pages.routes(house, require("static"))
+        routes += tool_api.routes(tool_routes) + api.routes(rest) + pages.routes(house, require("static"))
     else:
         routes += live.routes(sockets, r"/")
     return Application(
@@ -189,7 +192,12 @@ async def _parts(settings: Settings, masker: Masker, started_at: float) -> Async
     """Everything behind the routes, in working order; taken down in the opposite order."""
     limits = settings.limits
     metrics = Metrics()
-    tools = watch_tools(settings, masker, counted=metrics.tools_reloaded, warn=lambda text: None)
+    tools = watch_tools(
+        settings,
+        masker,
+        counted=metrics.tools_reloaded,
+        warn=lambda message: registry.warn("tools_reload_failed", message),  # heard only once it has started
+    )
     async with asyncio.TaskGroup() as owned:
         simulator = EmbeddedSimulator(settings.simulator) if settings.upstream == "simulator" else None
         supervisor = owned.create_task(simulator.run()) if simulator is not None else None
@@ -207,7 +215,7 @@ async def _parts(settings: Settings, masker: Masker, started_at: float) -> Async
         registry = Registry(settings, shared, lambda: tools.current)
         tools.start()
         try:
-            yield Parts(settings, store, registry, tools, metrics, started_at)
+            yield Parts(settings, store, registry, tools, runner, metrics, started_at)
         finally:
             await tools.close()
             await registry.close()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -14,9 +13,8 @@ from tornado.routing import URLSpec
 from tornado.web import HTTPError, stream_request_body
 
 from tornado_live import __version__
-from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, TooLarge, Unavailable, nearest
-from tornado_live.handlers.door import MAX_BODY, DoorHandler, House
-from tornado_live.jsonvalue import Json
+from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, Unavailable, nearest
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
 from tornado_live.observe.events import rfc3339
 from tornado_live.observe.metrics import CONTENT_TYPE
 from tornado_live.sessions.store import Session, SessionStore
@@ -50,12 +48,10 @@ class Running(Protocol):
 
 
 class Catalog(Protocol):
-    """The part of a ToolCatalog that is shown to clients."""
+    """The part of a ToolCatalog that is counted."""
 
     @property
     def tools(self) -> Mapping[str, object]: ...
-
-    def listing(self, names: Collection[str] | None = None) -> Sequence[Mapping[str, Json]]: ...
 
 
 @dataclass(frozen=True)
@@ -132,21 +128,8 @@ class _NewSession(msgspec.Struct, rename="camel", frozen=True):
 
 
 @stream_request_body
-class SessionsHandler(ApiHandler):
+class SessionsHandler(BodyHandler, ApiHandler):
     """Creates sessions and lists the caller's own."""
-
-    def prepare(self) -> None:
-        self._body = bytearray()
-        self._too_large = False
-        super().prepare()
-
-    def data_received(self, chunk: bytes) -> None:
-        # Taken in by hand: Tornado's own parsing of form bodies would run first, and its cap has no JSON.
-        # What is over the cap is read and dropped, so that the client is there to hear about it.
-        if len(self._body) + len(chunk) > MAX_BODY:
-            self._too_large = True
-        else:
-            self._body += chunk
 
     async def post(self) -> None:
         wanted = self._wanted()
@@ -189,19 +172,7 @@ class SessionsHandler(ApiHandler):
     head = get
 
     def _wanted(self) -> _NewSession:
-        if self._too_large:
-            raise TooLarge(f"The body is over {MAX_BODY // 1024} KiB. Send less metadata.")
-        if not self._body.strip():
-            return _NewSession()
-        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise BadMessage('Send the body as JSON, with "Content-Type: application/json".')
-        try:
-            wanted = msgspec.json.decode(bytes(self._body), type=_NewSession)
-        except msgspec.ValidationError as error:
-            raise BadMessage(f"The body does not fit: {error}.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadMessage("The body is not JSON.") from error
+        wanted = self.json_body(_NewSession, "Send less metadata.") or _NewSession()
         if wanted.user_id is not None and len(wanted.user_id) > MAX_USER_ID:
             raise BadMessage(f'"userId" may have {MAX_USER_ID} characters.')
         return wanted
@@ -251,27 +222,11 @@ class EventsHandler(ApiHandler):
     head = get
 
 
-class ToolsHandler(ApiHandler):
-    """The tools of all assistants, since any of them may be chosen."""
-
-    async def get(self) -> None:
-        toolsets = [assistant.toolset for assistant in self.rest.settings.assistants.values()]
-        names: set[str] | None = set()
-        for toolset in toolsets:
-            names = None if names is None or toolset is None else names | set(toolset)
-        self.answer({"tools": list(self.rest.catalog().listing(names))})
-
-    head = get
-
-
 class MetricsHandler(ApiHandler):
     """For the machine itself: what came through a proxy is not local, whatever address it has now."""
 
     async def get(self) -> None:
-        forwarded = any(
-            name in self.request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
-        )
-        if forwarded or not _loopback(self.request.remote_ip):
+        if not is_local(self.request):
             raise Forbidden("Metrics are given to this machine only. Read them at a loopback address.")
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
@@ -297,7 +252,6 @@ def routes(rest: Rest) -> list[URLSpec]:
         URLSpec(r"/health", HealthHandler, given),
         URLSpec(r"/health/ready", ReadyHandler, given),
         URLSpec(r"/metrics", MetricsHandler, given),
-        URLSpec(r"/api/tools", ToolsHandler, given),
         URLSpec(r"/api/sessions", SessionsHandler, given),
         URLSpec(r"/api/sessions/([^/]+)", SessionHandler, given),
         URLSpec(r"/api/sessions/([^/]+)/events", EventsHandler, given),
@@ -321,10 +275,3 @@ def _shown(session: Session, running: Running) -> dict[str, object]:
 
 def _user_id(session: Session) -> str:
     return session.label or session.user
-
-
-def _loopback(address: str | None) -> bool:
-    try:
-        return address is not None and ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False

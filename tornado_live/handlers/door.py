@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+import msgspec
+from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_live.access.origins import Doors
@@ -197,6 +200,64 @@ class DoorHandler(RequestHandler):
                 "frame-ancestors 'none'",
             )
         )
+
+
+Body = TypeVar("Body")
+
+
+class BodyHandler(DoorHandler):
+    """A handler that takes a bounded body of JSON; its class is marked with `stream_request_body`.
+
+    The body is taken in by hand: Tornado's own parsing of forms would run first, and its cap has no JSON.
+    """
+
+    _let_in = False
+
+    def prepare(self) -> None:
+        self._body = bytearray()
+        self._too_large = False
+        super().prepare()
+        self._let_in = True
+
+    def data_received(self, chunk: bytes) -> None:
+        # What is over the cap is read and dropped, so that the client is there to hear about it.
+        if len(self._body) + len(chunk) > MAX_BODY:
+            self._too_large = True
+        else:
+            self._body += chunk
+
+    def write_error(self, status_code: int, **kwargs: object) -> None:
+        if not self._let_in:
+            # Tornado reads no body after its answer, and closes: the client must not ask again on this connection.
+            self.set_header("Connection", "close")
+        super().write_error(status_code, **kwargs)
+
+    def json_body(self, kind: type[Body], too_large: str) -> Body | None:
+        """The body as `kind`, None for an empty one. Raises TooLarge, whose words end with `too_large`, and
+        BadMessage."""
+        if self._too_large:
+            raise TooLarge(f"The body is over {MAX_BODY // 1024} KiB. {too_large}")
+        if not self._body.strip():
+            return None
+        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise BadMessage('Send the body as JSON, with "Content-Type: application/json".')
+        try:
+            return msgspec.json.decode(bytes(self._body), type=kind)
+        except msgspec.ValidationError as error:
+            raise BadMessage(f"The body does not fit: {error}.") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadMessage("The body is not JSON.") from error
+
+
+def is_local(request: HTTPServerRequest) -> bool:
+    """Whether it is of the machine itself: what came through a proxy is not, whatever address it has now."""
+    if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
+        return False
+    try:
+        return request.remote_ip is not None and ipaddress.ip_address(request.remote_ip).is_loopback
+    except ValueError:
+        return False
 
 
 _NOT_TAKEN = RequestHandler.head  # Tornado's own stub, which every method is until a handler defines it

@@ -10,13 +10,12 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-import msgspec
 from tornado.routing import URLSpec
 from tornado.web import stream_request_body
 
 from tornado_live.access.tokens import keep, mint
-from tornado_live.errors import BadMessage, LiveError, TooLarge
-from tornado_live.handlers.door import MAX_BODY, DoorHandler, House
+from tornado_live.errors import BadMessage, LiveError
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House
 from tornado_live.sessions.store import SessionStore
 
 _STATUS = {
@@ -40,16 +39,8 @@ class GoogleHandler(DoorHandler):
         "X-Goog-Api-Key",
         "X-Server-Timeout",
     )
-    _let_in = False
-
-    def prepare(self) -> None:
-        super().prepare()
-        self._let_in = True
 
     def write_failure(self, failure: LiveError, status: int) -> None:
-        if not self._let_in:
-            # Tornado reads no body after its answer, and closes: the client must not ask again on this connection.
-            self.set_header("Connection", "close")
         self.answer(
             {
                 "error": {
@@ -83,40 +74,21 @@ _ONLY_LIVE = (
 
 
 @stream_request_body
-class AuthTokensHandler(GoogleHandler):
+class AuthTokensHandler(BodyHandler, GoogleHandler):
     def initialize(self, house: House, store: SessionStore) -> None:  # type: ignore[override]  # Tornado's hook
         super().initialize(house)
         self._store = store
-        self._body = bytearray()
-        self._too_large = False
-
-    def data_received(self, chunk: bytes) -> None:
-        # What is over the cap is read and dropped, so that the client is there to hear about it.
-        if len(self._body) + len(chunk) > MAX_BODY:
-            self._too_large = True
-        else:
-            self._body += chunk
 
     async def post(self) -> None:
         token = mint(self._asked(), user=self.caller.user, now=time.time())
         await keep(self._store, token)
         self.answer({"name": token.name})
 
+    def _asked(self) -> Any:
+        return self.json_body(object, "Fix less of the setup.")
+
     def compute_etag(self) -> None:
         """A token is told once; no hash of it is made."""
-
-    def _asked(self) -> Any:
-        if self._too_large:
-            raise TooLarge(f"The body is over {MAX_BODY // 1024} KiB. Fix less of the setup.")
-        if not self._body.strip():
-            return None
-        media_type = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise BadMessage('Send the body as JSON, with "Content-Type: application/json".')
-        try:
-            return msgspec.json.decode(bytes(self._body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadMessage("Invalid JSON payload received.") from error
 
 
 def routes(house: House, store: SessionStore) -> list[URLSpec]:

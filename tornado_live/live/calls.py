@@ -10,6 +10,7 @@ are ours are answered in one message again, in their order.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -204,11 +205,11 @@ class Calls:
             call.state = CallState.JOINED
             return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
         if call.guests:
-            return []
+            return [_started(call)]
         refusal = self._bounds.refusal(call.key, call.turn, now) if self._bounds is not None else None
         if refusal is not None:
             return self._refused(call, refusal, facts)
-        commands: list[Command] = [StartTool(call.id, call.name, call.args)]
+        commands: list[Command] = [StartTool(call.id, call.name, call.args), _started(call)]
         if not call.policy.asks:
             shown = call.args if call.policy.show_args else None
             commands.insert(0, SendToClient(ToolStarted(call.id, call.name, shown)))
@@ -331,13 +332,11 @@ class Calls:
         call.result = result
         call.state = CallState.FINISHED if delivery is _LATER else CallState.DELIVERED
         self._answers[call.key] = result
-        how = "later" if delivery is _LATER else "note" if delivery.note else ""
+        how = "later" if delivery is _LATER else _how(delivery)
         commands: list[Command] = [
             *delivery.commands,
             SendToClient(ToolFinished(call.id, call.name, result)),
-            Record(
-                "tool_call", _facts(call, result, how or ("answer" if delivery.answers else "remembered"))
-            ),
+            Record("tool_call", _facts(call, result, how)),
         ]
         line = f"{call.name}({json.dumps(call.args, ensure_ascii=False)}): {result.summary}"
         return call.turn, line, replace(delivery, commands=commands)
@@ -454,7 +453,9 @@ class Calls:
         for call in self._calls.values():
             if call.state is CallState.FINISHED and call.result is not None:
                 call.state = CallState.DELIVERED
-                deliveries.append(self._deliver(call, call.result, facts))
+                delivery = self._deliver(call, call.result, facts)
+                told = Record("tool_delivered", {"id": call.id, "delivered": _how(delivery)})
+                deliveries.append(replace(delivery, commands=[*delivery.commands, told]))
         return deliveries
 
     def turn_over(self) -> None:
@@ -526,6 +527,18 @@ _REMEMBERED = 200
 
 def _key(name: str, args: Mapping[str, Json]) -> tuple[str, str]:
     return name, json.dumps(args, sort_keys=True, ensure_ascii=False)
+
+
+def _how(delivery: Delivery) -> str:
+    """How the model has had a result."""
+    return "note" if delivery.note else "answer" if delivery.answers else "remembered"
+
+
+def _started(call: _Call) -> Record:
+    """The arguments may be anybody's secrets: events hold a digest, by which equal calls are known."""
+    digest = hashlib.sha256(json.dumps(call.args, sort_keys=True).encode()).hexdigest()[:16]
+    facts: dict[str, Json] = {"id": call.id, "name": call.name, "turn": call.turn, "argsDigest": digest}
+    return Record("tool_started", facts | ({"client": True} if call.guests else {}))
 
 
 def limited(why: str) -> ToolResult:

@@ -22,7 +22,6 @@ from tornado_live.wire import gemini
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 _NOTHING_HAPPENED = Happened()
-_NOT_NOW = gemini.SessionResumptionUpdate(resumable=False)
 _KNOWN = frozenset(gemini.ROOT_NAMES) - {"interactionStatus"}
 """A message of nothing that google-genai for Python knows ends its session with a TypeError (measured), so what an
 edit leaves of a message must have one of these; interactionStatus it knows inside of serverContent only."""
@@ -170,7 +169,7 @@ class Hosting:
         if taken_back is not None and tuple(taken_back.ids or ()) != self._cancelled:
             edits.append(lambda root: _only_ids(root, self._cancelled))
         update = message.session_resumption_update
-        if update is not None and (self.handle is None or update != _NOT_NOW):
+        if update is not None:
             edits.append(self._put_handle)
         if message.go_away is not None:
             edits.append(lambda root: _drop(root, "goAway"))
@@ -197,15 +196,12 @@ class Hosting:
         return tuple(names)
 
     def _put_handle(self, root: dict[str, Json]) -> None:
+        """Ours is good at any time; google-adk forgets its handle at an update without one (measured)."""
         key = _key(root, "sessionResumptionUpdate")
-        update = root.get(key)
-        if self.handle is None or not isinstance(update, dict):
-            root.pop(key, None)
-        elif update.get("resumable") is True:
+        update = root.pop(key, None)
+        if self.handle is not None and isinstance(update, dict) and update.get("resumable") is True:
             root[key] = self._ours()
             self._handle_shown = True
-        else:
-            root[key] = {name: value for name, value in update.items() if name == "resumable"}
 
 
 def _shown(payload: bytes) -> Command:

@@ -1,0 +1,97 @@
+"""REST for tools: what there is, one call by hand, and the calls of a session."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from tornado.routing import URLSpec
+from tornado.web import stream_request_body
+
+from tornado_live.errors import BadMessage, Forbidden
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
+from tornado_live.jsonvalue import Json
+from tornado_live.sessions.ledger import ledger
+from tornado_live.sessions.store import SessionStore
+from tornado_live.settings import Settings
+from tornado_live.tools.catalog import ToolCatalog
+from tornado_live.tools.runner import ToolCall, ToolRunner
+
+
+class _Listed(Protocol):
+    def listing(self, names: Collection[str] | None = None) -> Sequence[Mapping[str, Json]]: ...
+
+
+@dataclass(frozen=True)
+class ToolRoutes:
+    """The collaborators of the routes."""
+
+    house: House
+    settings: Settings
+    store: SessionStore
+    catalog: Callable[[], ToolCatalog]
+    runner: ToolRunner
+
+
+class _ToolHandler(DoorHandler):
+    def initialize(self, given: ToolRoutes) -> None:  # type: ignore[override]  # Tornado's hook
+        super().initialize(given.house)
+        self.given = given
+
+    def compute_etag(self) -> None:
+        """Answers are not cached, so no hash of them is made."""
+
+
+class ToolsHandler(_ToolHandler):
+    """The tools of all assistants that the caller may use, since any assistant may be chosen."""
+
+    async def get(self) -> None:
+        toolsets = [assistant.toolset for assistant in self.given.settings.assistants.values()]
+        names: set[str] | None = set()
+        for toolset in toolsets:
+            names = None if names is None or toolset is None else names | set(toolset)
+        catalog = self.given.catalog().for_caller(self.caller)
+        self.answer({"tools": list(catalog.listing(names))})
+
+    head = get
+
+
+class _Invocation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    args: dict[str, Any] = {}  # msgspec copies it
+
+
+@stream_request_body
+class InvokeHandler(BodyHandler, _ToolHandler):
+    """Runs one tool as the model would, for the machine itself. Nobody is there to be asked for consent."""
+
+    async def post(self, name: str) -> None:
+        if not is_local(self.request):
+            raise Forbidden("Tools are run by hand from this machine only. Ask at a loopback address.")
+        asked = self.json_body(_Invocation, "Send smaller arguments.")
+        catalog = self.given.catalog()
+        if name not in catalog.tools:
+            raise BadMessage(f'There is no tool "{name[:64]}"; GET /api/tools lists them.')
+        call = ToolCall(secrets.token_hex(8), name, asked.args if asked is not None else {})
+        result = await self.given.runner.run(catalog, call, caller=self.caller, session_id="")
+        self.answer({**result.response, "durationMs": result.duration_ms})
+
+
+class CallsHandler(_ToolHandler):
+    async def get(self, id: str) -> None:
+        await self.given.store.get(id, user=self.caller.user)
+        self.answer({"sessionId": id, "calls": ledger(await self.given.store.events(id))})
+
+    head = get
+
+
+def routes(given: ToolRoutes) -> list[URLSpec]:
+    """To be put before the rest of /api/."""
+    shared = {"given": given}
+    return [
+        URLSpec(r"/api/tools", ToolsHandler, shared),
+        URLSpec(r"/api/tools/([^/]+)/invoke", InvokeHandler, shared),
+        URLSpec(r"/api/sessions/([^/]+)/calls", CallsHandler, shared),
+    ]

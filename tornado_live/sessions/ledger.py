@@ -1,0 +1,42 @@
+"""The function calls of a session, each with its end, read from the session's events. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tornado_live.jsonvalue import Json
+from tornado_live.observe.events import Event, rfc3339
+
+
+def ledger(events: Sequence[Event]) -> list[dict[str, Json]]:
+    """Oldest first: `{id, name, turn, state, startedAt, argsDigest, durationMs?, ok?, error?, delivered?}`.
+
+    `state` is running, finished or cancelled. `delivered` says how the model has had the result: `answer`, `note`
+    (in words, since the connection that asked is gone), `later` (not yet) or `remembered` (nobody wanted it any
+    more). A call whose start is no longer among the events has no `startedAt`.
+    """
+    calls: dict[str, dict[str, Json]] = {}
+    for event in events:
+        match event.kind:
+            case "tool_started":
+                calls[_id(event.data)] = {
+                    **event.data,
+                    "state": "running",
+                    "startedAt": rfc3339(event.at),
+                }
+            case "tool_call":
+                call = calls.setdefault(_id(event.data), {})
+                call.update({**event.data, "state": "finished"})
+            case "tool_delivered":
+                call = calls.setdefault(_id(event.data), {})
+                call["delivered"] = event.data.get("delivered")
+            case "tool_cancelled":
+                ids = event.data.get("ids")
+                for one in ids if isinstance(ids, list) else ():
+                    if str(one) in calls:
+                        calls[str(one)]["state"] = "cancelled"
+    return list(calls.values())
+
+
+def _id(data: Mapping[str, Json]) -> str:
+    return str(data.get("id"))
