@@ -148,8 +148,8 @@ async def test_refusals_have_the_shape_that_google_s_clients_read(tmp_path: Path
                 "INVALID_ARGUMENT",
                 "The body is not JSON.",
             ),
-            ({"content": b"[" * 60_000, "headers": json_type}, 400, "INVALID_ARGUMENT", "Invalid JSON"),
-            ({"content": b"\xff", "headers": json_type}, 400, "INVALID_ARGUMENT", "Invalid JSON"),
+            ({"content": b"[" * 60_000, "headers": json_type}, 400, "INVALID_ARGUMENT", "not JSON"),
+            ({"content": b"\xff", "headers": json_type}, 400, "INVALID_ARGUMENT", "not JSON"),
             ({"content": b"null", "headers": json_type}, 200, "", ""),
             ({"content": b"{}"}, 400, "INVALID_ARGUMENT", "Content-Type: application/json"),
             ({"data": {"uses": "1"}}, 400, "INVALID_ARGUMENT", "Content-Type: application/json"),
@@ -232,8 +232,8 @@ async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:
 
 async def test_the_rest_of_google_s_api_is_refused_in_words_that_its_clients_show() -> None:
     async with Server() as server:
+        google = owner(server)
         with pytest.raises(ClientError) as refused:
-            google = owner(server)
             await asyncio.to_thread(google.models.generate_content, model=MODEL, contents="Hello")
         assert refused.value.code == 404
         assert "Only the Live API" in str(refused.value)
