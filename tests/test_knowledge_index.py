@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tornado_live.tools.builtin import knowledge
 from tornado_live.tools.builtin.knowledge import search
 from tornado_live.tools.knowledge import folders
+from tornado_live.tools.knowledge import index as index_module
 from tornado_live.tools.knowledge.folders import Found, Unreadable, look, read
 from tornado_live.tools.knowledge.index import Index, IndexUnusable, Report
 from tornado_live.tools.knowledge.query import closest, distance
@@ -363,6 +364,24 @@ def test_a_search_while_the_documents_are_read_answers_with_what_is_there(
     later = search("cats", context)
     assert isinstance(later, dict)
     assert later["found"] == 2
+
+
+def test_an_index_that_cannot_be_brought_up_to_date_is_searched_as_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "LOCK_S", 0.05)
+    source = {"kind": "documents", "paths": [str(folder)], "index": str(folder.parent / "kept" / "handbook")}
+    context = context_for(search, {"handbook": source})
+    search("cats", context)
+    write(folder / "birds.md", "# Birds\n\nCats hunt them.\n")
+    other = sqlite3.connect(folder.parent / "kept" / "handbook-900.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answer = search("cats", context)
+    other.execute("ROLLBACK")
+    other.close()
+    assert isinstance(answer, dict)
+    assert answer["found"] == 1
+    assert str(answer["note"]).startswith("The documents could not be read again")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from tornado_live.tools.handler import handler
 from tornado_live.tools.knowledge.index import Index, IndexUnusable
 from tornado_live.tools.knowledge.query import words
 from tornado_live.tools.result import Json, ToolCode, ToolError
+
+logger = logging.getLogger(__name__)
 
 PASSAGE_CHARS: Final = 900
 OPTIONS: Final[dict[str, Json]] = {
@@ -44,8 +47,14 @@ def search(query: str, context: ToolContext, limit: int = 3) -> Json:
     options = context.options
     index = index_of(str(options["source"]), context.sources, int(str(options["passage_chars"])))
     count = max(1, min(limit, int(str(options["max_passages"]))))
+    lacking = ""
     try:
-        is_whole = index.refresh(PATIENCE_S) is not None
+        if index.refresh(PATIENCE_S) is None:
+            lacking = "The documents are still being read; a later search may find more."
+    except IndexUnusable as error:  # a full disk, say: what was read before can be searched all the same
+        logger.warning("%s", error, extra={"event": "knowledge_not_updated"})
+        lacking = "The documents could not be read again; what changed lately is not among these."
+    try:
         answers = index.search(query, count)
     except IndexUnusable as error:
         raise ToolError(
@@ -61,8 +70,8 @@ def search(query: str, context: ToolContext, limit: int = 3) -> Json:
         for found in answers
     ]
     answer: dict[str, Json] = {"found": len(passages), "passages": passages}
-    if not is_whole:
-        answer["note"] = "The documents are still being read; a later search may find more."
+    if lacking:
+        answer["note"] = lacking
     elif not passages:
         answer["note"] = "Nothing was found; try other or fewer words."
     return answer

@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 _FORMAT: Final = 1
 _BATCH_FILES: Final = 100
 _BATCH_CHARS: Final = 2_000_000
-_LOCK_S: Final = 10.0
+LOCK_S: Final = 10.0
+"""How long others who write are waited for."""
 _MOST_HITS: Final = 2_000
 _LOOKED_AT: Final = 6
 _HEADING: Final = 0.2
@@ -219,9 +220,7 @@ class Index:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # The documents may be private; the files beside it get the rights of this one.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(
-            self.path, timeout=_LOCK_S, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(self.path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != _FORMAT:
                 connection.execute("PRAGMA journal_mode = WAL")
