@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ tools:
     result: {select: "{c: temperature}", empty: Nothing known., max_bytes: 1024}
     mock: {c: 21}
 """
+
+
+ALLOWED = ("tornado_live", "encodings")
+FORBIDDEN = {
+    *("antigravity", "this", "nntplib", "telnetlib", "xdrlib", "turtledemo", "turtledemo.clock", "idlelib"),
+    *("idlelib.run", "lib2to3", "lib2to3.main", "pty", "smtpd", "mailcap", "cgitb", "code"),
+}
 
 
 def load(
@@ -472,13 +480,67 @@ def test_a_file_that_is_no_mapping_or_no_yaml_is_one_mistake(tmp_path: Path) -> 
         "builtin.sql:query()",
         "builtin.sql:query\n",
         "",
+        # modules of the standard library that nothing else here imports: they must stay unknown
+        "nntplib:NNTP",
+        "telnetlib:Telnet",
+        "xdrlib:Packer",
+        "turtledemo.clock:main",
+        "idlelib.run:main",
+        "lib2to3.main:main",
+        "pty:spawn",
+        "smtpd:main",
+        "mailcap:getcaps",
+        "cgitb:enable",
+        "__main__:main",
+        "__future__:annotations",
+        "sys:exit",
+        "posix:system",
+        "os.path:join",
+        "shutil:rmtree",
+        "pickle:loads",
+        "code:interact",
+        "tornado_live:__version__",
+        "tornado_live.__main__:main",
+        "tornado_live.app:serve",
+        "tornado_live.settings:load_settings",
+        "tornado_live.tools:builtin",
+        "tornado_live.tools.python:find_handler",
+        "tornado_live.tools.builtin.sql.__globals__:os",
+        "tornado_live.tools.builtin:sql",
+        "tornado_live.tools.builtin/../python:find_handler",
+        "tornado_live.tools.builtin.:sql",
+        "tornado_live.tools.builtin\\sql:query",
+        "builtin.weather:current.__globals__",
+        "builtin.weather:__builtins__",
+        "builtin.weather:current\x00",
+        "builtin.weather:current ",
+        " builtin.weather:current",
+        "builtin.weather::current",
+        "BUILTIN.weather:current",
+        "builtin.wеather:current",
+        "../mytools:find",
+        "/etc/passwd:x",
+        ".:x",
     ],
 )
 def test_only_functions_under_the_allowed_packages_may_be_named(tmp_path: Path, name: str) -> None:
+    before = set(sys.modules)
     [found] = mistakes(tmp_path, one_tool(f"python: {json.dumps(name)}"))
     assert found.startswith("tools.yaml:6: find.python: ")
-    assert "antigravity" not in sys.modules
-    assert "this" not in sys.modules
+    imported = {module for module in set(sys.modules) - before if not module.startswith(ALLOWED)}
+    assert imported & FORBIDDEN == set()
+
+
+def test_the_defence_is_what_keeps_a_module_from_being_imported(tmp_path: Path) -> None:
+    """With the prefix allowed the same file does import it."""
+    load_it = one_tool('python: "mailcap:getcaps"', "{type: object, properties: {}}")
+    sys.modules.pop("mailcap", None)
+    mistakes(tmp_path, load_it)
+    assert "mailcap" not in sys.modules
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, so that nothing else imports it
+        load(tmp_path, load_it, prefixes=("mailcap",))
+    assert sys.modules.pop("mailcap")
 
 
 def test_a_handler_of_ones_own_is_found_under_its_prefix_and_held_to_its_parameters(

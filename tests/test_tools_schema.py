@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from referencing.exceptions import Unresolvable
 
+from tornado_live.simulator.messages import read
+from tornado_live.simulator.profiles import PROFILES
+from tornado_live.simulator.setup import accept
 from tornado_live.tools.result import Json
 from tornado_live.tools.schema import CannotDeclare, Declaration, declare, fitted
+from tornado_live.tools.tool import validator_for
 
 
 def declared(**properties: Json) -> Declaration:
@@ -333,3 +338,48 @@ def test_googles_own_type_takes_every_declaration(properties: dict[str, Json], s
         types.FunctionDeclaration.model_validate(declaration)
     if "parameters" in declaration:
         _assert_known_to_gemini(declaration["parameters"])
+
+
+@given(st.dictionaries(st.sampled_from(["p", "q"]), _schemas, min_size=1), _leaves)
+@settings(max_examples=100, deadline=None)
+def test_the_simulator_takes_every_declaration_as_the_service_would(
+    properties: dict[str, Json], shared: Json
+) -> None:
+    root: dict[str, Json] = {"type": "object", "properties": properties, "$defs": {"a": shared}}
+    try:
+        declaration = declare("t", "T.", root).json
+    except CannotDeclare:
+        return
+    profile = next(iter(PROFILES.values()))
+    tools = [{"functionDeclarations": [declaration]}]
+    _, message = read(json.dumps({"setup": {"model": "models/x", "tools": tools}}))
+    assert [function["name"] for function in accept(message, profile).declarations] == ["t"]
+
+
+_arguments = st.dictionaries(
+    st.sampled_from(["p", "q", "r"]),
+    st.recursive(
+        _scalars | st.floats(-3, 3, width=16),
+        lambda inner: (
+            st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2)
+        ),
+        max_leaves=4,
+    ),
+    max_size=3,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["p", "q"]), _schemas, min_size=1), _leaves, _arguments)
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_schema_refuses_is_refused_however_little_gemini_was_told(
+    properties: dict[str, Json], shared: Json, arguments: dict[str, Json]
+) -> None:
+    root: dict[str, Json] = {"type": "object", "properties": properties, "$defs": {"a": shared}}
+    taken = fitted(arguments, root, root)
+    if taken != arguments:
+        return  # JSON in a text became the object that it says
+    try:
+        allowed = Draft202012Validator({**root, "additionalProperties": False}).is_valid(arguments)
+    except Unresolvable:
+        return  # a $ref that leads nowhere: the file is refused
+    assert validator_for(root).is_valid(taken) == allowed
