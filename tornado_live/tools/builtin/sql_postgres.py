@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
@@ -87,7 +87,7 @@ def engine(url: URL, places: int) -> Engine:
             ToolCode.FAILED,
             "The driver for PostgreSQL is not installed; run: pip install 'tornado-live[postgres]'.",
         )
-    return create_engine(
+    made = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=places,
@@ -105,6 +105,16 @@ def engine(url: URL, places: int) -> Engine:
         },
         execution_options={"postgresql_readonly": True, "max_row_buffer": _ROWS_AT_ONCE},
     )
+    event.listen(made, "handle_error", _close_cursor)
+    return made
+
+
+def _close_cursor(failed: ExceptionContext) -> None:
+    # SQLAlchemy leaves it to the garbage where the line broke, and psycopg complains.
+    execution = failed.execution_context
+    if failed.is_disconnect and execution is not None and execution.cursor is not None:
+        with suppress(Exception):
+            execution.cursor.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,7 @@ class PostgresDatabase:
         self._wanted = None if tables is None else frozenset(tables)
         self._hidden = frozenset(hidden)
         self._known: Mapping[str, Relation] = {}
+        self._interrupted = False
         self._line = threading.Lock()
         self._over = threading.Event()
 
@@ -184,6 +195,7 @@ class PostgresDatabase:
         return f"its role may write to {', '.join(tables)}; give it one that can only read, as a second lock"
 
     def interrupt(self) -> None:
+        self._interrupted = True
         # It speaks to the server, which may be what hangs.
         threading.Thread(target=self._interrupt, name="sql-cancel", daemon=True).start()
 
@@ -290,7 +302,7 @@ class PostgresDatabase:
         diagnosis = getattr(error.orig, "diag", None)
         told = str(getattr(diagnosis, "message_primary", None) or "")
         match state[:2], state:
-            case _, "57014":
+            case _ if self._interrupted or state == "57014":
                 return out_of_time(seconds)
             case _, "55P03":
                 return ToolError(ToolCode.UNREACHABLE, "The table is locked just now.", retryable=True)
