@@ -28,6 +28,7 @@ CONNECT_SECONDS: Final = 3.0
 MOST_CALLS_OF_A_HOST: Final = 16
 _MOST_LOOKUPS: Final = 16
 _CHUNKS_IN_A_ROW: Final = 64
+_BYTES_OF_A_READ: Final = 8 * 1024
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -81,6 +82,34 @@ class Lookups:
         return found
 
 
+class _Sips(httpcore.AsyncNetworkStream):
+    """A connection that is read in small parts.
+
+    One read of httpcore's own size can hold thousands of interim answers or chunks, which it takes apart without
+    a turn for anybody else.
+    """
+
+    def __init__(self, line: httpcore.AsyncNetworkStream) -> None:
+        self._line = line
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._line.read(min(max_bytes, _BYTES_OF_A_READ), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._line.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._line.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return _Sips(await self._line.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._line.get_extra_info(info)
+
+
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to addresses that were checked, never to a name."""
 
@@ -122,7 +151,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         last: httpcore.ConnectError | httpcore.ConnectTimeout = httpcore.ConnectError("no address")
         for address in addresses:
             try:
-                return await self._network.connect_tcp(
+                line = await self._network.connect_tcp(
                     address,
                     port,
                     # A dead first address must leave time for the next.
@@ -132,6 +161,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 last = error
+            else:
+                return _Sips(line)
         raise last
 
     async def connect_unix_socket(
