@@ -232,8 +232,7 @@ async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:
 
 async def test_the_rest_of_google_s_api_is_refused_in_words_that_its_clients_show() -> None:
     async with Server() as server:
-        google = owner(server)
-        with pytest.raises(ClientError) as refused:
+        with owner(server) as google, pytest.raises(ClientError) as refused:
             await asyncio.to_thread(google.models.generate_content, model=MODEL, contents="Hello")
         assert refused.value.code == 404
         assert "Only the Live API" in str(refused.value)
