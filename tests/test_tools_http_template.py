@@ -243,6 +243,13 @@ def test_a_json_value_that_is_only_a_parameter_keeps_its_type() -> None:
     assert request.headers["Content-Length"] == str(len(request.content))
 
 
+def test_a_body_that_is_a_parameter_is_left_out_if_that_was_not_given() -> None:
+    assert body_of("json", "{filter}", {"filter": {"a": 1}}).content == b'{"a":1}'
+    request = body_of("json", "{filter}", {})
+    assert request.content == b""
+    assert "Content-Type" not in request.headers
+
+
 def test_a_form_is_encoded_and_repeats_the_name_of_a_list() -> None:
     template: Json = {"q": "{q}", "many": "{many}", "gone": "{gone}", "near": "in {q}", "fixed": 7}
     request = body_of("form", template, {"q": "a&b=c d+é", "many": ["1", 2]})

@@ -218,7 +218,7 @@ def fill(endpoint: Endpoint, arguments: Mapping[str, Json]) -> httpx.Request:
     content = None
     if endpoint.body is not None:
         kind, content = _content(endpoint.body, arguments)
-        if not any(name.lower() == "content-type" for name, _ in headers):
+        if content is not None and not any(name.lower() == "content-type" for name, _ in headers):
             headers.append(("Content-Type", kind))
     try:
         return httpx.Request(
@@ -271,14 +271,14 @@ def _segment(name: str, arguments: Mapping[str, Json]) -> str:
     return quote(text, safe="")
 
 
-def _content(body: Body, arguments: Mapping[str, Json]) -> tuple[str, bytes]:
-    """Content type and bytes."""
+def _content(body: Body, arguments: Mapping[str, Json]) -> tuple[str, bytes | None]:
+    """Content type and bytes; None where all of it is a parameter that was not given."""
     if body.kind == "form":
         assert isinstance(body.template, dict)
         return "application/x-www-form-urlencoded", _encoded(body.template, arguments).encode()
     given, value = _json(body.template, arguments)
     try:
-        return "application/json", msgspec.json.encode(value if given else None)
+        return "application/json", msgspec.json.encode(value) if given else None
     except (UnicodeEncodeError, RecursionError, ValueError):
         raise _unusable("The arguments hold something that cannot be sent.") from None
 
