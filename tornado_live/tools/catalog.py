@@ -116,6 +116,8 @@ def load_catalog(
     tools: dict[str, Tool] = {}
     left_out: list[Problem] = []
     for name, written in file.section("tools").items():
+        if file.full:
+            break
         if not isinstance(written, dict):
             continue
         reader = ToolReader(file, name, written, defaults, sources, home=home, prefixes=handler_prefixes)

@@ -51,6 +51,7 @@ def file_schema() -> dict[str, Json]:
 _SEEN = frozenset(["description", "parameters", "result", "mock", "slow_say", "bind", "requires", "examples"])
 _SECTIONS: Final = ("sources", "tools", "toolsets")
 _MOST_FILES: Final = 100
+_MOST_PROBLEMS: Final = 100
 
 
 class ToolsFile:
@@ -70,6 +71,11 @@ class ToolsFile:
         self.parts: list[_Part] = []
         self._part_of: dict[tuple[str, str], _Part] = {}
         self._sections: dict[str, dict[str, Json]] = {name: {} for name in _SECTIONS}
+
+    @property
+    def full(self) -> bool:
+        """Whether there are so many mistakes that nobody would read more."""
+        return len(self.problems) >= _MOST_PROBLEMS
 
     def section(self, name: str) -> Mapping[str, Json]:
         """What was written of `sources`, `tools` or `toolsets` in all files, or under `defaults`."""
@@ -150,6 +156,8 @@ class _Part:
                 continue
             for at, message in self._messages(error, path, _level(path)):
                 self.refuse(at, message)
+                if self.whole.full:
+                    return
         for key in ("include", "defaults") if not self.is_first else ():
             if key in data:
                 self.refuse((key,), "belongs into the file that includes this one; move it there")
