@@ -17,6 +17,7 @@
  */
 
 import { LiveError, closeError, serverError } from "./tornado-live/errors.js";
+import { Questions } from "./tornado-live/questions.js";
 import { Sound } from "./tornado-live/sound.js";
 
 export { LiveError };
@@ -63,8 +64,8 @@ const Phase = Object.freeze({
  * Events (all are CustomEvents, `detail` in brackets): `status` {status, …}, `transcription` {text, isUser,
  * isFinal, turn}, `text` {text, turn}, `audio` {pcm, rate}, `level` {direction, rms, peak}, `playback` {playing,
  * bufferedMs, underruns}, `microphone` {state}, `interrupted` {turn}, `turn_complete` {turn, usage?}, `tool_call`,
- * `tool_progress`, `tool_result`, `tool_cancelled`, `usage`, `warning` {code, message, count?}, `error` LiveError,
- * `closed` {code, error}.
+ * `consent` {id, name, args?, label?, until, signal, answer}, `tool_progress`, `tool_result`, `tool_cancelled`, `usage`,
+ * `warning` {code, message, count?}, `error` LiveError, `closed` {code, error}.
  */
 export class TornadoLive extends EventTarget {
   #url;
@@ -86,6 +87,10 @@ export class TornadoLive extends EventTarget {
   #burst = 0; // bytes of what was held that the browser has not sent yet, at most
   #dropped = 0; // frames for which a slow line had no room
   #unheard = 0; // frames of a reconnect that were too many to hold
+  #questions = new Questions({
+    send: (message) => this.#send(message),
+    askPerson: (detail) => this.#emit("consent", detail),
+  });
 
   /**
    * @param {object} [settings]
@@ -204,6 +209,18 @@ export class TornadoLive extends EventTarget {
     this.#setMicrophone(muted ? "muted" : "on");
   }
 
+  /**
+   * Offers functions to the model, by the names of the tools that tools.yaml declares with `client: true`. Best before
+   * `connect`: what is not offered when it is called is answered with an error. A name that is there is replaced.
+   *
+   * @param {Object<string, (args: object, call: {id: string, signal: AbortSignal}) => any>} functions  what they return,
+   *   at once or later, is the result, any JSON; what they throw, `{error: message}`. `signal` aborts when nobody
+   *   waits for the result any more
+   */
+  offer(functions) {
+    this.#questions.offer(functions);
+  }
+
   /** Push-to-talk, key down. Only with `activity: "manual"`. What was said in the last 200 ms is sent too. */
   startActivity() {
     this.#demandManual();
@@ -268,6 +285,9 @@ export class TornadoLive extends EventTarget {
         if (message.type === "interrupted") this.#sound.clear();
         if (message.type === "turn_complete") this.#sound.endOfTurn();
         if (PASSED_ON.has(message.type)) this.#emit(message.type, detail);
+        if (message.type === "tool_call") this.#questions.put(detail);
+        if (message.type === "tool_result") this.#questions.settle([detail.id]);
+        if (message.type === "tool_cancelled") this.#questions.settle(detail.ids);
     }
   }
 
@@ -371,6 +391,7 @@ export class TornadoLive extends EventTarget {
   #detachSocket() {
     const socket = this.#socket;
     this.#socket = null;
+    this.#questions.lineLost();
     if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
     return socket;
   }
@@ -384,6 +405,7 @@ export class TornadoLive extends EventTarget {
     this.#unheard = 0;
     this.#preRoll = [];
     this.#talking = false;
+    this.#questions.end();
     this.#sound.close();
     this.#sound = null;
     const connecting = this.#connecting;

@@ -27,6 +27,11 @@ function rememberedCall(text) {
   return { name, summary: rest };
 }
 
+const RUNS = new Set(["running", "asking", "declined"]); // its end is still to come
+
+// How a call ends that was not agreed to, by what it was before.
+const NOT_AGREED = { declined: "declined", asking: "unheeded" };
+
 export class Turn {
   number;
   typed = "";
@@ -131,10 +136,20 @@ export class Conversation {
     return turn;
   }
 
-  toolCall({ id, name, args, label }) {
+  /** A call that asks for something is told again when the page comes back, and when it has got its consent. */
+  toolCall({ id, name, args, label, confirm = false }) {
+    const change = (tool) => ({ ...tool, state: confirm ? (tool.answered ?? "asking") : "running" });
+    const open = ({ id: other, state }) => other === id && (RUNS.has(state) || state === "unknown");
+    if (this.turns.some(({ tools }) => tools.some(open))) return this.#tool(id, (tool) => (open(tool) ? change(tool) : tool));
     const turn = this.#current();
-    turn.tools.push({ id, name, args, label, state: "running", progress: "" });
+    turn.tools.push(change({ id, name, args, label, progress: "" }));
     return turn;
+  }
+
+  /** The person has said whether the call may be made. */
+  toolAnswered(id, ok) {
+    const answered = ok ? "running" : "declined";
+    return this.#tool(id, (tool) => ({ ...tool, answered, state: tool.state === "asking" ? answered : tool.state }));
   }
 
   toolProgress({ id, text }) {
@@ -142,8 +157,10 @@ export class Conversation {
   }
 
   toolResult({ id, ok, durationMs, sample = false, summary, result, error }) {
-    const state = ok ? "ok" : "failed";
-    return this.#tool(id, (tool) => ({ ...tool, state, durationMs, sample, summary, result, error }));
+    return this.#tool(id, (tool) => {
+      const state = ok ? "ok" : error === "refused" ? (NOT_AGREED[tool.state] ?? "failed") : "failed";
+      return { ...tool, state, durationMs, sample, summary, result, error };
+    });
   }
 
   toolCancelled({ ids }) {
@@ -159,10 +176,10 @@ export class Conversation {
   /** The line is gone: what was open ends here, unless the same conversation comes back. */
   lost() {
     this.#cut = this.turns.filter((turn) => turn.open);
-    const changed = this.turns.filter((turn) => turn.open || turn.tools.some((tool) => tool.state === "running"));
+    const changed = this.turns.filter((turn) => turn.open || turn.tools.some((tool) => RUNS.has(tool.state)));
     for (const turn of this.#cut) turn.lost = true;
     for (const turn of changed) {
-      turn.tools = turn.tools.map((tool) => (tool.state === "running" ? { ...tool, state: "unknown" } : tool));
+      turn.tools = turn.tools.map((tool) => (RUNS.has(tool.state) ? { ...tool, state: "unknown" } : tool));
     }
     return changed;
   }

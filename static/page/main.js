@@ -1,11 +1,13 @@
 /** The page: buttons and keys to the client module, its events to the screen. */
 
 import { LiveError, TornadoLive } from "../tornado-live.js";
+import { ConsentView } from "./consent.js";
 import { Conversation } from "./conversation.js";
 import { ConversationView, element } from "./view.js";
 
 const SESSION_KEY = "tornado-live.session";
 const TALK_KEY = "tornado-live.push-to-talk";
+const ASKED_KEY = "tornado-live.asked";
 
 // A question for each tool that comes with the server; shown only where the tool is there.
 const EXAMPLES = [
@@ -27,6 +29,8 @@ const KEEPS_TRYING = "this page keeps trying. What you type is sent when it is b
 const AWAY = "The assistant cannot be reached just now";
 const AWAY_CODES = ["unavailable", "upstream_timeout"]; // the server may answer; what is behind it does not
 
+const BAD_TOOLS = "tools.yaml was edited and has a mistake. The tools from before the edit stay in use.";
+
 const MEMORY_WORDS = { restored: "All of it is remembered", partial: "Partly remembered", none: "Starts fresh" };
 
 const UPSTREAM_WORDS = { simulator: "Simulator", gemini: "Gemini", vertex: "Gemini on Vertex" };
@@ -46,6 +50,8 @@ const ui = {
   welcome: byId("welcome"),
   examples: byId("examples"),
   notices: byId("notices"),
+  consent: byId("consent"),
+  alarm: byId("alarm"),
   microphone: byId("microphone"),
   microphoneWords: byId("microphone-words"),
   levelIn: byId("level-in"),
@@ -71,6 +77,14 @@ const view = new ConversationView({
   latest: byId("latest"),
   askAgain,
 });
+const consent = new ConsentView({
+  place: ui.consent,
+  alarm: ui.alarm,
+  describe: (name) => purposes.get(name) ?? "",
+  answered: (id, ok) => draw(conversation.toolAnswered(id, ok)),
+  resting: () => ui.message,
+});
+const purposes = new Map(); // name of a tool -> what it does, in a sentence
 const facts = new Map();
 
 let pushToTalk = remembered(TALK_KEY) === "yes";
@@ -100,6 +114,16 @@ function remember(key, value) {
   }
 }
 
+/** Until when a question can be answered: one that is put again after a reload has been open for a while. */
+function firstAsked({ id, until, signal }) {
+  const asked = () => JSON.parse(remembered(ASKED_KEY) ?? "[]").filter(([other]) => other !== id);
+  const known = JSON.parse(remembered(ASKED_KEY) ?? "[]").find(([other]) => other === id);
+  const end = Math.min(until, known?.[1] ?? until);
+  remember(ASKED_KEY, JSON.stringify([...asked(), [id, end]]));
+  signal.addEventListener("abort", () => remember(ASKED_KEY, JSON.stringify(asked())));
+  return end;
+}
+
 // Connecting and ending
 
 /** One TornadoLive per conversation; the events of one that was given up no longer count. */
@@ -126,12 +150,19 @@ function newLive(sessionId) {
   });
   on("tool_call", (detail) => {
     draw(conversation.toolCall(detail));
-    announce(`Tool ${detail.label || detail.name} is running.`);
+    if (!detail.confirm) announce(`Tool ${detail.label || detail.name} is running.`);
   });
-  on("tool_progress", (detail) => draw(conversation.toolProgress(detail)));
+  on("consent", (question) => {
+    closePanel(); // which may hide it
+    consent.ask({ ...question, until: firstAsked(question) });
+  });
+  on("tool_progress", (detail) => {
+    draw(conversation.toolProgress(detail));
+    announce(detail.text);
+  });
   on("tool_result", (detail) => {
     draw(conversation.toolResult(detail));
-    announce(`Tool ${detail.name} ${detail.ok ? "is done" : "failed"}.`);
+    announce(`Tool ${detail.name} ${detail.ok ? "is done" : detail.error === "refused" ? "was not used" : "failed"}.`);
   });
   on("tool_cancelled", (detail) => draw(conversation.toolCancelled(detail)));
   on("usage", ({ totalTokens }) => setFact("Tokens", totalTokens.toLocaleString("en")));
@@ -402,12 +433,12 @@ function setLevel(bar, rms) {
 /** A notice with the same topic as an earlier one takes its place. `said`: what explains it to those who run the server. */
 function notice(text, kind, topic = text, said = "") {
   const shown = [...ui.notices.children].find((one) => one.dataset.topic === topic);
-  if (shown?.dataset.text === text) return; // not announced again
+  if (shown?.dataset.text === text + said) return; // not announced again
   withdraw(topic);
   const close = element("button", { type: "button", className: "plain", textContent: "Dismiss" });
   const made = element(
     "div",
-    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text } },
+    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text: text + said } },
     element("p", { textContent: text }),
     ...(said === "" ? [] : [details(said)]),
     close,
@@ -453,6 +484,7 @@ function showCut(error) {
 
 function showWarning({ code, message }) {
   if (code === "voice_unavailable") showVoice(message);
+  else if (code === "tools_reload_failed") notice(BAD_TOOLS, "warning", code, message);
   else notice(message, "warning", code === "audio_dropped" ? code : message);
 }
 
@@ -531,6 +563,7 @@ async function showTools() {
     ui.toolsNone.textContent = "This server offers no tools.";
     ui.toolsNone.hidden = tools.length > 0;
     ui.tools.replaceChildren(...tools.map(toolEntry));
+    for (const { name, description = "" } of tools) purposes.set(name, firstSentence(description)[0]);
     const names = new Set(tools.map(({ name }) => name));
     ui.examples.replaceChildren(
       ...EXAMPLES.filter(([tool]) => names.has(tool)).map(([, question]) => element("li", {}, chip(question))),
@@ -541,8 +574,10 @@ async function showTools() {
 }
 
 /** Descriptions are written for the model and may be long: the first sentence is what people need. */
+const firstSentence = (text) => (/^(.*?[.!?])\s+(.*)$/s.exec(text) ?? [text, text, ""]).slice(1);
+
 function toolEntry({ name, description = "" }) {
-  const [, first, rest] = /^(.*?[.!?])\s+(.*)$/s.exec(description) ?? [null, description, ""];
+  const [first, rest] = firstSentence(description);
   const example = EXAMPLES.find(([tool]) => tool === name);
   return element(
     "li",

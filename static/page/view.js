@@ -1,9 +1,12 @@
 /** Draws a Conversation. Text reaches the document through textContent only. */
 
 const OUTCOMES = {
+  asking: "waits for your answer",
   running: "running",
   ok: "done",
   failed: "failed",
+  declined: "you said no",
+  unheeded: "not answered",
   cancelled: "cancelled",
   unknown: "not known",
   remembered: "earlier",
@@ -62,6 +65,7 @@ export class ConversationView {
   #askAgain;
   #drawn = new Map(); // Turn -> its element
   #following = true;
+  #height = 0;
 
   /** `askAgain(turn)` is called when somebody wants a question asked again that was not answered. */
   constructor({ list, scroller, latest, askAgain }) {
@@ -70,11 +74,15 @@ export class ConversationView {
     this.#latest = latest;
     this.#askAgain = askAgain;
     scroller.addEventListener("scroll", () => {
+      if (scroller.clientHeight !== this.#height) return; // nobody scrolled: the room has changed, see below
       this.#following = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
       latest.hidden = this.#following;
     });
     latest.addEventListener("click", () => this.follow());
-    new ResizeObserver(() => this.#following && this.follow()).observe(scroller);
+    new ResizeObserver(() => {
+      this.#height = scroller.clientHeight;
+      if (this.#following) this.follow();
+    }).observe(scroller);
   }
 
   clear() {
@@ -152,6 +160,7 @@ class ToolCard {
   #state = element("span", { className: "state" });
   #sample = element("span", { className: "sample", textContent: "sample data", hidden: true });
   #time = element("span", { className: "time" });
+  #progress = element("span", { className: "progress", hidden: true });
   #outcome = element("p", { className: "outcome" });
   #result = element("pre", { className: "result", hidden: true });
   root;
@@ -172,6 +181,7 @@ class ToolCard {
         this.#sample,
         this.#state,
         this.#time,
+        this.#progress,
       ),
       element(
         "div",
@@ -184,20 +194,25 @@ class ToolCard {
     );
   }
 
-  update({ name, state, progress, durationMs, sample, summary, result, error }) {
+  update({ state, progress, durationMs, sample, summary, result, error }) {
     this.root.dataset.state = state;
     this.#state.textContent = state === "failed" && REASONS[error] ? `failed: ${REASONS[error]}` : OUTCOMES[state];
-    this.#time.textContent = duration(durationMs);
+    this.#time.textContent = ["declined", "unheeded"].includes(state) ? "" : duration(durationMs);
+    this.#progress.textContent = progress;
+    this.#progress.hidden = state !== "running" || !progress;
     this.#sample.hidden = !sample;
-    this.#outcome.textContent = outcome({ name, state, progress, summary, error });
+    this.#outcome.textContent = outcome({ state, summary, error });
     this.#outcome.hidden = this.#outcome.textContent === "";
     this.#result.hidden = result === undefined;
     if (result !== undefined) this.#result.textContent = JSON.stringify(result, null, 2);
   }
 }
 
-function outcome({ state, progress, summary, error }) {
-  if (state === "running") return progress;
+function outcome({ state, summary, error }) {
+  if (state === "running") return "";
+  if (state === "asking") return "It is made only if you say yes.";
+  if (state === "declined") return "It was not made.";
+  if (state === "unheeded") return "It was not made: nobody said yes in time.";
   if (state === "failed") return [FAILURES[error] ?? FAILURES.failed, summary].filter(Boolean).join(" ");
   if (state === "cancelled") return "Nobody waits for it any more: the conversation went on.";
   if (state === "unknown") return "The line was lost before the tool ended.";
