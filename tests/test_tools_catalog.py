@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from tornado_live.errors import ConfigError
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.commands import OK, run_examples
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import Json, ToolCode
 from tornado_live.tools.tools_file import file_schema
@@ -701,15 +703,47 @@ def test_a_mock_is_one_answer_or_several_by_arguments(
     assert tool.mock.answer(arguments) == expected
 
 
-def test_the_documentation_names_every_key_and_its_example_loads(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
-    schema: Any = file_schema()
-    parts = [schema, *schema["$defs"].values(), *schema["$defs"]["source"]["properties"].values()]
-    keys = {key for part in parts for key in part.get("properties", ())}
-    told = {word for code in re.findall(r"`([^`\n]+)`", page) for word in re.findall(r"\w+", code)}
-    assert sorted(keys - told) == []
-    example = page.split("```yaml\n")[1].split("```")[0]
-    assert list(load(tmp_path, example).tools) == ["look_up_article"]
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+EXAMPLES = [block.split("```")[0] for block in PAGE.split("```yaml\n")[1:]]
+
+
+def keys_of(schema: Any) -> set[str]:
+    """Every key that the schema of the file knows; what `properties` means inside of `parameters` is another's."""
+    found: set[str] = set()
+    for path, value in walk(schema):
+        if path and path[-1] == "properties" and isinstance(value, dict):
+            found |= value.keys()
+    return found
+
+
+def test_the_documentation_names_every_key() -> None:
+    told = {word for code in re.findall(r"`([^`\n]+)`", PAGE) for word in re.findall(r"\w+", code)}
+    assert sorted(keys_of(file_schema()) - told) == []
+
+
+def test_the_documentation_has_an_example_of_every_key() -> None:
+    shown = {str(path[-1]) for block in EXAMPLES for path, _ in walk(parse_yaml(block, "x").data) if path}
+    assert sorted(keys_of(file_schema()) - shown) == []
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_every_example_of_the_documentation_loads(tmp_path: Path, number: int) -> None:
+    names = re.findall(r"\$\{(\w+)\}|environment\.([A-Z_]+)", EXAMPLES[number])
+    environment = {one or other: "canary-value" for one, other in names}
+    catalog = load(tmp_path, EXAMPLES[number], environment)
+    assert catalog.tools
+    assert catalog.left_out == ()
+    assert "canary" not in json.dumps([catalog.listing(), catalog.declarations()])
+
+
+async def test_the_calls_that_the_documentation_gives_as_examples_are_answered_so(tmp_path: Path) -> None:
+    ran = 0
+    for block in EXAMPLES:
+        if "examples:" in block:
+            out = io.StringIO()
+            assert await run_examples(load(tmp_path, block), (), mock="always", out=out) == OK, out.getvalue()
+            ran += out.getvalue().count(": ok")
+    assert ran >= 2
 
 
 def test_the_documentation_names_every_code_that_a_call_can_end_with() -> None:
