@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _CONNECT_S: Final = 5
 _IDLE_S: Final = 300
-_CANCEL_S: Final = 0.3
+_CANCEL_S: Final = 5.0
+_HANG_UP_S: Final = 0.3
 _LOCK_MS: Final = 1_000
 _ROWS_AT_ONCE: Final = 20
 _LONGEST_ROW: Final = 200_000
@@ -53,6 +54,8 @@ SELECT set_config('statement_timeout', %(ms)s, true), set_config('lock_timeout',
   set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true),
   set_config('standard_conforming_strings', 'on', true), set_config('bytea_output', 'hex', true)
 """
+# Known since version 14: without it a server that computes does not see that its client is gone.
+_WATCH_THE_CLIENT: Final = ", set_config('client_connection_check_interval', '1s', true)"
 _ON_NOTHING_BUT_THE_CATALOG: Final = "SELECT set_config('search_path', 'pg_catalog', true)"
 # Every column of every table of the schemas that the role may use, those of its search path first.
 _COLUMNS: Final = """
@@ -196,15 +199,18 @@ class PostgresDatabase:
 
     def interrupt(self) -> None:
         self._interrupted = True
-        # It speaks to the server, which may be what hangs.
-        threading.Thread(target=self._interrupt, name="sql-cancel", daemon=True).start()
+        # Both wait for the server, which may be what hangs.
+        for work in (self._cancel, self._hang_up):
+            threading.Thread(target=work, name="sql-cancel", daemon=True).start()
 
-    def _interrupt(self) -> None:
+    def _cancel(self) -> None:
         with suppress(Exception):
             self._driver.cancel_safe(timeout=_CANCEL_S)
-        if self._over.wait(_CANCEL_S):
+
+    def _hang_up(self) -> None:
+        """Closes the line for the thread that waits for a server that does not end what it was told to."""
+        if self._over.wait(_HANG_UP_S):
             return
-        # The server does not even end what it is told to: whoever waits for it finds the line closed.
         with self._line, suppress(Exception):
             if not self._over.is_set():
                 with socket.socket(fileno=os.dup(self._driver.fileno())) as line:
@@ -239,8 +245,10 @@ class PostgresDatabase:
         try:
             transaction = self._connection.begin()
             try:
+                watched = self._driver.info.server_version >= 140_000
                 self._connection.exec_driver_sql(
-                    _BEGIN, {"ms": str(max(1, int(seconds * 1000))), "lock_ms": str(_LOCK_MS)}
+                    _BEGIN + (_WATCH_THE_CLIENT if watched else ""),
+                    {"ms": str(max(1, int(seconds * 1000))), "lock_ms": str(_LOCK_MS)},
                 )
                 yield
             finally:
