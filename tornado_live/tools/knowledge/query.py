@@ -12,6 +12,8 @@ from typing import Final
 
 MOST_WORDS: Final = 32
 _LONGEST_WORD: Final = 60
+_MOST_MISHEARD: Final = 6
+"""For how many words other spellings are tried: a text of nonsense would take long."""
 _CLOSE: Final = 4
 """How many other spellings of a word are tried."""
 _FILLERS: Final = frozenset(
@@ -99,6 +101,7 @@ def terms(text: str, known: Callable[[str], bool], near: Callable[[str], Iterabl
     joined = {pair for pair in pairs if 4 < len("".join(pair)) <= _LONGEST_WORD and known("".join(pair))}
     split = {word for pair in joined for word in pair}
     found: list[Term] = []
+    unknown = 0
     for word in telling:
         spellings = [Spelling(quoted(word), 1.0)]
         spellings += [Spelling(quoted(other), 0.5) for other in sorted(_same(word))]
@@ -107,7 +110,9 @@ def terms(text: str, known: Callable[[str], bool], near: Callable[[str], Iterabl
                 # describe finds description, which a stemmer keeps apart
                 spellings.append(Spelling(f"{quoted(word[: max(5, len(word) - 2)])} *", 0.4))
         else:
-            spellings += [Spelling(quoted(other), 0.7) for other in closest(word, near(word))]
+            unknown += 1
+            others = closest(word, near(word)) if unknown <= _MOST_MISHEARD else []
+            spellings += [Spelling(quoted(other), 0.7) for other in others]
             if len(word) >= 4:
                 spellings.append(Spelling(f"{quoted(word)} *", 0.6))
         found.append(Term(tuple(spellings), weight=0.5 if word in split else 1.0))
