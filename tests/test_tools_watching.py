@@ -350,10 +350,13 @@ async def test_a_saved_tool_is_used_by_the_next_conversation_and_a_mistake_chang
             result = await talker.until("tool_result")
             assert result["sample"] is True
 
-        file.write_text(good.replace("https://ferries", "ftp://${FERRY_KEY}.ferries"))
-        found = await after(server, "tools_reload_failed", 2, client)
-        assert found["loaded"] == 1
-        assert found["error"].startswith("tools.yaml:7: ferry_times.http.url: ")
+            file.write_text(good.replace("https://ferries", "ftp://${FERRY_KEY}.ferries"))
+            found = await after(server, "tools_reload_failed", 2, client)
+            assert found["loaded"] == 1
+            assert found["error"].startswith("tools.yaml:7: ferry_times.http.url: ")
+            warning = await talker.until("warning")
+            assert warning["code"] == "tools_reload_failed"
+            assert found["error"] in warning["message"]
         file.write_text(good.replace("ferry_times", "ferries"))
         assert await after(server, "tools_reloaded", 2, client) == {"loaded": 1}
         assert await tools_of(client) == ["ferries"]

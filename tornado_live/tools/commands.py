@@ -99,7 +99,7 @@ def show_tool(catalog: ToolCatalog, name: str, model: LiveModel, out: TextIO) ->
     """The declaration of `name` as `model` gets it, and what it does not say."""
     tool = catalog.tools.get(name)
     if tool is None:
-        out.write(f'There is no tool "{name}"{nearest(name, catalog.tools)}.\n')
+        out.write(f'There is no tool "{name}"{nearest(name, catalog.tools) or "."}\n')
         return MISUSED
     background = frozenset([name]) if tool.policy.background else frozenset[str]()
     fitted, changes = declared(model, [tool.declaration], background)
@@ -136,7 +136,7 @@ async def run_examples(
     """Runs the examples of the tools among `names` (none: all). 1 if one of them is not answered as expected."""
     unknown = [name for name in names if name not in catalog.tools]
     if unknown:
-        out.write(f'There is no tool "{unknown[0]}"{nearest(unknown[0], catalog.tools)}.\n')
+        out.write(f'There is no tool "{unknown[0]}"{nearest(unknown[0], catalog.tools) or "."}\n')
         return MISUSED
     ran = wrong = 0
     runner = ToolRunner(mock=mock)
