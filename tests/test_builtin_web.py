@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -59,6 +60,14 @@ async def test_no_redirect_leads_off_the_list(name: str) -> None:
         assert caught.value.code is ToolCode.NOT_ALLOWED
         assert canary.asked == []
         assert len(service.asked) == 1
+
+
+async def test_the_canary_of_the_redirects_would_be_reached_if_it_were_listed() -> None:
+    async with asking(follow_redirects=5) as (context, service), services() as canary:
+        service.elsewhere = canary.url
+        listed = replace(context, options={**context.options, "allow_hosts": [service.url, canary.url]})
+        await web.request(f"{service.url}/any/away", listed)
+        assert len(canary.asked) == 1
 
 
 @pytest.mark.proves("T52")
