@@ -8,6 +8,7 @@ import pytest
 from builtin_context import context_for
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import ValidationError
 
 from tornado_live.tools.builtin.knowledge import search
 from tornado_live.tools.result import Json, ToolCode, ToolError
@@ -109,6 +110,16 @@ def test_hidden_files_links_out_of_the_folder_and_other_kinds_are_passed_over(
     (folder / ".git" / "x.txt").write_text("walrus")
     (folder / "data.json").write_text('"walrus"')
     assert find(folder, "walrus") == []
+
+
+def test_words_that_people_say_for_one_another_are_the_operators_to_name(find: Find, folder: Path) -> None:
+    assert find(folder, "hounds") == []
+    synonyms = [["hound", "Dogs"], ["kitty", "cat"]]
+    assert find(folder, "hounds", synonyms=synonyms)[0]["heading"] == "Dogs"
+    assert find(folder, "Kitty", synonyms=synonyms)[0]["heading"] == "Cats"
+    for wrong in ([["one"]], [["two words", "b"]], ["a", "b"]):
+        with pytest.raises(ValidationError):
+            find(folder, "x", synonyms=wrong)
 
 
 def test_the_limit_is_kept_within_the_operators(find: Find, folder: Path) -> None:

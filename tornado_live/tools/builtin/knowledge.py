@@ -26,6 +26,18 @@ OPTIONS: Final[dict[str, Json]] = {
             "description": "Name of a documents source of tools.yaml",
         },
         "max_passages": {"type": "integer", "minimum": 1, "maximum": 20, "default": 5},
+        "synonyms": {
+            "type": "array",
+            "maxItems": 500,
+            "items": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 20,
+                "items": {"type": "string", "pattern": r"^[^\W_]+$", "maxLength": 60},
+            },
+            "default": [],
+            "description": "Lists of words that people say for one another",
+        },
         "passage_chars": {"type": "integer", "minimum": 200, "maximum": 4000, "default": PASSAGE_CHARS},
     },
     "additionalProperties": False,
@@ -55,7 +67,7 @@ def search(query: str, context: ToolContext, limit: int = 3) -> Json:
         logger.warning("%s", error, extra={"event": "knowledge_not_updated"})
         lacking = "The documents could not be read again; what changed lately is not among these."
     try:
-        answers = index.search(query, count)
+        answers = index.search(query, count, same_words(options))
     except IndexUnusable as error:
         raise ToolError(
             ToolCode.FAILED, str(error), hint="Say that the documents cannot be searched now."
@@ -75,6 +87,13 @@ def search(query: str, context: ToolContext, limit: int = 3) -> Json:
     elif not passages:
         answer["note"] = "Nothing was found; try other or fewer words."
     return answer
+
+
+def same_words(options: Mapping[str, Json]) -> list[frozenset[str]]:
+    """The option `synonyms`, as the index takes it."""
+    written = options["synonyms"]
+    groups = written if isinstance(written, list) else []
+    return [frozenset(str(word).lower() for word in group) for group in groups if isinstance(group, list)]
 
 
 def index_of(name: str, sources: Mapping[str, Mapping[str, Json]], passage_chars: int) -> Index:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, TextIO
 
 from tornado_live.errors import nearest
-from tornado_live.tools.builtin.knowledge import PASSAGE_CHARS, index_of, search
+from tornado_live.tools.builtin.knowledge import PASSAGE_CHARS, index_of, same_words, search
 from tornado_live.tools.catalog import ToolCatalog
 from tornado_live.tools.knowledge.index import IndexUnusable, Report
 from tornado_live.tools.result import Json
@@ -53,7 +53,7 @@ def find(catalog: ToolCatalog, query: str, name: str | None, limit: int, *, out:
         index = index_of(each, catalog.sources, _lengths(catalog, each)[0])
         try:
             index.update()
-            answers = index.search(query, limit)
+            answers = index.search(query, limit, _synonyms(catalog, each))
         except IndexUnusable as error:
             out.write(f"{each}: {error}\n")
             return FAILED
@@ -86,16 +86,20 @@ def _named(catalog: ToolCatalog, name: str | None, out: TextIO) -> list[str] | N
 
 def _lengths(catalog: ToolCatalog, name: str) -> list[int]:
     """The lengths of passage that tools cut this source into."""
-    lengths = {
-        _number(tool.options)
+    return sorted({int(str(each["passage_chars"])) for each in _uses(catalog, name)}) or [PASSAGE_CHARS]
+
+
+def _synonyms(catalog: ToolCatalog, name: str) -> list[frozenset[str]]:
+    return [group for each in _uses(catalog, name) for group in same_words(each)]
+
+
+def _uses(catalog: ToolCatalog, name: str) -> list[Mapping[str, Json]]:
+    """The options of every tool that searches this source."""
+    return [
+        tool.options
         for tool in catalog.tools.values()
         if tool.handler is not None and tool.handler.function is search and tool.options.get("source") == name
-    }
-    return sorted(lengths) or [PASSAGE_CHARS]
-
-
-def _number(options: Mapping[str, Json]) -> int:
-    return int(str(options["passage_chars"]))
+    ]
 
 
 def _told(report: Report) -> str:

@@ -184,14 +184,17 @@ class Index:
         with self._connected() as connection, _transaction(connection):
             _make_tables(connection)
 
-    def search(self, query: str, limit: int) -> list[Answer]:
-        """The best passages for what a person said, at most `limit`; none for a text without a word."""
+    def search(self, query: str, limit: int, same: Sequence[frozenset[str]] = ()) -> list[Answer]:
+        """The best passages for what a person said, at most `limit`; none for a text without a word.
+
+        `same` are sets of words that stand for one another in these documents.
+        """
         if not words(query):
             return []
         with self._connected() as connection:
             rows = connection.execute("SELECT count(*) FROM shown").fetchone()[0]
             lookup = _Lookup(connection)
-            order = ranked(terms(query, lookup.knows, lookup.near), lookup.hits, rows)
+            order = ranked(terms(query, lookup.knows, lookup.near, same), lookup.hits, rows)
             return _told(connection, words(query), order, limit)
 
     @contextmanager

@@ -92,8 +92,16 @@ def words(text: str, most: int | None = MOST_WORDS) -> list[str]:
     return (telling or spoken)[:most]
 
 
-def terms(text: str, known: Callable[[str], bool], near: Callable[[str], Iterable[str]]) -> list[Term]:
-    """What to look for. `known` says whether the documents have a word; `near` gives words that may be meant."""
+def terms(
+    text: str,
+    known: Callable[[str], bool],
+    near: Callable[[str], Iterable[str]],
+    same: Sequence[frozenset[str]] = (),
+) -> list[Term]:
+    """What to look for. `known` says whether the documents have a word; `near` gives words that may be meant.
+
+    `same` are further sets of words, in small letters, that stand for one another.
+    """
     telling = list(dict.fromkeys(words(text)))
     spoken = re.findall(r"[^\W_]+", text.lower())[: 2 * MOST_WORDS]
     pairs = list(dict.fromkeys(pairwise(spoken)))
@@ -104,7 +112,7 @@ def terms(text: str, known: Callable[[str], bool], near: Callable[[str], Iterabl
     unknown = 0
     for word in telling:
         spellings = [Spelling(quoted(word), 1.0)]
-        spellings += [Spelling(quoted(other), 0.5) for other in sorted(_same(word))]
+        spellings += [Spelling(quoted(other), 0.5) for other in sorted(_same(word, (*_SAME, *same)))]
         if known(word):
             if len(word) >= 5:
                 # describe finds description, which a stemmer keeps apart
@@ -129,13 +137,9 @@ def terms(text: str, known: Callable[[str], bool], near: Callable[[str], Iterabl
     return found
 
 
-def _same(word: str) -> set[str]:
-    return {
-        other
-        for group in _SAME
-        if word in group or word.removesuffix("s") in group
-        for other in group - {word}
-    }
+def _same(word: str, groups: Sequence[frozenset[str]]) -> set[str]:
+    forms = {word, word.removesuffix("s")}
+    return {other for group in groups if forms & group for other in group - {word}}
 
 
 def quoted(word: str) -> str:
