@@ -141,6 +141,7 @@ async def test_rows_are_objects_with_values_as_json(ask: Ask) -> None:
         {"id": 1, "name": "Ada"},
         {"id": 2, "name": "Grace"},
     ]
+    assert await ask("SELECT 1 AS q, 2 AS q") == [{"q": 1, "q_2": 2}]
     rows = await ask(
         "SELECT o.id, u.id, total, placed_at, more FROM orders o JOIN users u ON u.id = user_id ORDER BY 1"
     )
@@ -436,3 +437,11 @@ async def test_no_more_connections_are_opened_than_a_source_has_places(ask: Ask,
     ask.owned.close()
     while backends(server):
         await a_moment()
+
+
+async def test_without_the_driver_the_error_says_what_to_install(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tornado_live.tools.builtin.sql_postgres.find_spec", lambda name: None)
+    with pytest.raises(ToolError, match=r"pip install 'tornado-live\[postgres\]'"):
+        ask.described()

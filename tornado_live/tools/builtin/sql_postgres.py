@@ -101,6 +101,7 @@ def engine(url: URL, places: int) -> Engine:
         # A statement runs once; to prepare it would keep it on the server, and fails behind some poolers.
         connect_args={
             "connect_timeout": _CONNECT_S,
+            "client_encoding": "utf8",
             "application_name": "tornado-live",
             "prepare_threshold": None,
             "keepalives_idle": 30,
@@ -259,8 +260,11 @@ class PostgresDatabase:
             raise _untakable() from error
 
     def _taken(self, sql: str, bound: Mapping[str, object], caps: Caps) -> Rows:
-        # The line break ends a comment at the end of an operator's statement.
-        wrapped = f"SELECT left(pg_catalog.row_to_json(q)::text, {_LONGEST_ROW}) FROM (\n{sql}\n) AS q"  # noqa: S608
+        # A name that no column has, which would be taken for the row; a line break that ends a comment.
+        wrapped = (
+            f'SELECT left(pg_catalog.row_to_json("tornado-live")::text, {_LONGEST_ROW}) '  # noqa: S608
+            f'FROM (\n{sql}\n) AS "tornado-live"'
+        )
         with self._connection.exec_driver_sql(
             wrapped, dict(bound), execution_options={"stream_results": True}
         ) as result:
