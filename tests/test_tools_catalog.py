@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.commands import OK, run_examples
@@ -760,3 +761,158 @@ def test_the_policy_of_a_call_is_what_the_file_says_of_the_tool(tmp_path: Path) 
     assert catalog.policy("find") == CallPolicy("background", "silent", "detach")
     assert catalog.listing()[0]["behaviour"] == "background"
     assert catalog.policy("another") == CallPolicy("blocking", "when_idle", "cancel")
+
+
+EVERY_KEY: dict[str, str] = {
+    "description": "description: Another.",
+    "parameters": "parameters: {type: object, properties: {q: {type: integer}}, required: [q]}",
+    "http": "http: {url: 'https://b.example/{q}'}",
+    "python": "python: builtin.weather:current",
+    "options": "options: {units: imperial}",
+    "client": "client: true",
+    "timeout": "timeout: 4s",
+    "retry": "retry: {attempts: 2}",
+    "cache": "cache: 5m",
+    "side_effects": "side_effects: true",
+    "confirm": "confirm: true",
+    "wait": "wait: background",
+    "when_done": "when_done: silent",
+    "on_interrupt": "on_interrupt: detach",
+    "slow_after": "slow_after: 2s",
+    "slow_say": "slow_say: Still looking.",
+    "bind": "bind: {q: session.user}",
+    "requires": "requires: [support]",
+    "limits": "limits: {per_minute: 3}",
+    "result": "result: {max_items: 3}",
+    "mock": "mock: {a: 1}",
+    "examples": "examples: [{args: {q: x}, expect: {}}]",
+}
+NEEDED = {"when_done": "wait: background", "slow_say": "slow_after: 2s"}
+
+
+def with_key(key: str, *, is_set: bool) -> str:
+    lines = {
+        "description": "description: Finds.",
+        "parameters": "parameters: {type: object, properties: {q: {type: string}}, required: [q]}",
+        "http": "http: {url: 'https://a.example/{q}'}",
+    }
+    if key in ("python", "options"):
+        lines["parameters"] = (
+            "parameters: {type: object, properties: {location: {type: string}}, required: [location]}"
+        )
+        lines["http"] = EVERY_KEY["python"] if is_set or key == "options" else "client: true"
+    if key in NEEDED:
+        lines["needed"] = NEEDED[key]
+    if is_set and key != "python":
+        lines[key if key != "client" else "http"] = EVERY_KEY[key]
+    return "version: 1\ntools:\n  find:\n" + "".join(f"    {line}\n" for line in lines.values())
+
+
+def test_the_table_of_keys_is_that_of_the_schema() -> None:
+    schema: Any = file_schema()
+    assert EVERY_KEY.keys() == schema["$defs"]["tool"]["properties"].keys()
+
+
+@pytest.mark.parametrize("key", EVERY_KEY)
+def test_every_key_that_the_schema_lets_through_is_read(tmp_path: Path, key: str) -> None:
+    with_it, without = (
+        load(tmp_path, with_key(key, is_set=is_set)).tools["find"] for is_set in (True, False)
+    )
+    assert with_it != without
+
+
+def test_defaults_hold_where_a_tool_says_nothing_and_where_they_make_sense(tmp_path: Path) -> None:
+    text = """
+    version: 1
+    defaults:
+      timeout: 4s
+      retry: {attempts: 3}
+      cache: 1m
+      wait: background
+      when_done: silent
+      slow_after: 5s
+      limits: {per_minute: 9, concurrency: 2}
+      result: {max_bytes: 2048}
+      requires: [staff]
+      confirm: true
+    tools:
+      plain: {description: P., parameters: {}, http: {url: "https://a.example"}}
+      own:
+        description: O.
+        parameters: {}
+        http: {url: "https://a.example", method: POST}
+        timeout: 20s
+        side_effects: true
+        wait: blocking
+        limits: {per_minute: 1}
+        result: {max_items: 2}
+        requires: [admin]
+        confirm: false
+      page: {description: C., parameters: {}, client: true}
+    """
+    tools = load(tmp_path, text).tools
+    plain, own, page = tools["plain"], tools["own"], tools["page"]
+    assert (plain.timeout_s, plain.cache_s, plain.policy.when_done, plain.requires) == (
+        4.0,
+        60.0,
+        "silent",
+        {"staff"},
+    )
+    assert plain.retry is not None
+    assert plain.policy.slow_after_s is None  # the deadline is nearer
+    assert (own.timeout_s, own.retry, own.cache_s, own.policy.wait) == (20.0, None, None, "blocking")
+    assert own.policy.slow_after_s == 5.0
+    assert (own.limits.per_minute, own.limits.concurrency) == (1, 2)
+    assert (own.result.max_items, own.result.max_bytes) == (2, 2048)
+    assert (own.requires, own.policy.confirm, plain.policy.confirm) == ({"admin"}, False, True)
+    assert (page.retry, page.cache_s, page.policy.client) == (None, None, True)
+
+
+def test_toolsets_stand_for_their_tools_and_callers_see_what_they_may_use(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(
+        "version: 1\ntoolsets: {back: [stock]}\ntools:\n"
+        "  stock: {description: S., parameters: {}, client: true, requires: [staff, 'stock:read']}\n"
+    )
+    text = """
+    version: 1
+    include: [more.yaml]
+    toolsets: {front: [look, stock]}
+    tools:
+      look: {description: L., parameters: {}, client: true}
+      other: {description: O., parameters: {}, client: true}
+    """
+    catalog = load(tmp_path, text)
+    assert list(catalog.tools) == ["look", "other", "stock"]
+    assert catalog.names(["front"]) == ("look", "stock")
+    assert catalog.names(["back", "other"]) == ("other", "stock")
+    assert catalog.names(None) is None
+    assert [one["name"] for one in catalog.listing(["front"])] == ["look", "stock"]
+    clerk = Caller("c", roles=frozenset(["staff"]), claims={"scope": "a stock:read"})
+    assert catalog.for_caller(clerk) is catalog
+    assert list(catalog.for_caller(Caller("d", roles=frozenset(["staff"]))).tools) == ["look", "other"]
+    assert [path.name for path in catalog.files] == ["tools.yaml", "more.yaml"]
+
+
+def test_bound_parameters_are_the_callers_and_unknown_to_the_model(tmp_path: Path) -> None:
+    text = one_tool(
+        """
+        http: {url: "https://a.example/{q}", query: {t: "{tenant}", k: "{key}", s: "{session}"}}
+        bind: {tenant: claims.org.id, key: environment.OWN, session: session.id}
+        """,
+        "{type: object, properties: {q: {}, tenant: {type: string, maxLength: 4}}, required: [q, tenant]}",
+    )
+    catalog = load(tmp_path, text, {"OWN": "canary-own"})
+    tool = catalog.tools["find"]
+    assert tool.parameters == {"type": "object", "properties": {"q": {}}, "required": ["q"]}
+    assert "tenant" not in json.dumps([catalog.declarations(), catalog.listing()])
+    caller = Caller("u", claims={"org": {"id": "acme"}})
+    assert {name: bound.of(caller, "s1") for name, bound in tool.bind.items()} == {
+        "tenant": "acme",
+        "key": "canary-own",
+        "session": "s1",
+    }
+    assert tool.bind["tenant"].rule == {"type": "string", "maxLength": 4}
+    assert catalog.secrets == ("canary-own",)
+    assert "canary" not in repr(tool.bind)
+    with pytest.raises(LookupError):
+        tool.bind["tenant"].of(Caller("u", claims={"org": "acme"}), "s1")

@@ -312,12 +312,15 @@ def matching(path: Path, pattern: str, home: Path) -> tuple[list[Path], str | No
     folder = path.resolve().parent
     try:
         found = sorted(folder.glob(pattern)) if is_pattern else [folder / pattern]
+        files = [one for one in found if one.is_file() and one.resolve() != path.resolve()]
+        outside = [one for one in files if not one.resolve().is_relative_to(home.resolve())]
     except (ValueError, NotImplementedError) as error:
         return [], f"is not a pattern: {error}"
-    files = [one for one in found if one.is_file() and one.resolve() != path.resolve()]
+    except (OSError, RuntimeError) as error:  # no rights, or links in a circle
+        return [], f"cannot be read: {error}"
     if not is_pattern and not files:
         return [], "is not a file; write its path, or a pattern such as tools.d/*.yaml"
-    if outside := [one for one in files if not one.resolve().is_relative_to(home.resolve())]:
+    if outside:
         return [], f"leads to {outside[0].name} outside the home directory"
     if len(files) > _MOST_FILES:
         return [], f"names more than {_MOST_FILES} files"

@@ -143,8 +143,10 @@ class WatchedCatalog:
     def _take(self, catalog: ToolCatalog | None, raised: Exception | None) -> None:
         error = in_one_line(raised) if raised is not None else None
         news = Reloaded(catalog or self.current, error, error is None or error != self.error, raised)
-        self._told(news)
-        self.current, self.error = news.catalog, news.error
+        try:
+            self._told(news)
+        finally:
+            self.current, self.error = news.catalog, news.error
 
 
 def in_one_line(error: Exception) -> str:
