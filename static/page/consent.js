@@ -37,6 +37,7 @@ export class ConsentView {
   #describe;
   #answered;
   #resting;
+  #changed;
   #waiting = []; // questions in the order they came; the first one is shown
   #shown = null;
   #cameFrom = null;
@@ -48,13 +49,15 @@ export class ConsentView {
    * @param {(name: string) => string} parts.describe  what a tool does, in a sentence; may be empty
    * @param {(id: string, ok: boolean) => void} parts.answered
    * @param {() => Element} parts.resting  what has the focus when nothing else should
+   * @param {(open: boolean) => void} parts.changed  whether a question is on the screen
    */
-  constructor({ place, alarm, describe, answered, resting }) {
+  constructor({ place, alarm, describe, answered, resting, changed }) {
     this.#place = place;
     this.#alarm = alarm;
     this.#describe = describe;
     this.#answered = answered;
     this.#resting = resting;
+    this.#changed = changed;
   }
 
   /** @param {object} question  the detail of the event `consent` */
@@ -75,6 +78,7 @@ export class ConsentView {
     this.#shown.end();
     this.#shown = null;
     this.#alarm.textContent = "";
+    this.#changed(this.#waiting.length > 0);
     if (this.#waiting.length > 0) {
       this.#show(this.#waiting[0], hadFocus);
     } else if (hadFocus) {
@@ -97,6 +101,7 @@ export class ConsentView {
     this.#shown = card;
     card.count(this.#waiting.length - 1);
     this.#place.replaceChildren(card.root);
+    this.#changed(true);
     if (writing) {
       this.#alarm.textContent = `The assistant asks you: ${card.title} Answer with Yes or No above the message field.`;
     } else {

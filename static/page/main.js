@@ -30,6 +30,7 @@ const AWAY = "The assistant cannot be reached just now";
 const AWAY_CODES = ["unavailable", "upstream_timeout"]; // the server may answer; what is behind it does not
 
 const BAD_TOOLS = "tools.yaml was edited and has a mistake. The tools from before the edit stay in use.";
+const NO_TOOLS = "tools.yaml has a mistake, and there are no tools.";
 
 const MEMORY_WORDS = { restored: "All of it is remembered", partial: "Partly remembered", none: "Starts fresh" };
 
@@ -83,6 +84,10 @@ const consent = new ConsentView({
   describe: (name) => purposes.get(name) ?? "",
   answered: (id, ok) => draw(conversation.toolAnswered(id, ok)),
   resting: () => ui.message,
+  changed: (open) => {
+    asking = open;
+    showTitle();
+  },
 });
 const purposes = new Map(); // name of a tool -> what it does, in a sentence
 const facts = new Map();
@@ -90,6 +95,8 @@ const facts = new Map();
 let pushToTalk = remembered(TALK_KEY) === "yes";
 let voiceless = false; // the simulator is without a voice, for now or for good
 let speechWanted = false; // a press asked for the microphone, which is not open yet
+let listed = ""; // the tools that are shown
+let asking = false; // a question for the person is open
 let behind = false; // a turn was open when the page came back: its beginning is told once it is over
 let cut = false; // the page's own line is down; what the server mends on its other side is not
 let healthTimer = null;
@@ -380,6 +387,7 @@ function showStatus(detail) {
   if (cut) showCut(detail.error);
   else withdraw("line");
   if (status === "CONNECTED") {
+    showTools(); // tools.yaml may have been edited since
     if ((wasCut || before === "CONNECTING") && remembered(SESSION_KEY) === live.sessionId) {
       behind = goesOn;
       showMissed();
@@ -508,7 +516,13 @@ async function askForVoice() {
 
 function showUpstream(upstream) {
   ui.simulator.hidden = upstream !== "simulator";
-  document.title = upstream === "simulator" ? "tornado-live (simulator)" : "tornado-live";
+  showTitle();
+}
+
+/** Seen from another tab. */
+function showTitle() {
+  const name = ui.simulator.hidden ? "tornado-live" : "tornado-live (simulator)";
+  document.title = asking ? `Yes or no? ${name}` : name;
 }
 
 function setFact(name, value) {
@@ -551,7 +565,8 @@ async function showServer() {
     const health = await fetched("/health");
     if (health) showUpstream(health.upstream);
     if (health?.upstream === "simulator") showVoice(health.upstreamNotice ?? null);
-    if (health?.tools?.error) notice(`The tools could not be loaded: ${health.tools.error}`, "warning");
+    const { loaded = 0, error } = health?.tools ?? {};
+    if (error) notice(loaded > 0 ? BAD_TOOLS : NO_TOOLS, "warning", "tools_reload_failed", error);
   } catch {
     notice("The server cannot be reached. Check that it is running, then reload the page.", "error");
   }
@@ -560,6 +575,9 @@ async function showServer() {
 async function showTools() {
   try {
     const { tools } = (await fetched("/api/tools")) ?? { tools: [] };
+    const list = JSON.stringify(tools);
+    if (list === listed) return; // whoever has the focus there keeps it
+    listed = list;
     ui.toolsNone.textContent = "This server offers no tools.";
     ui.toolsNone.hidden = tools.length > 0;
     ui.tools.replaceChildren(...tools.map(toolEntry));

@@ -124,6 +124,24 @@ async def test_a_question_outlives_a_reload_of_the_page(chromium: Browser, tmp_p
         await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+async def test_an_edit_of_the_tools_is_seen_at_the_next_talk_and_a_wrong_one_is_told(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async with bank(tmp_path) as server, opened(chromium, server.url, microphone=False) as page:
+        tools = page.locator("#tools")
+        await expect(tools).to_contain_text("send_money")
+        await connect(page)
+        (tmp_path / "tools.yaml").write_text(TOOLS_YAML.replace("confirm: true", "confrim: true"))
+        await says(page, "tools.yaml was edited and has a mistake.")
+        await page.get_by_text("Details").click()
+        await says(page, "confrim")
+        (tmp_path / "tools.yaml").write_text(TOOLS_YAML.replace("send_money:", "spend_money:", 1))
+        await server.printed('"tools_reloaded"')
+        await page.get_by_role("button", name="Disconnect").click()
+        await connect(page)
+        await expect(tools).to_contain_text("spend_money")
+
+
 # The question itself
 
 
@@ -225,7 +243,8 @@ async def test_a_question_counts_its_seconds_and_goes_when_they_are_over(chromiu
         await line.stay()
 
     async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
-        await page.clock.install()
+        await page.clock.install(time=1_000_000)
+        await page.clock.pause_at(1_000_001)
         await connect(page)
         dialog = page.get_by_role("dialog")
         await expect(dialog.get_by_role("timer")).to_have_text("30 seconds left, then it is a no.")
@@ -236,6 +255,25 @@ async def test_a_question_counts_its_seconds_and_goes_when_they_are_over(chromiu
         await expect(dialog).to_have_count(0)
         await type_in(page, "Hello?")
         await expect(page.locator(".call .state")).to_have_text("not answered")
+
+
+async def test_after_a_reload_a_question_counts_from_its_beginning(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        await line.connected(resumed=line.asked_for is not None)
+        await line.send("tool_call", **asking())
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await page.clock.install(time=1_000_000)
+        await page.clock.pause_at(1_000_001)
+        await connect(page)
+        timer = page.get_by_role("timer")
+        await expect(timer).to_have_text("30 seconds left, then it is a no.")
+        await page.clock.run_for(12_000)
+        await expect(timer).to_have_text("18 seconds left, then it is a no.")
+        await page.reload()
+        await connect(page)
+        await expect(timer).to_have_text("18 seconds left, then it is a no.")
 
 
 async def test_the_conversation_goes_on_beside_a_question(chromium: Browser) -> None:
@@ -280,7 +318,7 @@ async def test_an_argument_cannot_disguise_itself(chromium: Browser) -> None:
         )
         await expect(dialog).to_contain_text(f"{evil}.")
         assert await page.locator("img").count() == 0
-        assert await page.title() == "tornado-live (simulator)"
+        assert await page.title() == "Yes or no? tornado-live (simulator)"
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844), (320, 640), (844, 390)])
