@@ -16,10 +16,13 @@ import sql_attacks
 from builtin_context import context_for
 from postgres import Postgres, installed, running
 
+from tornado_live.caller import Caller
 from tornado_live.tools.builtin import analytics, sql
 from tornado_live.tools.builtin.sql_source import PLACES
+from tornado_live.tools.catalog import load_catalog
 from tornado_live.tools.owned import Owned
 from tornado_live.tools.result import Json, ToolCode, ToolError
+from tornado_live.tools.runner import ToolCall, ToolRunner
 
 SECRET = sql_attacks.SECRET
 OPTIONS: Mapping[str, Any] = {
@@ -445,3 +448,55 @@ async def test_without_the_driver_the_error_says_what_to_install(
     monkeypatch.setattr("tornado_live.tools.builtin.sql_postgres.find_spec", lambda name: None)
     with pytest.raises(ToolError, match=r"pip install 'tornado-live\[postgres\]'"):
         ask.described()
+
+
+TOOLS = """
+version: 1
+sources:
+  shop: {sql: {url: "${DATABASE_URL}"}}
+tools:
+  ask_shop:
+    description: Asks the shop.
+    parameters: {type: object, properties: {query: {type: string}}, required: [query]}
+    python: builtin.sql:query
+    options: {source: shop, tables: [users, orders], hide_columns: [users.password], seconds: 60}
+    timeout: 300ms
+  user_name:
+    description: Name of a user.
+    parameters: {type: object, properties: {id: {type: integer}}, required: [id]}
+    python: builtin.sql:statement
+    options: {source: shop, sql: "SELECT name FROM users WHERE id = :id"}
+"""
+
+
+async def test_a_tool_of_tools_yaml_is_cut_off_at_its_own_timeout_and_shows_no_password(
+    server: Postgres, tmp_path: Path
+) -> None:
+    (tmp_path / "tools.yaml").write_text(TOOLS)
+    catalog = load_catalog(
+        tmp_path / "tools.yaml",
+        home=tmp_path,
+        data_dir=tmp_path / "data",
+        environment={"DATABASE_URL": server.url()},
+    )
+    assert "- users: id integer; name text; country text\n" in catalog.tools["ask_shop"].description
+    assert "not-a-secret" in catalog.secrets
+    assert "not-a-secret" not in str(catalog.declarations()) + str(catalog.listing())
+    runner = ToolRunner(mock="never")
+
+    async def call(name: str, **arguments: Json) -> Mapping[str, Any]:
+        made = ToolCall(id="call", name=name, args=arguments)
+        ended = await runner.run(catalog, made, caller=Caller("someone"), session_id="session")
+        return ended.response
+
+    try:
+        # What is imported once may take longer than the tool is given.
+        assert (await call("user_name", id=2))["result"] == {"row_count": 1, "rows": [{"name": "Grace"}]}
+        assert (await call("ask_shop", query=ENDLESS))["error"]["code"] == "timeout"
+        await until(server, 0)
+        echoed = await call("ask_shop", query="SELECT 'not-a-secret' AS said")
+        assert "not-a-secret" not in str(echoed)
+    finally:
+        await runner.close()
+    while backends(server):
+        await a_moment()
