@@ -202,3 +202,27 @@ async def test_a_person_is_asked_before_the_call_is_made_and_may_say_no(tmp_path
         person = Somebody()
         result = await made.run(tools, wrong, caller=ANN, session_id="s1", person=person)
         assert (code(result), person.asked) == (ToolCode.INVALID_ARGUMENTS, [])
+
+
+async def test_the_page_runs_its_own_function_and_may_say_that_it_failed(tmp_path: Path) -> None:
+    text = """
+    version: 1
+    tools:
+      turn:
+        description: Turns the page.
+        parameters: {type: object, properties: {by: {type: integer}}, required: [by]}
+        client: true
+    """
+    (tmp_path / "tools.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
+    tools = load_catalog(tmp_path / "tools.yaml", home=tmp_path, data_dir=tmp_path, environment={})
+    call = ToolCall("c1", "turn", {"by": 2})
+    async with runner() as made:
+        person = Somebody(response={"page": 4})
+        result = await made.run(tools, call, caller=ANN, session_id="s1", person=person)
+        assert (result.response["result"], person.asked) == ({"page": 4}, [{"by": 2}])
+        failing = Somebody(response={"error": "There is no page."})
+        result = await made.run(tools, call, caller=ANN, session_id="s1", person=failing)
+        assert code(result) is ToolCode.FAILED
+        assert "There is no page." in str(result.response)
+        result = await made.run(tools, call, caller=ANN, session_id="s1")
+        assert code(result) is ToolCode.NOT_ALLOWED

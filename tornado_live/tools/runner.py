@@ -179,7 +179,7 @@ class ToolRunner:
         if tool.policy.client:
             if person is None:
                 raise ToolError(ToolCode.NOT_ALLOWED, "Only a page can run this tool, and none is here.")
-            work = person.perform(arguments)
+            work = _by_the_page(person, arguments)
         elif tool.handler is not None:
             work = call_handler(
                 tool.handler, arguments, context, self._threads, min(_PATIENCE_S, tool.timeout_s / 2)
@@ -298,6 +298,15 @@ async def _consented(person: Person | None, args: Mapping[str, Json]) -> None:
         "The person did not agree to it.",
         hint="Do not try it again unless they ask for it.",
     )
+
+
+async def _by_the_page(person: Person, arguments: Mapping[str, Json]) -> Json:
+    """What the client's own function returns; an object of nothing but a text `error` is its failure."""
+    match await person.perform(arguments):
+        case {"error": str(error), **rest} if not rest:
+            raise ToolError(ToolCode.FAILED, error[:_LONGEST_REASON])
+        case value:
+            return value
 
 
 def _late(tool: Tool, person: Person | None) -> asyncio.TimerHandle | None:
