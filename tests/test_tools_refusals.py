@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,3 +220,34 @@ def told(home: Path) -> tuple[Problem, ...]:
         return error.problems
     assert catalog.tools == {}
     return ()
+
+
+# The same with the defence taken away: what is proved above does not hold by itself.
+
+
+def test_without_bind_the_model_would_say_whose_data_it_wants(tmp_path: Path) -> None:
+    (tmp_path / "refused_tools.py").write_text(REFUSED_MODULE)
+    (tmp_path / "tools.yaml").write_text(TOOLS.replace("    bind: {tenant: claims.tenant_id}\n", ""))
+    unbound = load_catalog(
+        tmp_path / "tools.yaml",
+        home=tmp_path,
+        data_dir=tmp_path,
+        environment={},
+        handler_prefixes=("refused_tools",),
+    )
+    ran().clear()
+    call(unbound, "bound", {"q": "x", "tenant": "evil"}, tenant_id="acme")
+    assert ran() == [{"q": "x", "tenant": "evil"}]
+
+
+def test_without_requires_a_caller_without_the_scope_would_have_the_tool(
+    tmp_path: Path, catalog: ToolCatalog
+) -> None:
+    ran().clear()
+    assert call(catalog, "guarded", {}, scope="orders:write")["status"] == "ok"
+    assert ran() == [{}]
+
+
+def test_a_plain_loader_would_follow_the_aliases() -> None:
+    small = "a: &a [x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nd: [*c, *c, *c, *c]\n"
+    assert len(json.dumps(yaml.safe_load(small))) > 10 * len(small)
