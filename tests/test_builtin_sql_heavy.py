@@ -197,3 +197,15 @@ async def test_heavy_queries_on_postgresql_end_in_time_and_take_little(
     server: Postgres, owned: Owned
 ) -> None:
     await check_all(server.url(), ON_POSTGRES, owned)
+
+
+@pytest.mark.proves("T58")
+def test_a_deadline_alone_does_not_bound_what_one_function_makes() -> None:
+    """What the limit of lengths is for: SQLite looks at its clock between functions, not within one."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.set_progress_handler(lambda: False, 100)
+        [made] = connection.execute("SELECT hex(zeroblob(20000000))").fetchone()
+        assert len(made) == 40_000_000
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+        with pytest.raises(sqlite3.DataError, match="too big"):
+            connection.execute("SELECT hex(zeroblob(20000000))")
