@@ -135,7 +135,7 @@ def load_catalog(
         toolsets=MappingProxyType(toolsets),
         left_out=tuple(left_out),
         secrets=tuple(sorted(file.secrets, key=len, reverse=True)),
-        files=tuple(file.read),
+        files=tuple(file.paths),
     )
 
 

@@ -354,7 +354,7 @@ class ToolReader:
                 options.setdefault(key, rule["default"])
         source = options.get("source")
         if "source" in known and isinstance(source, str) and source not in self.sources.named:
-            self.refuse(self.no_source(source), "options", *(["source"] if "source" in written else []))
+            self.refuse(self._no_source(source), "options", *(["source"] if "source" in written else []))
         for key, names in handler.spec.environment.items():
             value = next((found for name in names if (found := self.file.environment.get(name))), None)
             if key not in options and value is not None:
@@ -373,7 +373,7 @@ class ToolReader:
         reader = EndpointReader(self.file, self.path, http, self.sources.sound, self.sources.named, bound)
         return reader.read(parameters)
 
-    def no_source(self, source: str) -> str:
+    def _no_source(self, source: str) -> str:
         known = sorted(self.sources.named)
         return f'"{source}" is not among the sources{nearest(source, known) or listed(known)}'
 

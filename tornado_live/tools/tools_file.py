@@ -55,9 +55,9 @@ _MOST_PROBLEMS: Final = 100
 
 
 class ToolsFile:
-    """tools.yaml with what it includes. `problems` are the mistakes told so far, `missing` the names of the
-    environment that are not set, `secrets` what must not be seen anywhere. `complete` is false where a file
-    could not be read, so that what seems to be missing may be there.
+    """tools.yaml with what it includes. `paths` are the files, `problems` the mistakes told so far, `missing` the
+    names of the environment that are not set, and `secrets` what must not be seen anywhere. `complete` is false
+    where a file could not be read, so that what seems to be missing may be there.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -66,7 +66,7 @@ class ToolsFile:
         self.missing: set[str] = set()
         self.secrets: set[str] = set()
         self.complete = True
-        self.read: list[Path] = []
+        self.paths: list[Path] = []
         self.broken: set[YamlPath] = set()
         self.parts: list[_Part] = []
         self._part_of: dict[tuple[str, str], _Part] = {}
@@ -276,7 +276,7 @@ class _Part:
 def read_tools_file(path: Path, *, home: Path, environment: Mapping[str, str]) -> ToolsFile:
     """The file at `path` and what it includes. Raises ConfigError if `path` itself is no YAML mapping."""
     whole = ToolsFile(environment)
-    whole.read.append(path)
+    whole.paths.append(path)
     whole.add(read_yaml(path, name=_name(path, home)))
     if () in whole.broken and not whole.parts[0].data:
         raise ConfigError(whole.problems)
@@ -289,7 +289,7 @@ def read_tools_file(path: Path, *, home: Path, environment: Mapping[str, str]) -
             name = _name(one, home)
             if name in (part.file.name for part in whole.parts):
                 continue
-            whole.read.append(one)
+            whole.paths.append(one)
             try:
                 whole.add(read_yaml(one, name=name))
             except ConfigError as error:
