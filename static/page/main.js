@@ -441,12 +441,12 @@ function setLevel(bar, rms) {
 /** A notice with the same topic as an earlier one takes its place. `said`: what explains it to those who run the server. */
 function notice(text, kind, topic = text, said = "") {
   const shown = [...ui.notices.children].find((one) => one.dataset.topic === topic);
-  if (shown?.dataset.text === text + said) return; // not announced again
+  if (shown?.dataset.text === text) return; // not announced again
   withdraw(topic);
   const close = element("button", { type: "button", className: "plain", textContent: "Dismiss" });
   const made = element(
     "div",
-    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text: text + said } },
+    { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text } },
     element("p", { textContent: text }),
     ...(said === "" ? [] : [details(said)]),
     close,
@@ -492,8 +492,14 @@ function showCut(error) {
 
 function showWarning({ code, message }) {
   if (code === "voice_unavailable") showVoice(message);
-  else if (code === "tools_reload_failed") notice(BAD_TOOLS, "warning", code, message);
+  else if (code === "tools_reload_failed") showBadTools(message);
   else notice(message, "warning", code === "audio_dropped" ? code : message);
+}
+
+/** The server tells each mistake once. */
+function showBadTools(mistake) {
+  withdraw("tools_reload_failed");
+  notice(BAD_TOOLS, "warning", "tools_reload_failed", mistake);
 }
 
 /** Why the simulator has no voice; null: it has one. Asked again until it has. */
@@ -566,7 +572,8 @@ async function showServer() {
     if (health) showUpstream(health.upstream);
     if (health?.upstream === "simulator") showVoice(health.upstreamNotice ?? null);
     const { loaded = 0, error } = health?.tools ?? {};
-    if (error) notice(loaded > 0 ? BAD_TOOLS : NO_TOOLS, "warning", "tools_reload_failed", error);
+    if (error && loaded > 0) showBadTools(error);
+    else if (error) notice(NO_TOOLS, "warning", "tools_reload_failed", error);
   } catch {
     notice("The server cannot be reached. Check that it is running, then reload the page.", "error");
   }
