@@ -22,7 +22,10 @@ from talking import Talker
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError, Problem
+from tornado_live.observe.logs import Masker
+from tornado_live.settings import load_settings
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.loading import watch_tools
 from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.tools.watching import (
     POLL_S,
@@ -289,6 +292,31 @@ def test_the_files_themselves_are_looked_at(tmp_path: Path) -> None:
     assert exposed([file, tmp_path / "gone.yaml"]) == []
     file.chmod(0o666)
     assert exposed([file]) == ["tools.yaml can be changed by every user of this machine; chmod o-w"]
+
+
+@pytest.mark.proves("T47")
+async def test_a_secret_that_comes_with_an_edit_is_hidden_from_the_log_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "tools.yaml").write_text("version: 1\ntools: {}\n")
+    settings = load_settings(home=tmp_path, config=None, environ={}, overrides={})
+    masker, taken = Masker(), asyncio.Queue[bool]()
+    warned: list[str] = []
+    watched = watch_tools(settings, masker, counted=taken.put_nowait, warn=warned.append)
+    assert masker.text("canary-word-47") == "canary-word-47"
+    watched.start()
+    try:
+        (tmp_path / ".env").write_text("FERRY_KEY=canary-word-47\n")
+        (tmp_path / "tools.yaml").write_text("version: 1\ntools:" + MOCKED.format(name="ferry"))
+        async with asyncio.timeout(30):
+            while "ferry" not in watched.current.tools:
+                await taken.get()
+        assert masker.text("of canary-word-47!") == "of ***!"
+        (tmp_path / "tools.yaml").write_text("version: 2\ntools: {}\n")
+        async with asyncio.timeout(30):
+            while await taken.get():
+                pass
+        assert warned[-1].startswith("tools.yaml has a mistake; the tools stay as they were. tools.yaml:")
+    finally:
+        await watched.close()
 
 
 # With the server itself
