@@ -354,6 +354,7 @@ async def test_a_session_is_shown_with_what_happened_in_it(tmp_path: Path) -> No
             "sessionId": id,
             "userId": "local",
             "assistant": "default",
+            "metadata": {},
             "connected": True,
             "messageCount": 3,
             "usage": {"totalTokens": 3},

@@ -19,7 +19,7 @@ from simulating import Simulator
 
 from tornado_live.errors import BadMessage, Forbidden
 from tornado_live.jsonvalue import Json
-from tornado_live.live.guest import REASON_BYTES, GuestPlan, guest_plan, merged_update
+from tornado_live.live.guest import EVERY_FIELD, REASON_BYTES, GuestPlan, guest_plan, merged_update
 from tornado_live.settings import Assistant, DropIn
 from tornado_live.wire import gemini
 from tornado_live.wire.gemini_client import decode
@@ -702,3 +702,10 @@ async def test_the_simulator_takes_openings_for_other_models(model: str) -> None
     async with Simulator(speed=100) as simulator, dialled(simulator) as client:
         await client.send({"setup": opened(plan(asked), history=SPOKEN, first=False)})
         assert await client.next() == {"setupComplete": {}}
+
+
+def test_a_token_that_fixes_the_whole_setup_leaves_nothing_to_a_context_update() -> None:
+    fixed = replace(plan({"model": "gemini-3.8-live"}), locked=frozenset({EVERY_FIELD}))
+    for update in ({"generationConfig": {"temperature": 2}}, {"tools": {"tools": []}}, {"something_new": 1}):
+        with pytest.raises(Forbidden, match="token fixes"):
+            fixed.with_update(update)

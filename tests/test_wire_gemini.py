@@ -704,3 +704,9 @@ def test_base64_of_either_alphabet_is_the_same_sound() -> None:
         assert gemini.pcm(gemini.InlineData("audio/pcm", text)) == data
     with pytest.raises(ValueError):
         gemini.pcm(gemini.InlineData("audio/pcm", "%%%"))
+
+
+def test_what_is_no_utf_8_is_no_message_even_where_nobody_looks() -> None:
+    with pytest.raises(ValueError):
+        gemini.decode(b'{"serverContent":{"groundingMetadata":{"x":"\xff"}}}')
+    assert gemini.decode('{"serverContent":{"x":"é"}}'.encode()).server_content is not None

@@ -113,8 +113,8 @@ def make_app(
     tool_routes = tool_api.ToolRoutes(house, settings, parts.store, lambda: parts.tools.current, parts.runner)
     sockets = live.Live(house, parts.store, parts.registry, settings.limits)
     routes = live.routes(sockets, r"/ws")
-    if main and settings.drop_in.enabled:
-        routes += tokens.routes(house, parts.store)
+    if main:
+        routes += tokens.routes(house, parts.store if settings.drop_in.enabled else None)
         routes += gemini.routes(sockets, settings)
     if main:
         routes += tool_api.routes(tool_routes) + api.routes(rest) + pages.routes(house, require("static"))

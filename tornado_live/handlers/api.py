@@ -270,6 +270,7 @@ def _shown(session: Session, running: Running) -> dict[str, object]:
         "connected": running.connected(session.id),
         "messageCount": session.message_count,
         "usage": session.usage,
+        "metadata": session.metadata,
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 from tornado.routing import URLSpec
@@ -14,10 +13,9 @@ from tornado_live.access import tokens
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, InternalError, LiveError, SessionNotFound, Unauthenticated
 from tornado_live.handlers.live import Live, SocketHandler
-from tornado_live.jsonvalue import Json
 from tornado_live.live.commands import Enter, Passed
 from tornado_live.live.dialects import GeminiDialect
-from tornado_live.live.guest import UPDATABLE, GuestPlan, guest_plan, resumed
+from tornado_live.live.guest import EVERY_FIELD, UPDATABLE, GuestPlan, guest_plan
 from tornado_live.live.reception import Gone, first_message
 from tornado_live.sessions.store import Session
 from tornado_live.settings import Settings
@@ -56,13 +54,17 @@ class GeminiHandler(SocketHandler):
                 raise BadMessage("The first message must be setup.")
             asked = first.said.setup
             settings = self._settings
-            token = await self._token(asked, constrained=constrained)
+            name = self._token_name(constrained=constrained)
+            token = await self._admitted(name, spends=False)
             caller = self.caller
             if token is not None:
                 asked, caller = token.applied(asked), Caller(user=token.user)
             plan = guest_plan(asked, settings.drop_in, settings.models, settings.assistants)
             if token is not None:
-                plan = replace(plan, locked=frozenset(filter(token.fixes, UPDATABLE)))
+                whole = token.setup is not None and token.locked is None
+                fixed = [EVERY_FIELD] if whole else filter(token.fixes, UPDATABLE)
+                plan = replace(plan, locked=frozenset(fixed))
+                await self._admitted(name, spends=plan.handle is None)
             lasts_s = None if token is None else max(0.0, token.expires_at - time.time())
             if plan.handle:
                 wanted = await self._resumed(plan.handle, caller)
@@ -85,7 +87,7 @@ class GeminiHandler(SocketHandler):
             self.log_exception(type(error), error, error.__traceback__)
             self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
 
-    async def _token(self, asked: Mapping[str, Json], *, constrained: bool) -> tokens.Token | None:
+    def _token_name(self, *, constrained: bool) -> str | None:
         """The ephemeral token among the credentials; any other is good while everybody is one user."""
         headers = self.request.headers
         given = (
@@ -95,12 +97,15 @@ class GeminiHandler(SocketHandler):
             self.get_query_argument("key", ""),
         )
         name = next((one for one in given if one.startswith(tokens.PREFIX)), None)
+        if name is None and constrained:
+            raise Unauthenticated("BidiGenerateContentConstrained takes an ephemeral token only.")
+        return name
+
+    async def _admitted(self, name: str | None, *, spends: bool) -> tokens.Token | None:
+        """A use is spent only once the setup is known to be good."""
         if name is None:
-            if constrained:
-                raise Unauthenticated("BidiGenerateContentConstrained takes an ephemeral token only.")
             return None
-        resuming = resumed(asked) is not None
-        return await tokens.admit(self.live.store, name, resuming=resuming, now=time.time())
+        return await tokens.admit(self.live.store, name, resuming=not spends, now=time.time())
 
     async def _resumed(self, handle: str, caller: Caller) -> str:
         """The session that a handle of ours names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from tornado_live.jsonvalue import Json
 from tornado_live.live.dialects import Dialect, NativeDialect
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
 from tornado_live.live.registry import Registry
+from tornado_live.observe.logs import log_event
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
 from tornado_live.settings import Limits
+
+logger = logging.getLogger(__name__)
 
 MAX_FRAME = 4 * 1024 * 1024
 """A larger frame closes the socket with 1009; between the message cap and this, one message is refused."""
@@ -66,6 +70,8 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     def refuse(self, error: LiveError, dialect: Dialect) -> None:
         """Told after the upgrade, since a browser shows its page nothing of one that is refused."""
         self.house.metrics.failed(error.code)
+        facts = {"code": error.code, "message": error.message, "requestId": self.request_id}
+        log_event(logger, "error", facts, level=logging.WARNING, remote=self.request.remote_ip)
         goodbye = dialect.goodbye(error, request_id=self.request_id)
         if goodbye.frame is not None:
             self.peer.send_text(goodbye.frame)

@@ -91,10 +91,13 @@ class AuthTokensHandler(BodyHandler, GoogleHandler):
         """A token is told once; no hash of it is made."""
 
 
-def routes(house: House, store: SessionStore) -> list[URLSpec]:
-    """To be put before the pages. Clients whose base URL ends in a slash send more than one."""
+def routes(house: House, store: SessionStore | None) -> list[URLSpec]:
+    """To be put before the pages; `store` None where there are no tokens.
+
+    Clients whose base URL ends in a slash send more than one.
+    """
+    rest = URLSpec(r"/+(?:v1|v1alpha|v1beta)/.*", NothingElseHandler, {"house": house})
+    if store is None:
+        return [rest]
     given = {"house": house, "store": store}
-    return [
-        URLSpec(r"/+(?:v1|v1alpha|v1beta)/+auth_tokens", AuthTokensHandler, given),
-        URLSpec(r"/+(?:v1|v1alpha|v1beta)/.*", NothingElseHandler, {"house": house}),
-    ]
+    return [URLSpec(r"/+(?:v1|v1alpha|v1beta)/+auth_tokens", AuthTokensHandler, given), rest]

@@ -77,13 +77,31 @@ class Cause:
     def guests_failure(self) -> LiveError:
         """The same for a client of Google's protocol, which wrote its setup and its messages itself.
 
-        Nothing of it is in the other side's words.
+        Nothing of it is in the other side's words, and nothing is for the operator: that is in the log.
         """
-        message = self.message if self.unquoted is None else self.unquoted
-        error = self.error if self.blames is Blame.NOBODY else BadMessage
-        if self.retry is Retry.LATER:
-            error = Limited  # whose code such clients do not come back on at once
-        return error(message, retry_after_ms=self.retry_after_ms)
+        if self.blames is not Blame.NOBODY:
+            return BadMessage(self.message if self.unquoted is None else self.unquoted)
+        if self.error is SetupRejected:
+            return SetupRejected(_GUESTS_SETUP.get(self.name, _SETUP_NOT_TAKEN))
+        if self.error is UpstreamRejected:
+            return UpstreamRejected(_GUESTS_SETUP.get(self.name, _NOT_TO_BE_HAD))
+        # With Limited's code such clients do not come back at once.
+        error = Limited if self.retry is Retry.LATER else self.error
+        return error(_LATER_AGAIN, retry_after_ms=self.retry_after_ms)
+
+
+_SETUP_NOT_TAKEN = "The model does not take this setup; check its fields against what the model takes."
+_NOT_TO_BE_HAD = "The model cannot be had here; the operator of this server must mend that."
+_LATER_AGAIN = "The service is currently unavailable."
+_GUESTS_SETUP = {
+    "model_unknown": "There is no model of this name here.",
+    "publisher_model_unknown": "There is no model of this name here.",
+    "modality_refused": "The model does not answer in these responseModalities.",
+    "voice_unknown": "The model has no voice of this name.",
+    "voice_without_audio": "speechConfig goes with responseModalities AUDIO only.",
+    "thinking_level_missing": "This model wants a thinkingConfig.thinkingLevel.",
+    "thinking_refused": "This model does not take this thinkingConfig.",
+}
 
 
 def _never(name: str, message: str, remedy: str, *, key_refused: bool = False) -> Cause:
@@ -170,7 +188,7 @@ UNREADABLE = _resume(
     "address is no Live API: check GEMINI_BASE_URL.",
 )
 TOO_LARGE = _blaming(
-    Blame.MESSAGE,
+    Blame.LIKELY,
     Retry.RESUME,
     "too_large",
     "A message was too large for the connection to the model; send smaller pictures or texts.",

@@ -28,6 +28,9 @@ REASON_BYTES = 123
 UPDATABLE = ("systemInstruction", "tools")
 """What a contextUpdate can change."""
 
+EVERY_FIELD = "*"
+"""In the place of a field that an ephemeral token fixes: all of them."""
+
 _ALWAYS = ("model", "sessionResumption")
 _MODEL = re.compile(r"(?:(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?models/)?([^/]+)")
 
@@ -129,7 +132,7 @@ class GuestPlan:
             if _key(update, fixed) in update:
                 raise BadMessage(f"contextUpdate cannot change {fixed}.")
         for key in update:
-            if camel_name(key) in self.locked:
+            if camel_name(key) in self.locked or EVERY_FIELD in self.locked:
                 raise Forbidden(f"contextUpdate: the ephemeral token fixes {camel_name(key)}.")
         given = {key: value for key, value in update.items() if camel_name(key) != "tools"}
         asked = dict(self.asked)

@@ -134,7 +134,9 @@ _MOST_DROPPED = 32
 
 
 def decode(data: bytes) -> ServerMessage:
-    """One frame of the model side. Raises ValueError for what is not a JSON object."""
+    """One frame of the model side. Raises ValueError for what is not a JSON object in UTF-8."""
+    if not data.isascii():
+        data.decode()  # what nobody looks into is not checked by the decoder, and goes on to guests
     try:
         message = _decoder.decode(data)
     except msgspec.ValidationError:
