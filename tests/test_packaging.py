@@ -142,7 +142,12 @@ def test_the_wheel_names_its_dependencies_and_extras(wheel: Path) -> None:
     required = re.findall(r"^Requires-Dist: ([^;\n]+)", metadata, re.M)
     assert all("==" in line for line in required)
     assert "License-Expression: MIT" in metadata
-    assert set(re.findall(r"^Provides-Extra: (\w+)", metadata, re.M)) == {"voice", "postgres", "dev", "testing"}
+    assert set(re.findall(r"^Provides-Extra: (\w+)", metadata, re.M)) == {
+        "voice",
+        "postgres",
+        "dev",
+        "testing",
+    }
     assert "Requires-Python: >=3.11" in metadata
 
 
