@@ -767,3 +767,18 @@ def test_every_call_of_a_storm_is_answered_once_and_few_are_made() -> None:
         for response in json.loads(command.payload)["toolResponse"]["functionResponses"]
     ]
     assert sorted(answered) == sorted(ids)
+
+
+def test_a_slow_call_is_told_and_a_model_that_talks_on_may_say_so() -> None:
+    for wait, hinted in (("background", True), ("blocking", False)):
+        talk = asking(CallPolicy(wait=wait))  # type: ignore[arg-type]
+        commands = talk.tool_slow("1", "Still looking.", 4.0)
+        assert told(commands) == [ToolProgress("1", "Still looking.")]
+        hints = [command for command in commands if isinstance(command, SendToModel)]
+        assert bool(hints) is hinted
+        if hints:
+            (response,) = json.loads(hints[0].payload)["toolResponse"]["functionResponses"]
+            assert (response["id"], response["willContinue"]) == ("1", True)
+            assert response["response"] == {"status": "running", "say": "Still looking."}
+    talk.tool_finished("1", OK, 5.0)
+    assert talk.tool_slow("1", "Still looking.", 6.0) == []

@@ -239,7 +239,7 @@ class _Person:
         return answer.response if isinstance(answer, ClientResult) else None
 
     def slow(self, say: str) -> None:
-        self._bridge.react(self._bridge.conversation.tool_progress, self._call_id, say)
+        self._bridge.react(self._bridge.conversation.tool_slow, self._call_id, say)
 
 
 class Bridge:

@@ -316,6 +316,19 @@ class Calls:
     def progress(self, call_id: str, text: str) -> Sequence[Command]:
         return (SendToClient(ToolProgress(call_id, text)),) if self.is_running(call_id) else ()
 
+    def slow(self, call_id: str, say: str, facts: LiveModel, *, live: bool) -> Sequence[Command]:
+        """The call takes long: the client is told, and a model that talks on meanwhile, so that it can say so."""
+        commands = list(self.progress(call_id, say))
+        call = self._calls.get(call_id)
+        hears = facts.scheduling and "NON_BLOCKING" in facts.calls and live
+        if commands and call is not None and call.policy.background and call.known and hears:
+            hint: Mapping[str, Json] = {"status": "running", "say": say}
+            running = gemini.function_response(
+                call.id, call.name, hint, scheduling="WHEN_IDLE", will_continue=True
+            )
+            commands.append(SendToModel(gemini.tool_responses([running]), Upward.TOOL_RESPONSE))
+        return commands
+
     def finished(
         self, call_id: str, result: ToolResult, facts: LiveModel, *, live: bool
     ) -> tuple[int, str, Delivery] | None:

@@ -613,6 +613,12 @@ class Conversation:
     def tool_progress(self, call_id: str, text: str, now: float) -> Sequence[Command]:
         return self.calls.progress(call_id, text)
 
+    def tool_slow(self, call_id: str, say: str, now: float) -> Sequence[Command]:
+        """The call takes long; `say` is what the model may say meanwhile."""
+        if self.phase is Phase.CLOSED or self.plan is None:
+            return ()
+        return self.calls.slow(call_id, say, self._facts, live=self.phase is Phase.LIVE)
+
     def tool_finished(self, call_id: str, result: ToolResult, now: float) -> Sequence[Command]:
         """Nothing, when the call was cancelled."""
         if self.phase is Phase.CLOSED or self.plan is None:
