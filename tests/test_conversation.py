@@ -698,9 +698,9 @@ def asking(policy: CallPolicy) -> Conversation:
     talk.from_client(Open(ConnectOptions()), 0.0)
     talk.model_opened(0.5)
     begun = talk.from_model(called(("1", "everything")), 1.0)
-    assert [type(command) for command in begun[:1]] == [StartTool], (
-        "the tool asks once its arguments are checked"
-    )
+    assert any(isinstance(command, StartTool) for command in begun)
+    if policy.asks:
+        assert not told(begun), "the tool asks once its arguments are checked"
     return talk
 
 
