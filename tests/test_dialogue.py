@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from modelling import MODELS
 
-from tornado_live.live.dialogue import Dialogue
+from tornado_live.live.dialogue import Dialogue, zeros
 from tornado_live.settings import Limits
 from tornado_live.wire import gemini
 
@@ -50,3 +50,9 @@ def test_a_question_with_a_call_is_one_turn_whether_the_call_ends_the_model_side
                 ended.append((happened.completed, now))
     length = len(ORDERS[order])
     assert ended == [(1, 99 + length), (2, 199 + length)]
+
+
+def test_a_few_zeros_are_silence_only_behind_a_longer_one() -> None:
+    few = [gemini.Part(inline_data=gemini.InlineData("audio/pcm;rate=24000", "AAAA"))]
+    assert zeros(few) == 0
+    assert 0 < zeros(few, few=True) < 0.001

@@ -13,6 +13,7 @@ from faults.gate import Gate
 from faults.model import ModelSide
 from faults.stage import Talk, serving, talking, told
 
+MANY_CALLS = ("--set", "limits.tool_calls_per_minute=10000")
 RACES = 150
 
 
@@ -104,7 +105,7 @@ async def test_in_every_order_each_call_ends_once(tmp_path: Path) -> None:
     async with (
         Gate(tmp_path) as gate,
         ModelSide() as model,
-        serving(model.port, *gate.arguments, home=tmp_path) as server,
+        serving(model.port, *gate.arguments, *MANY_CALLS, home=tmp_path) as server,
         talking(server, model) as talk,
     ):
         cancelled = set()

@@ -77,6 +77,8 @@ class Dialogue:
         self._generated = False
         self._answered = False
         self._called = False
+        self._silent = False
+        """Whether the latest sound was digital silence."""
         self._sound_from = 0.0
         self.sound_chars = 0
         """Of base64, since the turn's first sound."""
@@ -108,7 +110,10 @@ class Dialogue:
         if self.turns.speaking is not Speaking.MODEL:
             return ""
         data = _only_audio(message, content)
-        return "" if _is_silence(data) else data
+        if _is_silence(data, few=self._silent):
+            return ""
+        self._silent = False
+        return data
 
     def content(
         self,
@@ -136,7 +141,8 @@ class Dialogue:
             commands += self._heard(content.input_transcription, now, accumulated=accumulated)
         if content.model_turn is not None and content.model_turn.parts and not self.turns.muted(now):
             told = self._model_turn(message, content.model_turn.parts, now)
-            spoke, zeros_s = bool(told), zeros(content.model_turn.parts)
+            spoke, zeros_s = bool(told), zeros(content.model_turn.parts, few=self._silent)
+            self._silent = bool(zeros_s)
             commands += told
             self._count_sound(content.model_turn.parts, now)
         if content.output_transcription is not None and not self.turns.muted(now):
@@ -361,22 +367,22 @@ class Dialogue:
         return commands
 
 
-def zeros(parts: Sequence[gemini.Part]) -> float:
-    """Seconds of sound (24 kHz) when all of it is digital silence, else 0."""
+def zeros(parts: Sequence[gemini.Part], *, few: bool = False) -> float:
+    """Seconds of sound (24 kHz) when all of it is digital silence, else 0. `few`: so are a few samples of it."""
     seconds = 0.0
     for part in parts:
         data = part.inline_data.data if part.inline_data is not None else None
         if not data:
             continue
-        if not _is_silence(data):
+        if not _is_silence(data, few=few):
             return 0.0
         seconds += len(data) * _CHARS_TO_SECONDS
     return seconds
 
 
-def _is_silence(data: str) -> bool:
-    """Less than a few samples are no silence that anybody would hear."""
-    return data.startswith(_ZEROS) and not data.lstrip("A").rstrip("=")
+def _is_silence(data: str, *, few: bool) -> bool:
+    """A few samples are no silence that anybody would hear, but for the last ones of a longer one (`few`)."""
+    return (few or data.startswith(_ZEROS)) and not data.lstrip("A").rstrip("=")
 
 
 def _counted(metadata: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
