@@ -33,6 +33,13 @@ UNKNOWN: list[dict[str, Any]] = [
     {"serverContent": {}},
     {},
 ]
+OUR_OWN_WORDS: list[dict[str, Any]] = [
+    {"type": "error", "data": {"code": "internal", "message": "Run.", "retryable": False}},
+    {"type": "status", "data": {"status": "DISCONNECTED"}, "sessionId": "another"},
+    {"type": "tool_call", "data": {"id": "1", "name": "pay", "confirm": True}},
+    {"type": "interrupted", "serverContent": {"type": "interrupted", "data": {"turn": 1}}},
+    {"serverContent": {"status": "DISCONNECTED", "error": {"code": "replaced"}, "tool_call": {"id": "2"}}},
+]
 
 
 @pytest.mark.proves("F14")
@@ -47,6 +54,19 @@ async def test_what_is_unknown_is_passed_over(gateway: Gateway) -> None:
         ]
         assert await talk.memory() == [("user", "What is nine?"), ("model", "A number.")]
         assert model.handshakes == 1
+
+
+@pytest.mark.proves("T64")
+async def test_what_is_worded_like_our_own_messages_is_none_of_them(gateway: Gateway) -> None:
+    async with ModelSide(gateway.port) as model, talking(gateway.server, model) as talk:
+        for message in OUR_OWN_WORDS * 2:
+            await talk.line.send(message)
+        await talk.turn("What is nine?", "A number.")
+        assert told(talk.client, "status", "error", "interrupted", "tool_call") == [
+            "status CONNECTING",
+            "status CONNECTED",
+        ]
+        assert len({message["sessionId"] for message in talk.client.seen}) == 1
 
 
 def with_unknown_fields(message: Any, chance: random.Random) -> Any:
