@@ -231,3 +231,12 @@ def test_the_end_stops_what_runs() -> None:
     assert some.end()[0] == CancelTool("b")
     assert some.finished("b", OK, FLUENT, live=True) is None
     assert not some.running
+
+
+def test_an_id_whose_answer_a_connection_has_is_no_new_call_on_it() -> None:
+    some = calls()
+    some.asked([call("a")], 1, FLUENT)
+    some.saved()
+    some.reconnected(FLUENT, resumed=True)
+    assert some.finished("a", OK, FLUENT, live=True) is not None
+    assert some.asked([call("a")], 1, FLUENT).commands == []

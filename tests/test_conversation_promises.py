@@ -451,5 +451,8 @@ class Life(RuleBasedStateMachine):
         assert not self.running
 
 
-Life.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+# The same lives in every run, so that what fails is put down to a change; hunts with other seeds are made by hand.
+Life.TestCase.settings = settings(
+    max_examples=300, stateful_step_count=60, deadline=None, derandomize=True, database=None
+)
 TestPromises = Life.TestCase

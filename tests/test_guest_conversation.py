@@ -774,3 +774,16 @@ def test_a_model_that_does_not_answer_in_the_end_closes_with_a_code_to_come_back
     (close,) = visit.of(CloseClient)
     assert isinstance(close.error, Unavailable)
     assert visit.dialect.goodbye(close.error).code == 1011
+
+
+def test_an_answer_is_told_on_the_next_connection_after_a_turn_that_was_cut_and_one_that_was_not() -> None:
+    visit = live({"model": "models/gemini-3.8-live"})
+    visit.hears({"serverContent": {"outputTranscription": {"text": "Well"}}}, 2.0)
+    visit.hears({"serverContent": {"interrupted": True}}, 2.1)
+    visit.hears(calls(("1", "open_door")), 2.2)
+    visit.loses(now=3.0)
+    visit.opened(now=4.0)
+    visit.sent()
+    visit.says(answers("1"), 5.0)
+    (told,) = visit.sent()
+    assert b"open_door" in told

@@ -933,5 +933,8 @@ class Stay(RuleBasedStateMachine):
         assert self.talk.phase is Phase.CLOSED
 
 
-Stay.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+# The same stays in every run, so that what fails is put down to a change; hunts with other seeds are made by hand.
+Stay.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=50, deadline=None, derandomize=True, database=None
+)
 TestGuestPromises = Stay.TestCase

@@ -74,6 +74,9 @@ def exits():
 async def exits_async():
     raise SystemExit(3)
 
+async def is_interrupted():
+    raise KeyboardInterrupt
+
 def stops():
     raise StopIteration
 
@@ -365,7 +368,9 @@ async def test_an_async_handler_gets_the_shared_client(own: Handlers) -> None:
 
 
 @pytest.mark.proves("F23")
-@pytest.mark.parametrize("name", ["fails", "fails_async", "exits", "exits_async", "stops", "gives_up"])
+@pytest.mark.parametrize(
+    "name", ["fails", "fails_async", "exits", "exits_async", "is_interrupted", "stops", "gives_up"]
+)
 async def test_a_handler_that_raises_is_failed_and_leaks_nothing(
     own: Handlers, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

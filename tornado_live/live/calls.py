@@ -425,6 +425,7 @@ class Calls:
         return Delivery([responses], answers=True, reply=True)
 
     def _answer(self, call: _Call, call_id: str, result: ToolResult, facts: LiveModel) -> Command:
+        call.connection = self._connection  # which has its answer: the same id there is no new call
         payload = gemini.tool_responses([self._response(call, call_id, result, facts)])
         return SendToModel(payload, Upward.TOOL_RESPONSE)
 

@@ -243,15 +243,14 @@ class Dialogue:
 
     def broken_off(self) -> list[Command]:
         """The connection is gone in the middle of whatever was said; a question without an answer stays open."""
-        turn = self.turns.broken_off()
+        turns = self.turns.broken_off()
         self._generated = self._answered = self._called = False
-        if turn is None:
-            return []
-        return [
-            *self.finish(turn),
-            SendToClient(TurnComplete(turn)),
-            Record("turn", {"turn": turn, "brokenOff": True}),
-        ]
+        commands: list[Command] = []
+        for turn in turns:
+            commands += self.finish(turn)
+            commands.append(SendToClient(TurnComplete(turn)))
+            commands.append(Record("turn", {"turn": turn, "brokenOff": True}))
+        return commands
 
     def unheeded_s(self, now: float) -> float:
         """For how long speech, and nothing typed, has stood without any answer."""

@@ -131,19 +131,17 @@ class Turns:
         self.speaking, self._queued, self._cut = Speaking.NOBODY, False, None
         self._asked_again = self.cut_by_us = False
 
-    def broken_off(self) -> int | None:
-        """The model side is gone, and another follows: the turn that ends with it, or None.
+    def broken_off(self) -> list[int]:
+        """The model side is gone, and another follows: the turns that end with it.
 
         A question that the model has not begun to answer stays open, since it will be asked again.
         """
         cut, self._cut, self._asked_again, self.cut_by_us = self._cut, None, False, False
-        if cut:
-            return self._end(cut)
-        if self.speaking is not Speaking.MODEL:
-            return None
-        done = self.number
-        self._close()
-        return self._end(done)
+        ended = [cut] if cut else []
+        if self.speaking is Speaking.MODEL:
+            ended.append(self.number)
+            self._close()
+        return [turn for turn in ended if self._end(turn) is not None]
 
     def _open(self, speaking: Speaking) -> None:
         self.number += 1

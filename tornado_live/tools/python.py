@@ -222,7 +222,7 @@ async def call_handler(
     if handler.is_async:
         try:
             return await handler.function(**given)
-        except (SystemExit, GeneratorExit) as error:
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             raise RuntimeError(f"the handler raised {error!r}") from error
     answer = await threads.run(lambda: handler.function(**given), context.tool, patience_s)
     if inspect.iscoroutine(answer):
