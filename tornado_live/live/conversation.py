@@ -210,9 +210,8 @@ class Conversation:
         if self.phase is Phase.CLOSED:
             return ()
         if self.hosting is not None:
-            clean = (
-                self.hosting.handle is None
-            )  # guests close with any code, and come back with a handle only
+            # Guests close with any code, and only those with a handle come back.
+            clean = self.hosting.handle is None
         if clean or self.phase is Phase.IDLE:
             return self._end(now)
         commands = self.input.client_gone(self._door)

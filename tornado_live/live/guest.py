@@ -184,7 +184,7 @@ def guest_plan(
         asked=counts,
         functions=_functions(asked),
         wants_handles=resumption is not None,
-        handle=resumed(asked),
+        handle=_handle(asked),
         hears_user=_get(asked, "inputAudioTranscription") is not None,
         hears_model=_get(asked, "outputAudioTranscription") is not None,
         manual=_get(detection, "disabled") is True,
@@ -194,7 +194,7 @@ def guest_plan(
     )
 
 
-def resumed(asked: Mapping[str, Json]) -> str | None:
+def _handle(asked: Mapping[str, Json]) -> str | None:
     """The handle in a setup. Raises BadMessage where it is none."""
     handle = _get(_section(asked, "sessionResumption"), "handle")
     if handle is not None and not isinstance(handle, str):
