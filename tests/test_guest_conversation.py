@@ -327,9 +327,10 @@ def test_a_guests_own_function_is_its_own_to_run() -> None:
     raw = visit.hears(calls(("1", "open_door")))
     assert visit.shown() == [raw]
     assert visit.of(StartTool) == []
-    raw = visit.says(answers("1"))
+    raw = visit.says(answers("1"), 3.5)
     assert visit.sent() == [raw]
-    assert "tool_call" in visit.recorded()
+    (done,) = [record.data for record in visit.of(Record) if record.kind == "tool_call"]
+    assert (done["client"], done["durationMs"]) == (True, 1500)
 
 
 def test_a_function_that_nobody_declared_is_shown_to_the_guest() -> None:

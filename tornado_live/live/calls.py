@@ -85,6 +85,7 @@ class _Call:
     """Whether the guest runs it."""
     shown: bool = False
     """Whether the guest was asked for it."""
+    begun: float = 0.0
     entry: Mapping[str, Json] | None = None
     """The guest's answer as it sent it."""
     question: ToolStarted | None = None
@@ -167,7 +168,7 @@ class Calls:
                 continue
             policy = self._policy(wanted.name)
             call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
-            call.guests = self._guests(wanted.name)
+            call.guests, call.begun = self._guests(wanted.name), now
             commands += self._begin(call, facts, now)
             if call.state in (CallState.RUNNING, CallState.JOINED):
                 begun.append(call)
@@ -377,13 +378,14 @@ class Calls:
         return call.known and not call.together and not call.twins
 
     def guest_answered(
-        self, call_id: str, answer: Answer, facts: LiveModel, *, live: bool, sent: bool
+        self, call_id: str, answer: Answer, facts: LiveModel, now: float, *, live: bool, sent: bool
     ) -> tuple[int, str, Delivery]:
         """As `finished`, for a call that the guest has run. `sent`: its own message goes up and answers it."""
         call = self._calls[call_id]
         call.entry = answer.raw
         response = answer.response if isinstance(answer.response, dict) else {"result": answer.response}
-        result = ToolResult(True, response, 0, summary=_short(response))
+        took_ms = round((now - call.begun) * 1000)
+        result = ToolResult(True, response, took_ms, summary=_short(response))
         if sent:
             return self._ended(call, result, Delivery(answers=True, reply=not call.policy.background))
         return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)

@@ -112,7 +112,7 @@ class GuestInput:
                 continue
             alone = (answer, call_id) in sent
             turn, line, delivery = self._calls.guest_answered(
-                call_id, answer, at.facts, live=at.live, sent=alone
+                call_id, answer, at.facts, at.now, live=at.live, sent=alone
             )
             commands += [*delivery.commands, *self._dialogue.tool_line(turn, line)]
             if at.live:
