@@ -27,6 +27,7 @@ FILES = [
 
 DEPENDENCIES = [
     "google-genai==3.4.0",
+    "google-re2==1.1.20251105",
     "httpx==0.28.1",
     "jmespath==1.1.0",
     "jsonschema==4.26.0",
@@ -36,6 +37,7 @@ DEPENDENCIES = [
     "pydantic-settings==2.16.3",
     "python-dotenv==1.2.2",
     "pyyaml==6.0.3",
+    "redis==8.1.0",
     "sqlalchemy==2.1.9",
     "sqlglot==30.30.0",
     "tornado==6.6.1",
