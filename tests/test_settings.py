@@ -124,16 +124,16 @@ def test_an_empty_value_is_no_value(tmp_path: Path) -> None:
 
 
 def test_the_environment_of_tools_is_the_process_over_the_env_file(tmp_path: Path) -> None:
-    environ = {"CRM_TOKEN": "process", "HOME": "/h"}
+    environ = {"CRM_TOKEN": "process-only", "HOME": "/h"}
     settings = load(tmp_path, dotenv="CRM_TOKEN=file\nSHOP=s\nQUOTED='a b'\nexport E=1\n", environ=environ)
     assert settings.environment == {
-        "CRM_TOKEN": "process",
+        "CRM_TOKEN": "process-only",
         "SHOP": "s",
         "QUOTED": "a b",
         "E": "1",
         "HOME": "/h",
     }
-    assert "process" not in repr(settings)
+    assert "process-only" not in repr(settings)
 
 
 def test_an_env_file_written_on_windows_is_read(tmp_path: Path) -> None:
@@ -849,6 +849,71 @@ def test_the_sample_sections_of_the_configuration_files_are_valid(tmp_path: Path
         uncommented = re.sub(r"^# (?=[a-z_]+:|  )", "", text, flags=re.M)
         assert uncommented != text
         load(tmp_path, yaml=uncommented, environ={"GEMINI_API_KEY": KEY})
+
+
+# Deployment
+
+
+def test_the_path_below_which_everything_is_served_begins_with_a_slash_and_ends_without_one(
+    tmp_path: Path,
+) -> None:
+    assert load(tmp_path).base_path == ""
+    for written in ("/voice", "/voice/", " /voice "):
+        assert load(tmp_path, environ={"BASE_PATH": written}).base_path == "/voice"
+    assert load(tmp_path, environ={"BASE_PATH": "/a/b-c_d.e~f"}).base_path == "/a/b-c_d.e~f"
+    assert load(tmp_path, environ={"BASE_PATH": "/"}).base_path == ""
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("base_path: voice", '"voice" is not a path - write one such as /voice, of letters, digits and ._~-'),
+        (
+            "base_path: /a/../b",
+            '"/a/../b" is not a path - write one such as /voice, of letters, digits and ._~-',
+        ),
+        (
+            "base_path: https://example.org/voice",
+            '"https://example.org/voice" is an address - write its path alone, such as /voice',
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/24]",
+            '"10.0.0.1/24" is neither an address nor a network - write 10.0.0.0/24',
+        ),
+        (
+            "trusted_proxies: [nginx]",
+            '"nginx" is neither an address nor a network - write an address such as 10.0.0.7,'
+            " or a network such as 10.0.0.0/24",
+        ),
+        ("processes: 0", '"0" must be at least 1'),
+        ("redis_prefix: a b", '"a b" is not a prefix of keys - write one such as tornado-live: or voice:'),
+        (
+            "redis_url: http://:hunter2@redis:6379",
+            "is not an address of Redis - write redis://user:password@host:6379/0, rediss:// for TLS, or"
+            " unix:///path",
+        ),
+    ],
+)
+def test_a_wrong_setting_of_the_deployment_is_told_with_what_to_write(
+    tmp_path: Path, setting: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, yaml=f"{setting}\n")
+    assert str(caught.value).endswith(told)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_proxies_are_networks_and_an_address_is_one_of_its_own(tmp_path: Path) -> None:
+    settings = load(tmp_path, environ={"TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/16,::1"})
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.7/32", "192.168.0.0/16", "::1/128"]
+
+
+def test_the_address_of_redis_is_a_secret(tmp_path: Path) -> None:
+    settings = load(tmp_path, environ={"REDIS_URL": "rediss://user:hunter2@redis.example:6380/1"})
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "rediss://user:hunter2@redis.example:6380/1"
+    assert "hunter2" not in repr(settings)
+    assert settings.values["redis_url"] == "***"
 
 
 # docs/settings.md

