@@ -16,7 +16,6 @@ from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import httpx
 from jmespath.exceptions import JMESPathError
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from tornado_live.caller import Caller
@@ -369,7 +368,7 @@ def _bound(tool: Tool, arguments: Mapping[str, Json], caller: Caller, session_id
             value = answer.to_json(bound.of(caller, session_id))
         except LookupError as error:
             raise _unbound(name, f"{error} is not known of the person") from None
-        if next(Draft202012Validator(dict(bound.rule)).iter_errors(value), None) is not None:
+        if not bound.fits(value):
             raise _unbound(name, "what is known of the person does not fit")
         whole[name] = value
     return whole

@@ -11,8 +11,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from tornado_live.tools.result import Json
+from tornado_live.yamlfile import YamlPath
 
 Schema = Mapping[str, Json]
 
@@ -465,18 +467,31 @@ def resolve(root: Schema, reference: str, path: str = "") -> dict[str, Json]:
     """What a local `$ref` (`#/$defs/place`) points at. Raises CannotDeclare."""
     if not reference.startswith("#"):
         raise CannotDeclare(path, f'$ref "{reference}" leaves the file; write it into $defs')
-    node: Json = dict(root)
-    for part in reference[1:].split("/")[1:]:
+    if reference != "#" and not reference.startswith("#/"):
+        raise CannotDeclare(path, f'$ref "{reference}" is not a path; write #/$defs/NAME')
+    found = pointed_at(dict(root), reference)
+    if found is None:
+        raise CannotDeclare(path, f'$ref "{reference}" points at nothing')
+    if not isinstance(found[1], dict):
+        raise CannotDeclare(path, f'$ref "{reference}" does not point at a schema')
+    return found[1]
+
+
+def pointed_at(root: Json, reference: Json) -> tuple[YamlPath, Json] | None:
+    """Path and value that a local `$ref` points at; None where there is nothing."""
+    if not isinstance(reference, str) or (reference != "#" and not reference.startswith("#/")):
+        return None
+    path: YamlPath = ()
+    node = root
+    for part in unquote(reference[1:]).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(node, dict) and key in node:
-            node = node[key]
-        elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
-            node = node[int(key)]
+            path, node = (*path, key), node[key]
+        elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            path, node = (*path, int(key)), node[int(key)]
         else:
-            raise CannotDeclare(path, f'$ref "{reference}" points at nothing')
-    if not isinstance(node, dict):
-        raise CannotDeclare(path, f'$ref "{reference}" does not point at a schema')
-    return node
+            return None
+    return path, node
 
 
 def fitted(value: Json, schema: Json, root: Schema, depth: int = 0) -> Json:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from jmespath.parser import ParsedResult
-from jsonschema import Draft202012Validator
-from referencing import Registry
+from jsonschema.protocols import Validator
 
 from tornado_live.caller import Caller
 from tornado_live.tools.http_retry import Retry
@@ -17,6 +16,7 @@ from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler
 from tornado_live.tools.result import Json
 from tornado_live.tools.schema import Change
+from tornado_live.tools.validation import validator_of
 
 Origin: TypeAlias = Literal["claims", "session", "environment"]
 
@@ -49,13 +49,19 @@ class Bound:
     """Where a parameter comes from that the model neither sees nor sets.
 
     `path` leads into the caller's claims, or is `("id",)` or `("user",)` of the session; `value` is that of the
-    environment, read at load. `rule` is the parameter's JSON Schema, `{}` where the file gives none.
+    environment, read at load. `rule` is the parameter's JSON Schema, `{}` where the file gives none, and
+    `validator` holds values against it.
     """
 
     origin: Origin
     path: tuple[str, ...]
     rule: Mapping[str, Json]
     value: str | None = field(default=None, repr=False)
+    validator: Validator | None = field(default=None, repr=False, compare=False)
+
+    def fits(self, value: Json) -> bool:
+        """Whether `value` is what the parameter's rule allows."""
+        return self.validator is None or self.validator.is_valid(value)
 
     def of(self, caller: Caller, session_id: str) -> object:
         """The value for this call, as the token has it. Raises LookupError for a claim that it does not have."""
@@ -113,7 +119,7 @@ class Tool:
     mock: Mock | None
     changes: tuple[Change, ...]
     policy: CallPolicy
-    validator: Draft202012Validator = field(repr=False, compare=False)
+    validator: Validator = field(repr=False, compare=False)
     retry: Retry | None = None
     cache_s: float | None = None
     limits: CallLimits = field(default_factory=CallLimits)
@@ -126,7 +132,7 @@ class Tool:
         return self.requires <= caller.granted
 
 
-def validator_for(parameters: Mapping[str, Json]) -> Draft202012Validator:
+def validator_for(parameters: Mapping[str, Json]) -> Validator:
     """Checks arguments; what `properties` does not name is refused unless the schema says otherwise."""
     schema = dict(parameters)
     if not schema.keys() & {
@@ -137,6 +143,4 @@ def validator_for(parameters: Mapping[str, Json]) -> Draft202012Validator:
         "$ref",
     }:
         schema["additionalProperties"] = False
-    return Draft202012Validator(
-        schema, registry=Registry(), format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
+    return validator_of(schema, formats=True)

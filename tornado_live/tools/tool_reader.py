@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
-from referencing import Registry
 
 from tornado_live.errors import Problem, nearest
 from tornado_live.tools.answer import redacted_text
@@ -38,7 +37,8 @@ from tornado_live.tools.tool import (
     validator_for,
 )
 from tornado_live.tools.tools_file import LONGEST_S, SHORTEST_SECRET, ToolsFile, in_seconds
-from tornado_live.yamlfile import YamlPath, walk
+from tornado_live.tools.validation import schema_mistakes, subschemas, validator_of
+from tornado_live.yamlfile import YamlPath, dotted, walk
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 _LONGEST_DESCRIPTION: Final = 16_000
@@ -155,18 +155,21 @@ class ToolReader:
             self.refuse("needs type: object", "parameters")
             return None
         try:
-            Draft202012Validator.check_schema(parameters)
+            Draft202012Validator.check_schema(parameters, FormatChecker(()))
         except SchemaError as error:
             at = ("parameters", *error.absolute_path)
             deepest = best_match(error.context or ()) or error
             self.refuse(f"{self.file.shown((*self.path, *at))} {schema_complaint(error, deepest)}", *at)
             return None
-        for at, value in walk(parameters):
-            if at and at[-1] == "$ref" and isinstance(value, str) and at[-2:-1] != ("properties",):
-                try:
-                    resolve(parameters, value)
-                except CannotDeclare as error:
-                    self.refuse(error.reason, "parameters", *at)
+        for at, part in subschemas(parameters):
+            reference = part.get("$ref")
+            try:
+                resolve(parameters, reference) if isinstance(reference, str) else None
+            except CannotDeclare as error:
+                self.refuse(error.reason, "parameters", *at, "$ref")
+        for at, message in schema_mistakes(parameters):
+            shown = self.file.shown((*self.path, "parameters", *at))
+            self.refuse(f"{shown} {message}", "parameters", *at)
         properties = parameters.get("properties")
         if isinstance(properties, dict):
             for name in parameters.get("required") or []:  # type: ignore[union-attr] # a list: checked above
@@ -278,11 +281,13 @@ class ToolReader:
                     "is named in more than properties; bound parameters stand there alone", "bind", name
                 )
             rule = properties.get(name) if isinstance(properties, dict) else None
+            rule = rule if isinstance(rule, dict) else {}
             bound[name] = Bound(
                 msgspec.convert(kind, Origin),
                 tuple(rest.split(".")) if kind == "claims" else (rest,),
-                rule if isinstance(rule, dict) else {},
+                rule,
                 value,
+                validator_of(parameters or {}, formats=True).evolve(schema=rule),
             )
         return bound
 
@@ -337,7 +342,12 @@ class ToolReader:
         schema = dict(handler.spec.options)
         properties = schema.get("properties")
         known = properties if isinstance(properties, dict) else {}
-        for error in Draft202012Validator(schema, registry=Registry()).iter_errors(options):
+        for path, message in schema_mistakes(schema):
+            self.refuse(
+                f"{handler.name} has a mistake in its options at {dotted(path)}: it {message}", "python"
+            )
+            return options
+        for error in validator_of(schema).iter_errors(options):
             at: YamlPath = ("options", *error.absolute_path)
             if error.validator == "additionalProperties" and not error.absolute_path:
                 for key in options:
@@ -345,7 +355,9 @@ class ToolReader:
                         message = f"is not an option of {handler.name}{nearest(key, known) or listed(known)}"
                         self.refuse(message, "options", key)
             elif error.validator == "required":
-                missing = [key for key in error.validator_value if key not in (error.instance or {})]
+                needed: Any = error.validator_value
+                given: Any = error.instance
+                missing = [key for key in needed if key not in given]
                 self.refuse(f"{handler.name} needs {', '.join(missing)}", *at)
             else:
                 self.refuse(f"{self.file.shown((*self.path, *at))} {complaint(error)}", *at)

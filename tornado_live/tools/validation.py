@@ -1,0 +1,206 @@
+"""JSON Schema (draft 2020-12) held against values from outside, in time that nobody can make long. Pure.
+
+Stock jsonschema matches patterns with an engine that can be kept busy for ever by a short text, and compares the
+items of a list each with each. Here patterns are RE2's (patterns.py) and items are compared by their digests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+from jsonschema.validators import extend
+from referencing import Registry
+
+from tornado_live.tools.patterns import BadPattern, compiled
+from tornado_live.tools.result import Json
+from tornado_live.tools.schema import pointed_at
+from tornado_live.yamlfile import YamlPath
+
+_OF_NAMES: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_OF_ONE: Final = (
+    "additionalProperties",
+    "contains",
+    "contentSchema",
+    "else",
+    "if",
+    "items",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
+_OF_LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
+_MOST_NAMED: Final = 10
+_LONGEST_SHOWN: Final = 100
+
+
+def validator_of(schema: Mapping[str, Json], *, formats: bool = False) -> Validator:
+    """Holds values against `schema`, which is known to be one; `formats`: against its `format` too."""
+    # A $schema makes jsonschema change to its stock validator of that draft.
+    own = {key: value for key, value in schema.items() if key != "$schema"}
+    checked: Validator = _Bounded(own, registry=Registry(), format_checker=_FORMATS if formats else None)
+    return checked
+
+
+def schema_mistakes(schema: Mapping[str, Json]) -> Iterator[tuple[YamlPath, str]]:
+    """What `schema` says that is JSON Schema and still cannot be used here: where, and what to write instead."""
+    parts = list(subschemas(dict(schema)))
+    has_patterns = any("patternProperties" in part for _, part in parts)
+    for path, part in parts:
+        patterns: list[tuple[YamlPath, Json]] = (
+            [((*path, "pattern"), part["pattern"])] if "pattern" in part else []
+        )
+        named = part.get("patternProperties")
+        patterns += (
+            [((*path, "patternProperties", name), name) for name in named] if isinstance(named, dict) else []
+        )
+        for at, pattern in patterns:
+            try:
+                compiled(str(pattern))
+            except BadPattern as error:
+                yield at, str(error)
+        for key in ("$schema", "$id"):
+            if path and key in part:
+                yield (*path, key), "has its place at the top alone; remove it"
+        if "unevaluatedProperties" in part and has_patterns:
+            yield (
+                (*path, "unevaluatedProperties"),
+                "cannot stand beside patternProperties; write additionalProperties",
+            )
+
+
+def subschemas(schema: Json, path: YamlPath = ()) -> Iterator[tuple[YamlPath, Mapping[str, Json]]]:
+    """`schema` and all schemas in it with their paths, also those in no known place that a `$ref` leads to."""
+    pending: list[tuple[YamlPath, Json]] = [(path, schema)]
+    seen: set[YamlPath] = set()
+    while pending:
+        path, part = pending.pop()
+        if not isinstance(part, dict) or path in seen:
+            continue
+        seen.add(path)
+        yield path, part
+        for key in _OF_ONE:
+            pending.append(((*path, key), part.get(key)))
+        for key in _OF_NAMES:
+            named = part.get(key)
+            for name, one in named.items() if isinstance(named, dict) else ():
+                pending.append(((*path, key, name), one))
+        for key in _OF_LISTS:
+            listed = part.get(key)
+            pending += [
+                ((*path, key, index), one)
+                for index, one in enumerate(listed if isinstance(listed, list) else ())
+            ]
+        target = pointed_at(schema, part.get("$ref"))
+        if target is not None:
+            pending.append(target)
+
+
+def _pattern(validator: Any, pattern: str, instance: object, schema: Any) -> Iterator[ValidationError]:
+    if isinstance(instance, str) and (why := _not_in(pattern, instance)) is not None:
+        yield ValidationError(why)
+
+
+def _not_in(pattern: str, text: str) -> str | None:
+    """Why `pattern` is not found in `text`, or None."""
+    try:
+        if compiled(pattern).is_in(text):
+            return None
+    except ValueError as error:
+        return str(error)
+    except BadPattern:  # refused when the file was loaded; whatever is held against it does not fit
+        pass
+    return f"{_shown(text)} does not match {pattern}"
+
+
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Json], instance: object, schema: Any
+) -> Iterator[ValidationError]:
+    for name, value in instance.items() if isinstance(instance, dict) else ():
+        for pattern, part in patterns.items():
+            try:
+                fits = compiled(pattern).is_in(name)
+            except ValueError as error:
+                yield ValidationError(f"the name {_shown(name)} {error}")
+                continue
+            if fits:
+                yield from validator.descend(value, part, path=name, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, rule: Json, instance: object, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not isinstance(instance, dict):
+        return
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    extras = [
+        name
+        for name in instance
+        if name not in known and all(_not_in(pattern, name) is not None for pattern in patterns)
+    ]
+    if rule is False and extras:
+        verb = "was" if len(extras) == 1 else "were"
+        named = ", ".join(repr(name) for name in sorted(extras)[:_MOST_NAMED])
+        more = ", …" if len(extras) > _MOST_NAMED else ""
+        yield ValidationError(f"Additional properties are not allowed ({named}{more} {verb} unexpected)")
+    elif isinstance(rule, dict):
+        for name in extras:
+            yield from validator.descend(instance[name], rule, path=name)
+
+
+def _unique_items(validator: Any, rule: Json, instance: object, schema: Any) -> Iterator[ValidationError]:
+    if rule is not True or not isinstance(instance, list):
+        return
+    seen: set[str] = set()
+    for item in map(_digest, instance):
+        if item in seen:
+            yield ValidationError(f"{_shown(instance)} has non-unique elements")
+            return
+        seen.add(item)
+
+
+def _digest(value: Json) -> str:
+    """The same for what JSON Schema takes for equal, 1 and 1.0 among it, and for nothing else."""
+    return json.dumps(_plain(value), sort_keys=True)
+
+
+def _plain(value: Json) -> Json:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def _shown(value: str | list[Json]) -> str:
+    text = repr(value[:_LONGEST_SHOWN])
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 1] + "…"
+
+
+def _is_regex(value: object) -> bool:
+    if isinstance(value, str):
+        compiled.__wrapped__(value)  # not kept: whoever calls may send thousands of them
+    return True
+
+
+_Bounded: Final = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+    },
+)
+_FORMATS: Final = FormatChecker(Draft202012Validator.FORMAT_CHECKER.checkers)
+_FORMATS.checks("regex", raises=BadPattern)(_is_regex)
