@@ -11,9 +11,10 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -27,12 +28,12 @@ from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.live.bridge import Collaborators
-from tornado_live.live.embedded import EmbeddedSimulator
+from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
 from tornado_live.live.registry import Registry
 from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
 from tornado_live.live.vertex import vertex_upstream
 from tornado_live.observe.logs import Masker, configure, log_event
-from tornado_live.observe.metrics import Metrics
+from tornado_live.observe.metrics import Counters, Metrics
 from tornado_live.resources import require
 from tornado_live.sessions.sqlite import SqliteSessionStore
 from tornado_live.sessions.store import SessionStore
@@ -51,6 +52,41 @@ GC_THRESHOLD = 20_000
 """Messages make many short-lived objects and no cycles; collecting after every 700 costs more than it frees."""
 
 _log = logging.getLogger("tornado_live")
+
+
+Ports: TypeAlias = tuple[int | None, int | None, int | None]
+"""Of PORT, WS_PORT and TLS_PORT, None where it is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """To end in order, or to end at once."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def obey_signals(self) -> None:
+        """The first SIGTERM or SIGINT is to end in order, the second at once."""
+
+        def ended() -> None:
+            (self.now if self.stop.is_set() else self.stop).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of several processes that share `ports` (processes.py).
+
+    `serving` hears what is to be told to the person at the terminal. `simulator` is run by another process.
+    """
+
+    counters: Counters
+    ports: Ports
+    simulator: SimulatorAddress | None
+    orders: Orders
+    serving: Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -128,26 +164,23 @@ def make_app(
     )
 
 
-async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT, and leaves with every session stored.
+async def serve(settings: Settings, share: Share | None = None) -> None:
+    """Runs until SIGTERM or SIGINT, with a `share` until its orders, and leaves with every session stored.
 
     Raises ConfigError for a tools.yaml or session store that cannot be used, OSError for a port that is taken.
     """
     started_at = time.monotonic()
-    masker = configure(settings.log_level, sys.stderr)
-    if settings.gemini_api_key is not None:
-        masker.mask(settings.gemini_api_key.get_secret_value())
-    for warning in settings.warnings:
-        log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
+    masker = logged(settings, process=share.counters.process if share is not None else None)
     secured = _secured(settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with _parts(settings, masker, started_at) as parts:
+    if share is None:
+        orders = Orders()
+        orders.obey_signals()
+    else:
+        orders = share.orders
+    async with _parts(settings, masker, started_at, share) as parts:
         if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, parts.tools.reload)
-        with _listening(settings) as listening:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.tools.reload)
+        with _listening(settings, share) as listening:
             servers = []
             for listeners, is_main, context in (
                 (listening.main, True, None),
@@ -164,15 +197,29 @@ async def serve(settings: Settings) -> None:
                 server = _server(app, context)
                 server.add_sockets(listeners)
                 servers.append(server)
-            _announce(settings, listening, secured)
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
-            await stop.wait()
+            addresses = _addresses(settings, listening, secured)
+            if share is None:
+                announce(settings, addresses)
+            else:
+                share.serving(addresses)
+            await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
             for server in servers:
                 server.stop()
                 await server.close_all_connections()
+
+
+def logged(settings: Settings, *, process: int | None) -> Masker:
+    """Begins this process's log, without the secrets known so far, with what is to be said of the settings."""
+    masker = configure(settings.log_level, sys.stderr, process=process)
+    if settings.gemini_api_key is not None:
+        masker.mask(settings.gemini_api_key.get_secret_value())
+    for warning in settings.warnings:
+        log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
+    return masker
 
 
 def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
@@ -188,10 +235,12 @@ def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
 
 
 @asynccontextmanager
-async def _parts(settings: Settings, masker: Masker, started_at: float) -> AsyncIterator[Parts]:
+async def _parts(
+    settings: Settings, masker: Masker, started_at: float, share: Share | None
+) -> AsyncIterator[Parts]:
     """Everything behind the routes, in working order; taken down in the opposite order."""
     limits = settings.limits
-    metrics = Metrics()
+    metrics = Metrics(share.counters if share is not None else None)
     tools = watch_tools(
         settings,
         masker,
@@ -199,8 +248,11 @@ async def _parts(settings: Settings, masker: Masker, started_at: float) -> Async
         warn=lambda message: registry.warn("tools_reload_failed", message),  # heard only once it has started
     )
     async with asyncio.TaskGroup() as owned:
-        simulator = EmbeddedSimulator(settings.simulator) if settings.upstream == "simulator" else None
-        supervisor = owned.create_task(simulator.run()) if simulator is not None else None
+        simulator = share.simulator if share is not None else None
+        supervisor = None
+        if settings.upstream == "simulator" and share is None:
+            simulator = SimulatorAddress()
+            supervisor = owned.create_task(EmbeddedSimulator(settings.simulator, simulator.tell).run())
         store = await SqliteSessionStore.open(
             settings.data_dir / "sessions.db",
             ttl_s=limits.session_ttl_s,
@@ -225,7 +277,7 @@ async def _parts(settings: Settings, masker: Masker, started_at: float) -> Async
                 supervisor.cancel()
 
 
-def _upstream(settings: Settings, simulator: EmbeddedSimulator | None) -> Upstream:
+def _upstream(settings: Settings, simulator: SimulatorAddress | None) -> Upstream:
     limits = settings.limits
     key, trust = settings.gemini_api_key, ssl.create_default_context()
     patience = Patience(limits.setup_timeout_s, limits.upstream_ping_s, limits.upstream_pong_s)
@@ -251,21 +303,66 @@ def _secured(settings: Settings) -> Certified | None:
 
 
 @contextmanager
-def _listening(settings: Settings) -> Iterator[Listening]:
+def _listening(settings: Settings, share: Share | None) -> Iterator[Listening]:
     """Raises OSError, with no socket left open."""
+    ports = _wanted(settings) if share is None else share.ports
     with ExitStack() as opened:
         bound: list[list[socket.socket]] = []
-        for port in (settings.port, settings.ws_port, settings.tls_port):
-            sockets = [] if port is None else bind_sockets(port, settings.host)
-            for one in sockets:
-                opened.callback(one.close)
+        for port in ports:
+            sockets = [] if port is None else _bound(port, settings.host, opened, shared=share is not None)
             bound.append(sockets)
         yield Listening(*bound)
 
 
-def _announce(settings: Settings, listening: Listening, secured: Certified | None) -> None:
-    """The addresses, for the person at the terminal."""
-    log_event(_log, "started", version=__version__, upstream=settings.upstream, home=str(settings.home))
+@contextmanager
+def reserved(settings: Settings) -> Iterator[Ports]:
+    """The ports of processes that are to share them, kept from others by sockets that take no connections.
+
+    Raises OSError.
+    """
+    with ExitStack() as opened:
+        found: list[int | None] = []
+        for port in _wanted(settings):
+            if port is None:
+                found.append(None)
+                continue
+            with ExitStack() as looking:
+                if port:  # alone first: a socket that is to be shared is also given beside another server's
+                    _bound(port, settings.host, looking, shared=False)
+            with ExitStack() as looking:
+                for one in _bound(port, settings.host, looking, shared=True):
+                    _keep(one, opened)
+                    number = one.getsockname()[1]
+            found.append(number)
+        main, websocket, tls = found
+        yield main, websocket, tls
+
+
+def _wanted(settings: Settings) -> Ports:
+    return settings.port, settings.ws_port, settings.tls_port
+
+
+def _bound(port: int, host: str, opened: ExitStack, *, shared: bool) -> list[socket.socket]:
+    sockets = bind_sockets(port, host, reuse_port=shared)
+    for one in sockets:
+        opened.callback(one.close)
+    return sockets
+
+
+def _keep(listener: socket.socket, opened: ExitStack) -> None:
+    """Holds its address; the kernel gives connections only to sockets that listen."""
+    kept = opened.enter_context(socket.socket(listener.family, listener.type))
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if listener.family == socket.AF_INET6:
+        kept.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    kept.bind(listener.getsockname())
+
+
+def announce(settings: Settings, addresses: Sequence[str]) -> None:
+    """That the server is there, for the log and for the person at the terminal."""
+    facts = {"version": __version__, "upstream": settings.upstream, "home": str(settings.home)}
+    log_event(_log, "started", facts | ({"processes": settings.processes} if settings.processes > 1 else {}))
     simulated = (
         "SIMULATOR: there is no Gemini key, so the built-in simulator answers."
         " Put GEMINI_API_KEY into .env to talk to Gemini."
@@ -273,22 +370,28 @@ def _announce(settings: Settings, listening: Listening, secured: Certified | Non
     if settings.upstream == "simulator":
         log_event(_log, "simulator_answers", level=logging.WARNING, message=simulated)
         print(simulated, flush=True)
+    for line in addresses:
+        print(line, flush=True)
+
+
+def _addresses(settings: Settings, listening: Listening, secured: Certified | None) -> list[str]:
+    lines = []
     if listening.main:
-        print(f"tornado-live is listening on http://{_shown(settings.host, listening.main)}", flush=True)
+        lines.append(f"tornado-live is listening on http://{_shown(settings.host, listening.main)}")
     if listening.websocket:
         address = f"ws://{_shown(settings.host, listening.websocket)}"
-        print(f"WebSocket of the original protocol on {address}", flush=True)
+        lines.append(f"WebSocket of the original protocol on {address}")
     if listening.tls:
-        print(f"The same over TLS on https://{_shown(settings.host, listening.tls)}", flush=True)
+        lines.append(f"The same over TLS on https://{_shown(settings.host, listening.tls)}")
     if secured is not None and secured.authority is not None:
         authority = shlex.quote(str(secured.authority))
-        print(
-            "The certificate is of an authority of this server's own. Programs trust it when started after\n"
-            f"  export SSL_CERT_FILE={authority}    # Python\n"
-            f"  export NODE_EXTRA_CA_CERTS={authority}    # Node\n"
+        lines += [
+            "The certificate is of an authority of this server's own. Programs trust it when started after",
+            f"  export SSL_CERT_FILE={authority}    # Python",
+            f"  export NODE_EXTRA_CA_CERTS={authority}    # Node",
             f"It signs for {', '.join(secured.names)} only.",
-            flush=True,
-        )
+        ]
+    return lines
 
 
 def _port(listeners: Sequence[socket.socket]) -> int:

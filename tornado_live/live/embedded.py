@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,7 +23,7 @@ START_S = 10.0
 STOP_S = 5.0
 RESTART_S = (0.2, 10.0)
 STEADY_S = 30.0
-"""A simulator that ran for so long was well: the next restart is quick again."""
+LOADING: Final = "loading"
 
 _log = logging.getLogger("tornado_live.simulator")
 
@@ -40,16 +40,24 @@ class _Line(msgspec.Struct):
     voice: str | None = None
 
 
-class EmbeddedSimulator:
-    """`run` supervises it until cancelled; the rest is what a conversation asks (live.upstream.Address)."""
+class SimulatorAddress:
+    """What a conversation asks of it (live.upstream.Address). In a process that does not run the simulator itself,
+    whoever does tells where it is now."""
 
     name: Final = "simulator"
 
-    def __init__(self, settings: SimulatorSettings) -> None:
-        self._command = _command(settings)
+    def __init__(self) -> None:
         self._url: str | None = None
         self._up = asyncio.Event()
-        self.voice = "loading"
+        self._voice = LOADING
+
+    def tell(self, url: str | None, voice: str) -> None:
+        """`url` None: it is not there now."""
+        self._url, self._voice = url, voice
+        if url is None:
+            self._up.clear()
+        else:
+            self._up.set()
 
     async def base_url(self) -> str:
         try:
@@ -64,20 +72,43 @@ class EmbeddedSimulator:
         return None if self._url is not None else "The simulator is starting."
 
     def notice(self) -> Warned | None:
-        if self.voice in ("ready", "scenario"):
+        if self._voice in ("ready", "scenario"):
             return None
-        if self.voice == "loading":
+        if self._voice == LOADING:
             return Warned(
                 "voice_unavailable", "The simulator's voice is still loading; what you type works already."
             )
-        why = self.voice.removeprefix("unavailable").removeprefix(":").strip().rstrip(".")
+        why = self._voice.removeprefix("unavailable").removeprefix(":").strip().rstrip(".")
         why = "switched off" if why == "off" else why
         told = f"The simulator has no voice ({why}): it takes typed text and answers in writing."
         return Warned("voice_unavailable", told)
 
+
+class Restarts:
+    """How long to wait before a child process is started again."""
+
+    def __init__(self) -> None:
+        self._next_s = RESTART_S[0]
+
+    def after(self, ran_s: float) -> float:
+        """Longer each time, and quick again after one that ran for so long that it was well."""
+        delay = RESTART_S[0] if ran_s > STEADY_S else self._next_s
+        self._next_s = min(delay * 2, RESTART_S[1])
+        return delay
+
+
+class EmbeddedSimulator:
+    """`run` supervises it until cancelled; `tell` hears where it is and what became of its voice."""
+
+    def __init__(self, settings: SimulatorSettings, tell: Callable[[str | None, str], None]) -> None:
+        self._command = _command(settings)
+        self._tell = tell
+        self._url: str | None = None
+        self._voice = LOADING
+
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = RESTART_S[0]
+        restarts = Restarts()
         while True:
             started = loop.time()
             code: int | None = None
@@ -85,16 +116,17 @@ class EmbeddedSimulator:
                 code = await self._once()
             except (OSError, ValueError) as error:  # no process or pipe to be had, or a line without end
                 log_event(_log, "simulator_failed", level=logging.ERROR, error=error)
-            if loop.time() - started > STEADY_S:
-                delay = RESTART_S[0]
+            delay = restarts.after(loop.time() - started)
             log_event(_log, "simulator_ended", level=logging.ERROR, code=code, restart_s=delay)
             await asyncio.sleep(delay)
-            delay = min(delay * 2, RESTART_S[1])
 
     async def _once(self) -> int:
         """One life of the child. Its own log lines go where ours go."""
         process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl+C is ours: a turn that may still end needs its model side
         )
         assert process.stdin is not None
         assert process.stdout is not None
@@ -103,9 +135,8 @@ class EmbeddedSimulator:
                 self._heard(data)
             return await process.wait()
         finally:
-            self._url = None
-            self._up.clear()
-            self.voice = "loading"
+            self._url, self._voice = None, LOADING
+            self._tell(None, LOADING)
             process.stdin.close()
             await _ended(process)
 
@@ -116,11 +147,11 @@ class EmbeddedSimulator:
             log_event(_log, "simulator_said", text=data.decode(errors="replace").strip())
             return
         if line.voice is not None:
-            self.voice = line.voice
+            self._voice = line.voice
         if line.listening is not None:
             self._url = f"http://{line.listening.host}:{line.listening.port}"
-            self._up.set()
-        log_event(_log, "simulator", url=self._url, voice=self.voice)
+        self._tell(self._url, self._voice)
+        log_event(_log, "simulator", url=self._url, voice=self._voice)
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

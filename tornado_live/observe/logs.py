@@ -82,9 +82,10 @@ def _masked(found: re.Match[str]) -> str:
 class JsonFormatter(logging.Formatter):
     """One record as one line of ASCII JSON: no control character and no line break gets through."""
 
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, masker: Masker, process: int | None = None) -> None:
         super().__init__()
         self._masker = masker
+        self._process = {} if process is None else {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
         event = getattr(record, "event", None)
@@ -94,6 +95,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": event if isinstance(event, str) else "message",
             "logger": record.name,
+            **self._process,
         }
         if event is None:
             line["message"] = self._text(record.getMessage(), MAX_TEXT)
@@ -149,15 +151,15 @@ class JsonLines(logging.StreamHandler[TextIO]):
     """The handler that `configure` installs."""
 
 
-def configure(level: str, stream: TextIO) -> Masker:
+def configure(level: str, stream: TextIO, *, process: int | None = None) -> Masker:
     """Sends the whole process's log to `stream` as JSON lines of `level` (a name, any case) and above.
 
     Replaces what an earlier call installed. Secrets given to `mask` of the answer never show. Python's
-    warnings become log lines.
+    warnings become log lines. `process` is the number in every line, where several processes write.
     """
     masker = Masker()
     handler = JsonLines(stream)
-    handler.setFormatter(JsonFormatter(masker))
+    handler.setFormatter(JsonFormatter(masker, process))
     root = logging.getLogger()
     for installed in root.handlers[:]:
         if isinstance(installed, JsonLines):

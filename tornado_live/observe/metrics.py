@@ -2,18 +2,31 @@
 
 Labels are bounded: codes come from fixed tables, tool names are counted up to MAX_TOOLS and then `(other)`.
 Children are looked up before the first message, so that counting one is an addition and no more.
+
+Where several processes serve, each counts in memory that all of them can read (files that are mapped, below
+PROMETHEUS_MULTIPROC_DIR, which the library reads), so that any of them can tell the sums.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from tornado_live.errors import LIVE_ERRORS, InternalError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_TOOLS = 200
+
+DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory that is made in it is its owner's alone
+_ROOM: Final = {"counter": 1 << 20, "histogram": 1 << 20, "gauge_livesum": 1 << 16}
 
 DialOutcome = Literal["opened", "refused", "timeout", "failed"]
 
@@ -21,15 +34,60 @@ _TOOL_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SOUND_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 
 
-class Metrics:
-    """The series of one server, in a registry of its own."""
+@contextmanager
+def shared_directory() -> Iterator[Path]:
+    """Where several processes count: in memory if the system has such a place, since a disk makes writers wait."""
+    roots = [_IN_MEMORY] if _IN_MEMORY.is_dir() else []
+    for root in (*roots, None):
+        try:
+            made = tempfile.TemporaryDirectory(prefix="tornado-live-", dir=root, ignore_cleanup_errors=True)
+        except OSError:
+            if root is None:
+                raise
+        else:
+            break
+    with made as name:
+        yield Path(name)
 
-    def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Where process number `process` counts; DIRECTORY in its environment says the same."""
+
+    directory: Path
+    process: int
+
+    def begin(self) -> None:
+        """Before such a process starts: what one before it has counted stays, what was open in it is over.
+
+        Raises OSError where there is no room.
+        """
+        mark_process_dead(self.process, str(self.directory))
+        for kind, size in _ROOM.items():
+            file = self.directory / f"{kind}_{self.process}.db"
+            if not file.exists():
+                file.write_bytes(
+                    bytes(size)
+                )  # who writes to a mapped file for which there is no room is killed
+
+
+class Metrics:
+    """The series of one server, in a registry of its own; with `counters`, the sums of several processes."""
+
+    def __init__(self, counters: Counters | None = None) -> None:
+        self._counters = counters
+        registry = self._registry = CollectorRegistry()
+        if counters is not None:
+            number = counters.process
+            values.ValueClass = values.MultiProcessValue(lambda: number)  # a restarted one counts on
+            self._registry = CollectorRegistry()
+            MultiProcessCollector(self._registry, str(counters.directory))
 
         self._conversations = Gauge(
-            "tornado_live_conversations", "Conversations that are open now", registry=registry
+            "tornado_live_conversations",
+            "Conversations that are open now",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._opened = Counter(
             "tornado_live_conversations_opened_total", "Conversations that were opened", registry=registry
@@ -159,6 +217,15 @@ class Metrics:
 
     def conversation_closed(self) -> None:
         self._conversations.dec()
+
+    def conversations(self) -> int:
+        """How many are open now, in all processes."""
+        if self._counters is None:
+            [family] = self._conversations.collect()
+        else:
+            files = self._counters.directory.glob("gauge_livesum_*.db")
+            [family] = MultiProcessCollector.merge([str(file) for file in files])
+        return round(family.samples[0].value)
 
     def turn_ended(self) -> None:
         self._turns.inc()
