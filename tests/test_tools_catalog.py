@@ -680,8 +680,8 @@ def test_a_tool_that_gemini_cannot_be_told_of_is_left_out_and_the_others_work(tm
     catalog = load(tmp_path, text)
     assert list(catalog.tools) == ["get_weather"]
     assert [str(problem) for problem in catalog.left_out] == [
-        "tools.yaml:27: tree.parameters.node.child: Gemini cannot be told of this "
-        "(#/$defs/node refers to itself); the tool is left out"
+        "tools.yaml:29: tree.parameters.$defs.node.properties.child.$ref: Gemini cannot be told of this "
+        "(#/$defs/node refers to itself; write out as many levels as are needed); the tool is left out"
     ]
 
 

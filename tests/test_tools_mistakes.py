@@ -255,6 +255,72 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             'tools.yaml:5: find.parameters.properties.q.minimum: "1" is not JSON Schema: must be a number',
         ],
     ),
+    "ref name": (
+        params('{type: object, properties: {q: {$ref: "#place"}}, required: [q]}'),
+        [
+            'tools.yaml:5: find.parameters.properties.q.$ref: $ref "#place" is not a path; write #/$defs/NAME',
+        ],
+    ),
+    "pattern lookahead": (
+        params('{type: object, properties: {q: {type: string, pattern: "^(?=.*[0-9]).+$"}}, required: [q]}'),
+        [
+            'tools.yaml:5: find.parameters.properties.q.pattern: "^(?=.*[0-9]).+$" has lookahead (?=,'
+            " which patterns cannot have here; write a second pattern, both under allOf",
+        ],
+    ),
+    "pattern again": (
+        params(r"{type: object, properties: {q: {type: string, pattern: '^(a|b)\1$'}}, required: [q]}"),
+        [
+            r'tools.yaml:5: find.parameters.properties.q.pattern: "^(a|b)\\1$" has a back-reference \1,'
+            " which patterns cannot have here; write what it may repeat as enum or anyOf",
+        ],
+    ),
+    "pattern bracket": (
+        params("{type: object, properties: {q: {type: string, pattern: '^[0-9'}}, required: [q]}"),
+        [
+            'tools.yaml:5: find.parameters.properties.q.pattern: "^[0-9" is no pattern: a [ has no ];'
+            r" write \[ for the character itself",
+        ],
+    ),
+    "pattern elsewhere": (
+        params(
+            "{type: object, $defs: {a: {items: {not: {pattern: 'a++'}}}}, properties: {q: {type: string}},"
+            " required: [q], patternProperties: {'^x(?!y)': {}}, propertyNames: {pattern: '('}}"
+        ),
+        [
+            'tools.yaml:5: find.parameters.patternProperties.^x(?!y): "^x(?!y)" has negative lookahead (?!,'
+            " which patterns cannot have here; write what is not allowed as a pattern under not",
+            r'tools.yaml:5: find.parameters.propertyNames.pattern: "(" is no pattern: a ( has no );'
+            r" write \( for the character itself",
+            'tools.yaml:5: find.parameters.$defs.a.items.not.pattern: "a++" has a possessive ++,'
+            " which patterns cannot have here; write +; nothing is ever tried again",
+        ],
+    ),
+    "pattern number": (
+        params("{type: object, properties: {q: {type: string, pattern: 5}}, required: [q]}"),
+        [
+            "tools.yaml:5: find.parameters.properties.q.pattern: 5 is not JSON Schema: must be a text"
+            " (put it in quotes)",
+        ],
+    ),
+    "pattern and unevaluated": (
+        params(
+            "{type: object, properties: {q: {type: string}}, required: [q], patternProperties: {'^x': {}},"
+            " unevaluatedProperties: false}"
+        ),
+        [
+            "tools.yaml:5: find.parameters.unevaluatedProperties: cannot stand beside patternProperties;"
+            " write additionalProperties",
+        ],
+    ),
+    "draft inside": (
+        params(
+            '{type: object, properties: {q: {$schema: "http://json-schema.org/draft-07/schema#"}}, required: [q]}'
+        ),
+        [
+            "tools.yaml:5: find.parameters.properties.q.$schema: has its place at the top alone; remove it",
+        ],
+    ),
     "neither": (
         tool("timeout: 4s"),
         [

@@ -202,8 +202,9 @@ def test_references_are_filled_in_and_may_be_described_anew() -> None:
     [
         (
             {"$ref": "#/$defs/me", "$defs": {"me": {"properties": {"x": {"$ref": "#/$defs/me"}}}}},
-            "refers to itself",
+            "refers to itself; write out as many levels as are needed",
         ),
+        ({"$ref": "#place"}, "is not a path; write #/"),
         ({"$ref": "https://example.com/x"}, "leaves the file"),
         ({"$ref": "#/nowhere"}, "points at nothing"),
         ({"type": "object", "properties": {"a b": {"type": "string"}}}, "the name of a parameter"),
@@ -273,6 +274,7 @@ _leaves = st.fixed_dictionaries(
         "minimum": st.integers(-3, 3),
         "exclusiveMinimum": st.integers(-3, 3),
         "minLength": st.integers(0, 3),
+        "pattern": st.sampled_from(["^a", "b$", "^(a+)+$", "[ab]{2}", "^[^a]*$"]),
         "title": st.text("t", max_size=2),
         "nullable": st.booleans(),
         "$comment": st.just("x"),
@@ -293,6 +295,9 @@ _schemas = st.recursive(
             "allOf": st.lists(inner, min_size=1, max_size=2),
             "$ref": st.sampled_from(["#/$defs/a", "#/$defs/gone"]),
             "if": inner,
+            "patternProperties": st.dictionaries(st.sampled_from(["^a", "[bc]$", ""]), inner, max_size=2),
+            "propertyNames": st.sampled_from([{"pattern": "^[ab]"}, {"maxLength": 1}]),
+            "uniqueItems": st.booleans(),
             "additionalProperties": st.booleans(),
         },
     ),

@@ -95,12 +95,15 @@ _HANDLED = frozenset(
 
 
 class CannotDeclare(Exception):
-    """The schema has no form that Gemini takes. `path` is the dotted place within it."""
+    """The schema has no form that Gemini takes. `path` is the dotted place within it, `circle` the `$ref` that
+    leads back to itself if that is why.
+    """
 
-    def __init__(self, path: str, reason: str) -> None:
+    def __init__(self, path: str, reason: str, *, circle: str | None = None) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
         self.path = path
         self.reason = reason
+        self.circle = circle
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,8 @@ class _Compiler:
             reference = schema.get("$ref")
             if isinstance(reference, str):
                 if reference in seen:
-                    raise CannotDeclare(path, f"{reference} refers to itself")
+                    reason = f"{reference} refers to itself; write out as many levels as are needed"
+                    raise CannotDeclare(path, reason, circle=reference)
                 seen = (*seen, reference)
                 merged = self._merge(resolve(self.root, reference, path), merged, path)
             parts = schema.get("allOf")

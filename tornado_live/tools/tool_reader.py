@@ -23,7 +23,7 @@ from tornado_live.tools.http_template import Endpoint
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler, HandlerNotFound, find_handler
 from tornado_live.tools.result import Json, ToolError
-from tornado_live.tools.schema import CannotDeclare, declare, resolve
+from tornado_live.tools.schema import CannotDeclare, declare, pointed_at, resolve
 from tornado_live.tools.sources import Sources
 from tornado_live.tools.tool import (
     DEFAULT_MAX_BYTES,
@@ -101,14 +101,15 @@ class ToolReader:
         if whole is None or not self.file.sound(self.path):
             return None
         visible = _without(whole, bind)
-        examples = self._examples(visible)
         description = self._description(handler, options)
-        if not self.file.sound(self.path):
-            return None
         try:
             declaration = declare(self.name, description, visible)
         except CannotDeclare as error:
-            self._leave_out(error)
+            if self.file.sound(self.path):
+                self._leave_out(error, visible)
+            return None
+        examples = self._examples(visible)
+        if not self.file.sound(self.path):
             return None
         return Tool(
             name=self.name,
@@ -132,17 +133,19 @@ class ToolReader:
             examples=examples,
         )
 
-    def _leave_out(self, error: CannotDeclare) -> None:
+    def _leave_out(self, error: CannotDeclare, parameters: dict[str, Json]) -> None:
+        message = f"Gemini cannot be told of this ({error.reason}); the tool is left out"
+        if error.circle is not None:
+            path = (*self.path, "parameters", *_place_of(error.circle, parameters), "$ref")
+            self.left_out = self.file.problem(path, message)
+            return
         # The dotted path within a schema is not the path in the file; its first names are the nearest line.
         steps: list[str] = []
         for part in error.path.split("."):
             steps += ["properties", part.partition("[")[0]]
         path = (*self.path, "parameters", *(steps if error.path else ()))
-        self.left_out = self.file.problem(
-            path,
-            f"Gemini cannot be told of this ({error.reason}); the tool is left out",
-            shown=".".join(part for part in (self.name, "parameters", error.path) if part),
-        )
+        shown = ".".join(part for part in (self.name, "parameters", error.path) if part)
+        self.left_out = self.file.problem(path, message, shown=shown)
 
     def _parameters(self) -> dict[str, Json] | None:
         """The parameters, or None if the other checks cannot go by them."""
@@ -168,8 +171,7 @@ class ToolReader:
             except CannotDeclare as error:
                 self.refuse(error.reason, "parameters", *at, "$ref")
         for at, message in schema_mistakes(parameters):
-            shown = self.file.shown((*self.path, "parameters", *at))
-            self.refuse(f"{shown} {message}", "parameters", *at)
+            self.refuse(message, "parameters", *at)
         properties = parameters.get("properties")
         if isinstance(properties, dict):
             for name in parameters.get("required") or []:  # type: ignore[union-attr] # a list: checked above
@@ -466,6 +468,14 @@ _BESIDE = (
     "$ref",
     "$defs",
 )
+
+
+def _place_of(reference: str, parameters: dict[str, Json]) -> YamlPath:
+    """Where `reference` stands: within what it points at if it does, else where it is first."""
+    target = pointed_at(parameters, reference)
+    within = target[0] if target is not None else ()
+    places = [at for at, part in subschemas(parameters) if part.get("$ref") == reference]
+    return next((at for at in places if at[: len(within)] == within), places[0])
 
 
 def _names_elsewhere(parameters: Mapping[str, Json], name: str) -> bool:

@@ -7,6 +7,7 @@ items of a list each with each. Here patterns are RE2's (patterns.py) and items 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -64,7 +65,7 @@ def schema_mistakes(schema: Mapping[str, Json]) -> Iterator[tuple[YamlPath, str]
             try:
                 compiled(str(pattern))
             except BadPattern as error:
-                yield at, str(error)
+                yield at, f"{_quoted(str(pattern))} {error}"
         for key in ("$schema", "$id"):
             if path and key in part:
                 yield (*path, key), "has its place at the top alone; remove it"
@@ -77,10 +78,10 @@ def schema_mistakes(schema: Mapping[str, Json]) -> Iterator[tuple[YamlPath, str]
 
 def subschemas(schema: Json, path: YamlPath = ()) -> Iterator[tuple[YamlPath, Mapping[str, Json]]]:
     """`schema` and all schemas in it with their paths, also those in no known place that a `$ref` leads to."""
-    pending: list[tuple[YamlPath, Json]] = [(path, schema)]
+    pending = deque([(path, schema)])
     seen: set[YamlPath] = set()
     while pending:
-        path, part = pending.pop()
+        path, part = pending.popleft()
         if not isinstance(part, dict) or path in seen:
             continue
         seen.add(path)
@@ -180,6 +181,12 @@ def _plain(value: Json) -> Json:
             return [_plain(item) for item in value]
         case _:
             return value
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(
+        text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…", ensure_ascii=False
+    )
 
 
 def _shown(value: str | list[Json]) -> str:
