@@ -25,7 +25,7 @@ TIERS: list[list[str]] = [
     ["live"],
     ["handlers"],
     ["app"],
-    ["doctor", "reload"],
+    ["doctor", "reload", "processes"],
     ["__main__"],
 ]
 # Started as a process of its own, so that it shares no code with what it is to test.

@@ -70,6 +70,9 @@ TlsSelfSigned = Annotated[
         "--tls-self-signed", help="Make the certificate for it, with an authority that clients are to trust."
     ),
 ]
+Processes = Annotated[
+    str | None, typer.Option(metavar="N", help="Server processes that share the ports; else 1.")
+]
 Upstream = Annotated[
     str | None, typer.Option(metavar="auto|gemini|simulator", help="Who answers; else auto.")
 ]
@@ -114,6 +117,7 @@ def serve(
     ws_port: WsPort = None,
     tls_port: TlsPort = None,
     tls_self_signed: TlsSelfSigned = False,
+    processes: Processes = None,
     upstream: Upstream = None,
     mock_tools: MockTools = None,
     voice: Voice = None,
@@ -132,6 +136,7 @@ def serve(
             "ws_port": ws_port,
             "tls_port": tls_port,
             "tls_self_signed": "true" if tls_self_signed else None,
+            "processes": processes,
             "upstream": upstream,
             "mock_tools": mock_tools,
             "simulator.voice": voice,
@@ -143,9 +148,13 @@ def serve(
         print(print_config(settings))
         _print_warnings(settings)
         return
-    from tornado_live.app import serve as run_server
-
     try:
+        if settings.processes > 1:
+            from tornado_live.processes import supervise
+
+            raise SystemExit(_run(supervise(settings)))
+        from tornado_live.app import serve as run_server
+
         _run(run_server(settings))
     except Exception as error:
         cause = _only_cause(error)
@@ -154,6 +163,22 @@ def serve(
         if isinstance(cause, ConfigError):
             raise cause from error
         raise
+
+
+@cli.command(hidden=True)
+def process(channel: int) -> None:
+    """One of the processes of `serve`, which starts it."""
+    from tornado_live.processes import Child
+
+    child = Child(channel)
+    try:
+        _run(child.serve())
+    except Exception as error:
+        cause = _only_cause(error)
+        if not isinstance(cause, ConfigError):
+            raise
+        child.refuse(cause.problems)
+        raise SystemExit(2) from None
 
 
 @cli.command(
