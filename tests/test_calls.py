@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tornado_live.jsonvalue import Json
+from tornado_live.live.bounds import Bounds
 from tornado_live.live.calls import STARTED, Calls, Delivery
 from tornado_live.live.commands import (
     CancelTool,
     Command,
+    Record,
     SendToClient,
     SendToModel,
     StartTool,
@@ -19,11 +25,14 @@ from tornado_live.live.commands import (
     ToolFinished,
     ToolStarted,
 )
+from tornado_live.observe.events import Event
 from tornado_live.resources import require
+from tornado_live.sessions.ledger import ledger
+from tornado_live.tools.person import ClientResult, Consent
 from tornado_live.tools.policy import CallPolicy
-from tornado_live.tools.result import ToolResult
+from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire.gemini import FunctionCall
-from tornado_live.wire.models import load_models
+from tornado_live.wire.models import LiveModel, load_models
 
 MODELS = load_models(require("config/models.yaml").read_text(encoding="utf-8"), "models.yaml")
 FLUENT = MODELS.of("gemini-3.8-live")
@@ -61,6 +70,41 @@ def finished(some: Calls, call_id: str, *, live: bool = True, facts: object = FL
 
 def ids(commands: Sequence[Command]) -> list[Json]:
     return [answer["id"] for answer in answers(commands)]
+
+
+def told(commands: Iterable[Command]) -> list[object]:
+    return [command.event for command in commands if isinstance(command, SendToClient)]
+
+
+class Books:
+    """All that came of some calls: what the model was answered, what the client was told, what the ledger says."""
+
+    def __init__(self, policy: CallPolicy | None = None, facts: LiveModel = FLUENT) -> None:
+        self.calls, self.facts, self.now = calls(policy), facts, 0.0
+        self.commands: list[Command] = []
+        self.events: list[Event] = []
+
+    def take(self, commands: Iterable[Command]) -> Sequence[Command]:
+        new = list(commands)
+        self.now += 1
+        self.events += [Event(self.now, one.kind, one.data) for one in new if isinstance(one, Record)]
+        self.commands += new
+        return new
+
+    def ask(self, *ids: str, place: str = "Rome") -> Sequence[Command]:
+        return self.take(self.calls.asked([call(one, place) for one in ids], 1, self.facts).commands)
+
+    def finish(self, call_id: str, result: ToolResult = OK, *, live: bool = True) -> Sequence[Command]:
+        done = self.calls.finished(call_id, result, self.facts, live=live)
+        return self.take(done[2].commands if done is not None else [])
+
+    def switch(self, *, resumed: bool) -> Sequence[Command]:
+        deliveries = self.calls.reconnected(self.facts, resumed=resumed)
+        return self.take(command for delivery in deliveries for command in delivery.commands)
+
+    def row(self, call_id: str, *keys: str) -> tuple[Json, ...]:
+        (found,) = [row for row in ledger(self.events) if row["id"] == call_id]
+        return tuple(found.get(key) for key in keys)
 
 
 def test_a_call_is_started_told_and_answered_once() -> None:
@@ -240,3 +284,279 @@ def test_an_id_whose_answer_a_connection_has_is_no_new_call_on_it() -> None:
     some.reconnected(FLUENT, resumed=True)
     assert some.finished("a", OK, FLUENT, live=True) is not None
     assert some.asked([call("a")], 1, FLUENT).commands == []
+
+
+# What the client answers
+
+
+def test_a_result_is_no_consent_and_consent_no_result() -> None:
+    for asks, wrong, right, what in (
+        ("confirm", ClientResult(True), Consent(True), "tool_confirm"),
+        ("client", Consent(True), ClientResult({"b": 2}), "tool_result"),
+    ):
+        some = calls(CallPolicy(**{asks: True}))  # type: ignore[arg-type]
+        some.asked([call("a")], 1, FLUENT)
+        nothing = some.answered("a", right)
+        assert nothing is not None
+        assert "no call with this id" in nothing
+        question = some.asks("a", asks, {"place": "Rome"})  # type: ignore[arg-type]
+        why = some.answered("a", wrong)
+        assert why is not None
+        assert what in why
+        assert some.questions() == list(question), "the question stays open"
+        assert some.answered("a", right) is None
+        assert some.questions() == []
+        assert some.answered("a", right) == nothing
+
+
+# Calls that are answered from another one: the ledger has them, and the client is told
+
+
+CHANGES = CallPolicy(side_effects=True)
+
+
+def test_a_repeated_side_effect_is_answered_from_the_first_and_the_ledger_and_the_client_know() -> None:
+    books = Books(CHANGES)
+    books.ask("a")
+    books.finish("a")
+    again = books.ask("b")
+    assert (started(again), ids(again)) == ([], ["b"])
+    begun, ended = told(again)
+    assert begun == ToolStarted("b", "get_weather", {"place": "Rome"}, same_as="a")
+    assert isinstance(ended, ToolFinished)
+    assert (ended.id, ended.result, ended.same_as) == ("b", replace(OK, duration_ms=0), "a")
+    keys = ("state", "ok", "argsDigest", "answerDigest", "delivered")
+    assert books.row("b", *keys) == books.row("a", *keys)
+    assert books.row("b", "sameAs", "durationMs", "startedAt") == ("a", 0, "1970-01-01T00:00:03.000Z")
+    assert books.row("a", "sameAs", "delivered") == (None, "answer")
+
+
+def test_a_call_that_joins_one_that_runs_is_in_the_ledger_from_then_on_and_ends_with_it() -> None:
+    books = Books()
+    books.ask("a")
+    joined = books.ask("b")
+    assert told(joined) == [ToolStarted("b", "get_weather", {"place": "Rome"}, same_as="a")]
+    assert books.row("b", "state", "sameAs", "startedAt") == ("running", "a", "1970-01-01T00:00:02.000Z")
+    ended = books.finish("a")
+    assert told(ended) == [
+        ToolFinished("a", "get_weather", OK),
+        ToolFinished("b", "get_weather", OK, same_as="a"),
+    ]
+    assert books.row("b", "state", "delivered", "ok", "sameAs") == ("finished", "answer", True, "a")
+    assert books.row("b", "startedAt") == ("1970-01-01T00:00:02.000Z",)
+
+
+def test_arguments_that_the_client_may_not_see_stay_hidden_when_the_call_comes_again() -> None:
+    books = Books(CallPolicy(side_effects=True, show_args=False, confirm=True))
+    books.ask("a")
+    assert told(books.ask("b")) == [ToolStarted("b", "get_weather", None, same_as="a")]
+    books.finish("a")
+    assert told(books.ask("c"))[0] == ToolStarted("c", "get_weather", None, same_as="a")
+
+
+def test_a_call_that_joined_and_is_taken_back_is_told_as_cancelled() -> None:
+    books = Books()
+    books.ask("a")
+    books.ask("b")
+    taken_back = books.take(books.calls.cancelled(["b", "b"], FLUENT))
+    assert told(taken_back) == [ToolCancelled(("b",))]
+    assert not [command for command in taken_back if isinstance(command, CancelTool)]
+    assert books.row("b", "state") == ("cancelled",)
+    assert told(books.finish("a")) == [ToolFinished("a", "get_weather", OK)]
+
+
+def test_the_end_is_told_of_calls_that_joined_and_of_results_that_nobody_had() -> None:
+    books = Books()
+    books.ask("a")
+    books.ask("b")
+    books.ask("c", place="Oslo")
+    books.finish("c", live=False)
+    ended = books.take(books.calls.end())
+    assert [command.id for command in ended if isinstance(command, CancelTool)] == ["a"]
+    assert told(ended) == [ToolCancelled(("a", "b"))]
+    assert [books.row(one, "state", "delivered") for one in "abc"] == [
+        ("cancelled", None),
+        ("cancelled", None),
+        ("finished", "remembered"),
+    ]
+
+
+def test_a_call_that_is_refused_is_in_the_ledger_with_its_arguments_digest_and_its_start() -> None:
+    books = Books()
+    books.calls = Calls(lambda name: CallPolicy(), bounds=Bounds(0, 0))
+    books.ask("a")
+    assert books.row("a", "state", "error", "delivered", "startedAt") == (
+        "finished",
+        "limited",
+        "answer",
+        "1970-01-01T00:00:01.000Z",
+    )
+    assert isinstance(books.row("a", "argsDigest")[0], str)
+
+
+@pytest.mark.proves("F17")
+def test_a_call_that_joined_is_answered_anew_to_a_resumed_session_that_asks_for_it_again() -> None:
+    books = Books()
+    books.ask("a")
+    books.ask("b")
+    books.finish("a")
+    books.calls.saved()
+    books.switch(resumed=True)
+    again = books.ask("b")
+    assert (ids(again), started(again)) == (["b"], [])
+
+
+@pytest.mark.proves("F17")
+def test_a_replayed_call_is_answered_anew_to_a_resumed_session_that_asks_for_it_again() -> None:
+    books = Books(CHANGES)
+    books.ask("a")
+    books.finish("a")
+    books.ask("b")
+    books.calls.turn_over()
+    books.switch(resumed=True)
+    again = books.ask("b")
+    assert (ids(again), started(again)) == (["b"], [])
+
+
+@pytest.mark.proves("F17")
+def test_an_id_that_joined_after_the_handle_is_not_answered_on_the_session_of_that_handle() -> None:
+    books = Books()
+    books.ask("a")
+    books.calls.saved()
+    books.ask("b")
+    assert told(books.switch(resumed=True)) == [ToolCancelled(("b",))]
+    assert books.row("b", "state") == ("cancelled",)
+    assert ids(books.finish("a")) == ["a"]
+
+
+@pytest.mark.proves("F17")
+def test_what_joined_and_ended_during_a_switch_is_delivered_with_the_first() -> None:
+    for resumed, how in ((True, "answer"), (False, "note")):
+        books = Books()
+        books.ask("a")
+        books.ask("b")
+        books.calls.saved()
+        books.finish("a", live=False)
+        assert [books.row(one, "state", "delivered") for one in "ab"] == [("finished", "later")] * 2
+        assert ids(books.switch(resumed=resumed)) == (["a", "b"] if resumed else [])
+        assert [books.row(one, "delivered") for one in "ab"] == [(how,)] * 2
+        assert books.switch(resumed=resumed) == []
+
+
+def test_a_model_that_can_only_wait_does_not_wait_for_a_background_call_that_comes_again() -> None:
+    books = Books(CallPolicy("background"), WAITING)
+    books.ask("a")
+    assert [one["response"] for one in answers(books.ask("b"))] == [STARTED]
+    assert ids(books.finish("a")) == []
+    assert books.row("b", "state", "sameAs") == ("finished", "a")
+
+
+def test_a_side_effect_that_was_not_made_may_be_asked_for_again() -> None:
+    books = Books(CHANGES)
+    books.ask("a")
+    books.finish("a", ToolResult(False, {"status": "error"}, 1, ToolCode.LIMITED))
+    assert started(books.ask("b")) == ["b"]
+
+
+@pytest.mark.proves("T41")
+def test_a_model_that_repeats_itself_for_ever_in_one_turn_fills_no_memory() -> None:
+    some = calls(CHANGES)
+    some.asked([call("first")], 1, FLUENT)
+    finished(some, "first")
+    for number in range(2000):
+        assert ids(some.asked([call(str(number))], 1, FLUENT).commands) == [str(number)]
+    assert some.asked([call("1999")], 1, FLUENT).commands == []
+    assert ids(some.asked([call("0")], 1, FLUENT).commands) == ["0"], "one of so long ago is forgotten"
+
+
+class Lives(RuleBasedStateMachine):
+    """Any order of calls, ends, cancellations and switches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.books = Books()
+        self.asked: set[str] = set()
+        self.live = True
+
+    @initialize(side_effects=st.booleans(), wait=st.sampled_from(["blocking", "background"]))
+    def begin(self, side_effects: bool, wait: str) -> None:
+        self.books = Books(CallPolicy(wait, side_effects=side_effects))  # type: ignore[arg-type]
+
+    @precondition(lambda self: self.live)
+    @rule(asked=st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["Rome", "Oslo"])), max_size=3))
+    def ask(self, asked: list[tuple[str, str]]) -> None:
+        self.asked |= {one for one, _ in asked}
+        wanted = [call(one, place) for one, place in asked]
+        self.books.take(self.books.calls.asked(wanted, 1, self.books.facts).commands)
+
+    @rule(one=st.sampled_from("abcdef"))
+    def finish(self, one: str) -> None:
+        if self.books.calls.is_running(one):
+            self.books.finish(one, live=self.live)
+
+    @precondition(lambda self: self.live)
+    @rule(some=st.lists(st.sampled_from("abcdef"), max_size=3))
+    def cancel(self, some: list[str]) -> None:
+        self.books.take(self.books.calls.cancelled(some, self.books.facts))
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def save(self) -> None:
+        self.books.calls.saved()
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def lose(self) -> None:
+        self.live = False
+        self.books.calls.asked_again()
+
+    @precondition(lambda self: not self.live)
+    @rule(resumed=st.booleans())
+    def reconnect(self, resumed: bool) -> None:
+        self.live = True
+        self.books.switch(resumed=resumed)
+
+    @precondition(lambda self: self.live)
+    @rule()
+    def turn_over(self) -> None:
+        self.books.calls.turn_over()
+
+    @invariant()
+    def every_id_is_in_the_ledger_as_it_is(self) -> None:
+        rows = {str(row["id"]): row for row in ledger(self.books.events)}
+        assert rows.keys() == self.asked
+        for row in rows.values():
+            assert row["argsDigest"]
+            assert row["startedAt"]
+            assert (row["state"] == "finished") is (row.get("delivered") is not None)
+            assert row["state"] != "finished" or row["answerDigest"]
+            assert row.get("sameAs") != row["id"]
+        open_ones = {one for one, row in rows.items() if row["state"] == "running" and "sameAs" not in row}
+        assert open_ones == {one for one in self.asked if self.books.calls.is_running(one)}
+        if self.live:
+            assert not [row for row in rows.values() if row.get("delivered") == "later"]
+
+    @invariant()
+    def the_client_sees_each_call_begin_and_end(self) -> None:
+        open_ones: set[str] = set()
+        for event in told(self.books.commands):
+            match event:
+                case ToolStarted(id=one):
+                    assert one not in open_ones
+                    open_ones.add(one)
+                case ToolFinished(id=one):
+                    open_ones.remove(one)
+                case ToolCancelled(ids=some):
+                    open_ones -= set(some)
+        assert open_ones == {str(row["id"]) for row in ledger(self.books.events) if row["state"] == "running"}
+
+    def teardown(self) -> None:
+        self.books.take(self.books.calls.end())
+        assert not [row for row in ledger(self.books.events) if row["state"] == "running"]
+        self.the_client_sees_each_call_begin_and_end()
+
+
+Lives.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=30, deadline=None, derandomize=True, database=None
+)
+TestLives = Lives.TestCase

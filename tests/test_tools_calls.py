@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,6 +28,11 @@ def order(item, tenant=None, user=None):
 
 def many():
     return list(range(10))
+
+def refuse(item, tenant, user):
+    from tornado_live.tools.result import ToolCode, ToolError
+
+    raise ToolError(ToolCode.FAILED, f"{tenant} has no {item}, and 3 more.", hint=f"Ask {user} for it.")
 
 async def slow():
     await asyncio.Event().wait()
@@ -104,6 +110,98 @@ async def test_a_bound_parameter_is_the_callers_and_the_model_cannot_set_it(tmp_
         assert code(result) is ToolCode.INVALID_ARGUMENTS
         result = await run(made, tools, caller=Caller("bob"), item="pen")
         assert code(result) is ToolCode.NOT_ALLOWED
+
+
+WHAT_IS_BOUND = ("tenant", "t1", "claims", "user", "ann", "fruit")
+
+
+@pytest.mark.proves("T62")
+async def test_neither_names_nor_values_of_bound_parameters_are_in_what_the_model_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for bind, extra in (
+        ("{tenant: claims.tenant.id, user: session.user}", ""),
+        ("{tenant: claims.fruit.id, user: session.user}", ""),
+        ("{tenant: claims.tenant.id, user: claims.fruit}", ""),
+        ("{tenant: claims.tenant.id, user: session.user}", ", tenant: {type: integer}"),
+        ("{tenant: claims.tenant.id, user: session.user}", ", tenant: {type: string, enum: [t7]}"),
+    ):
+        parameters = f"{{type: object, properties: {{item: {{type: string}}{extra}}}, required: [item]}}"
+        tools = catalog(tmp_path, f"parameters: {parameters}\nbind: {bind}\n")
+        async with runner() as made:
+            for args in ({"item": "pen"}, {}, {"item": 7}, {"item": "pen", "colour": 1}):
+                if (result := await run(made, tools, **args)).ok:  # type: ignore[arg-type]
+                    continue
+                words = re.findall(r"\w+", str(result.response) + result.summary)
+                assert not set(words) & set(WHAT_IS_BOUND), words
+    assert "tenant: claims.fruit.id is not known" in caplog.text, "the operator is told"
+    assert "t1" not in re.findall(r"\w+", caplog.text)
+
+
+@pytest.mark.proves("T62")
+@pytest.mark.parametrize(
+    "more", ["", ", additionalProperties: true", ", additionalProperties: {type: string}"]
+)
+async def test_a_bound_parameter_that_the_model_sends_is_unknown_like_any_other(
+    tmp_path: Path, more: str
+) -> None:
+    schema = f"{{type: object, properties: {{item: {{type: string}}}}, required: [item]{more}}}"
+    tools = catalog(tmp_path, f"parameters: {schema}\nbind: {{tenant: claims.tenant.id}}\n")
+    async with runner() as made:
+        for sent in ("t2", 5, None):
+            result = await run(made, tools, item="pen", tenant=sent)
+            error = result.response["error"]
+            assert isinstance(error, dict)
+            assert error["code"] == "invalid_arguments"
+            assert error["message"] == 'There is no parameter "tenant" (the parameters are item)'
+        if not more:
+            result = await run(made, tools, item="pen", colour="red", tenant="t2")
+            told = 'There are no parameters "colour", "tenant" (the parameters are item)'
+            assert told in str(result.response)
+
+
+@pytest.mark.proves("T62")
+async def test_a_request_that_bound_parameters_spoil_says_no_more_than_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = """
+    version: 1
+    tools:
+      look:
+        description: Looks.
+        parameters: {type: object, properties: {item: {type: string}}, required: [item]}
+        bind: {tenant: claims.tenant}
+        http: {method: GET, url: "https://shop.example/{tenant}/{item}", headers: {X-Item: "{item}"}}
+    """
+    (tmp_path / "tools.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
+    tools = load_catalog(tmp_path / "tools.yaml", home=tmp_path, data_dir=tmp_path, environment={})
+    caplog.set_level("INFO")
+    async with runner() as made:
+        for tenant in ("..", ["a"], ""):
+            caller = Caller("ann", claims={"tenant": tenant})
+            result = await run(made, tools, "look", caller, item="pen")
+            assert code(result) is ToolCode.NOT_ALLOWED
+            assert "tenant" not in str(result.response)
+        result = await run(made, tools, "look", Caller("ann", claims={"tenant": "a"}), item="..")
+        assert "item must not be empty" in str(result.response)
+    assert 'tenant must not be empty, "." or ".."' in caplog.text
+
+
+@pytest.mark.proves("T62")
+async def test_a_handlers_own_error_does_not_tell_what_is_bound(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, BOUND.replace("tenant.id", "tenant"), "refuse")
+    async with runner() as made:
+        for tenant, shown in (
+            ("acme-4711", "*** has no pen, and 3 more."),
+            (4711, "*** has no pen, and 3 more."),
+        ):
+            caller = Caller("anna", claims={"tenant": tenant})
+            result = await run(made, tools, "refuse", caller, item="pen")
+            error = result.response["error"]
+            assert isinstance(error, dict)
+            assert (error["message"], error["hint"]) == (shown, "Ask *** for it.")
+            assert result.summary == shown
 
 
 @pytest.mark.proves("T62")

@@ -296,7 +296,7 @@ async def test_arguments_that_do_not_fit_are_told_with_path_and_reason(own: Hand
     assert result.error is ToolCode.INVALID_ARGUMENTS
     assert told(result) == {
         "code": "invalid_arguments",
-        "message": "Additional properties are not allowed ('c' was unexpected); a: 'x' is not of type 'integer'",
+        "message": "There is no parameter \"c\" (the parameters are a, b); a: 'x' is not of type 'integer'",
         "retryable": False,
         "hint": "Correct the arguments and call again.",
     }

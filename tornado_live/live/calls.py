@@ -33,7 +33,7 @@ from tornado_live.live.commands import (
     ToolStarted,
     Upward,
 )
-from tornado_live.tools.person import Asks
+from tornado_live.tools.person import Asks, ClientResult, Consent
 from tornado_live.tools.policy import CallPolicy, WhenDone
 from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire import gemini
@@ -86,6 +86,8 @@ class _Call:
     shown: bool = False
     """Whether the guest was asked for it."""
     begun: float = 0.0
+    same_as: str | None = None
+    """The call whose answer it has, or will have."""
     entry: Mapping[str, Json] | None = None
     """The guest's answer as it sent it."""
     question: ToolStarted | None = None
@@ -137,7 +139,8 @@ class Calls:
         self._guests = guests
         self._bounds = bounds
         self._calls: dict[str, _Call] = {}
-        self._answers: dict[tuple[str, str], ToolResult] = {}
+        self._answers: dict[tuple[str, str], tuple[str, ToolResult]] = {}
+        """By name and arguments: the call that was made, and what came of it."""
         self._replay = False
         self._unnamed = 0
         self._connection = 0
@@ -187,45 +190,50 @@ class Calls:
             return []
         call.connection, call.known, call.saved = self._connection, True, False
         if call.state is CallState.DELIVERED and call.result is not None:
-            return [self._answer(call, call.id, call.result, facts)]
+            return [self._answer(call, call, call.result, facts), _delivered(call, "answer")]
         return []
 
     def _begin(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
         self._calls[call.id] = call
+        if len(self._calls) > 2 * _REMEMBERED:
+            self._forget()  # also in a turn that does not end
         again = self._replay or call.policy.side_effects
         if again and (stored := self._answers.get(call.key)) is not None:
-            call.state = CallState.DELIVERED
+            call.same_as, result = stored[0], replace(stored[1], duration_ms=0)
             return [
-                self._answer(call, call.id, stored, facts),
-                Record("tool_call_replayed", {"id": call.id, "name": call.name, "turn": call.turn}),
+                _told(call),
+                self._answer(call, call, result, facts),
+                *_replayed(call, result, "answer"),
             ]
         twin = self._running_twin(call)
         if twin is not None and not (call.guests and twin.connection == self._connection):
             twin.twins.append(call.id)
             twin.turn = call.turn
-            call.state = CallState.JOINED
-            return [Record("tool_call_joined", {"id": call.id, "name": call.name, "to": twin.id})]
+            call.state, call.same_as = CallState.JOINED, twin.id
+            return [_told(call), _begun(call, "tool_call_joined"), *self._put_off(call, facts)]
         if call.guests:
-            return [_started(call)]
+            return [_begun(call)]
         refusal = self._bounds.refusal(call.key, call.turn, now) if self._bounds is not None else None
         if refusal is not None:
             return self._refused(call, refusal, facts)
-        commands: list[Command] = [StartTool(call.id, call.name, call.args), _started(call)]
-        if not call.policy.asks:
-            shown = call.args if call.policy.show_args else None
-            commands.insert(0, SendToClient(ToolStarted(call.id, call.name, shown)))
-        if call.policy.background and "NON_BLOCKING" not in facts.calls:
-            call.told_at_once = True
-            placeholder = gemini.tool_response(call.id, call.name, STARTED)
-            commands.append(SendToModel(placeholder, Upward.TOOL_RESPONSE))
-        return commands
+        commands: list[Command] = [] if call.policy.asks else [_told(call)]
+        commands += [StartTool(call.id, call.name, call.args), _begun(call)]
+        return commands + self._put_off(call, facts)
+
+    def _put_off(self, call: _Call, facts: LiveModel) -> list[Command]:
+        """A model that can only wait need not wait for a background call."""
+        if not call.policy.background or "NON_BLOCKING" in facts.calls:
+            return []
+        call.told_at_once = True
+        placeholder = gemini.tool_response(call.id, call.name, STARTED)
+        return [SendToModel(placeholder, Upward.TOOL_RESPONSE)]
 
     def _refused(self, call: _Call, why: str, facts: LiveModel) -> list[Command]:
         """Answered at once, and not made."""
         call.state, call.result = CallState.DELIVERED, limited(why)
         return [
-            SendToClient(ToolStarted(call.id, call.name, call.args if call.policy.show_args else None)),
-            self._answer(call, call.id, call.result, facts),
+            _told(call),
+            self._answer(call, call, call.result, facts),
             SendToClient(ToolFinished(call.id, call.name, call.result)),
             Record("tool_call", _facts(call, call.result, "answer")),
         ]
@@ -239,40 +247,50 @@ class Calls:
 
     def cancelled(self, ids: Iterable[str], facts: LiveModel) -> list[Command]:
         """toolCallCancellation: nobody waits for these answers. What becomes of it is the operator's choice."""
-        stopped: list[str] = []
-        taken_back = list(ids)
+        commands: list[Command] = []
+        stopped: list[_Call] = []
+        taken_back = list(dict.fromkeys(ids))
         for call_id in taken_back:
             call = self._calls.get(call_id)
-            if call is not None and call.state is CallState.JOINED:
-                call.state = CallState.CANCELLED
-                for other in self._calls.values():
-                    if call_id in other.twins:
-                        other.twins.remove(call_id)
-                        if not (other.known or other.twins) and other.connection == self._connection:
-                            taken_back.append(other.id)
+            if call is None:
                 continue
-            if call is not None and call.state is CallState.FINISHED and call.together:
+            if call.state is CallState.JOINED:
+                stopped.append(call)
+                taken_back += self._parted(call)
+                call.state = CallState.CANCELLED
+            elif call.state is CallState.FINISHED and (call.together or call.same_as):
                 call.known = False
-                call.state = call.state if call.twins else CallState.CANCELLED
-            if call is None or call.state is not CallState.RUNNING:
+                taken_back += self._parted(call)
+                if not call.twins:
+                    call.state = CallState.CANCELLED
+                    commands.append(_delivered(call, "remembered"))
+            if call.state is not CallState.RUNNING:
                 continue
             if call.twins:
                 call.known = False  # its twins still want the answer
                 continue
             match call.policy.on_interrupt:
                 case "cancel":
-                    call.state = CallState.CANCELLED
-                    stopped.append(call_id)
+                    stopped.append(call)
                 case "finish":
                     call.known = False
                 case "detach":
                     call.known = call.wanted = False
             call.together = ()
-        commands = _stopped(stopped)
+        commands += _stopped(stopped)
         for call in list(self._calls.values()):
             if call.state is CallState.FINISHED and call.together and call.result is not None:
                 commands += self._deliver_together(call, call.result, facts).commands
         return commands
+
+    def _parted(self, twin: _Call) -> list[str]:
+        """A twin wants no answer any more; the call that it shared, where nobody else wants one either."""
+        first = self._calls.get(twin.same_as or "")
+        if first is None or twin.id not in first.twins:
+            return []
+        first.twins.remove(twin.id)
+        unwanted = not (first.known or first.twins) and first.connection == self._connection
+        return [first.id] if unwanted else []
 
     def unseen(self) -> list[Mapping[str, Json]]:
         """The guest's calls that came while it was away, as it sees them from now on."""
@@ -298,13 +316,17 @@ class Calls:
         call.question = ToolStarted(call_id, call.name, visible, asks)
         return (SendToClient(call.question),)
 
-    def answered(self, call_id: str) -> bool:
-        """The client's answer has come; False where nothing was asked, or is open any more."""
+    def answered(self, call_id: str, answer: Consent | ClientResult) -> str | None:
+        """The client's answer has come. Why it is none, or None: where it is one, the question is closed."""
         call = self._calls.get(call_id)
         if call is None or call.state is not CallState.RUNNING or call.question is None:
-            return False
+            return "no call with this id waits for an answer."
+        if call.question.asks == "confirm" and not isinstance(answer, Consent):
+            return "this call waits for consent; send tool_confirm with {id, ok}."
+        if call.question.asks == "client" and not isinstance(answer, ClientResult):
+            return "this call is yours to run; send tool_result with {id, response}."
         call.question = None
-        return True
+        return None
 
     def questions(self) -> list[Command]:
         """What is still open of it, for a client that is back."""
@@ -343,17 +365,26 @@ class Calls:
         return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)
 
     def _ended(self, call: _Call, result: ToolResult, delivery: Delivery) -> tuple[int, str, Delivery]:
+        later = delivery is _LATER
         call.result = result
-        call.state = CallState.FINISHED if delivery is _LATER else CallState.DELIVERED
-        self._answers[call.key] = result
-        how = "later" if delivery is _LATER else _how(delivery)
+        call.state = CallState.FINISHED if later else CallState.DELIVERED
+        if result.error is not ToolCode.LIMITED:  # it was not made
+            self._answers[call.key] = (call.id, result)
         commands: list[Command] = [
             *delivery.commands,
             SendToClient(ToolFinished(call.id, call.name, result)),
-            Record("tool_call", _facts(call, result, how)),
+            Record("tool_call", _facts(call, result, "later" if later else _how(delivery))),
         ]
+        for twin in self._twins(call):
+            twin.entry = call.entry
+            commands += _replayed(twin, result, "later" if later else "answer")
+        if not later:
+            call.twins.clear()
         line = f"{call.name}({json.dumps(call.args, ensure_ascii=False)}): {result.summary}"
         return call.turn, line, replace(delivery, commands=commands)
+
+    def _twins(self, call: _Call) -> list[_Call]:
+        return [self._calls[twin] for twin in call.twins]
 
     def open_for(self, answer: Answer) -> str | None:
         """The id of the guest's call that `answer` is for, by its name where it has no id; None for none."""
@@ -393,9 +424,11 @@ class Calls:
     def _deliver(self, call: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
         if call.together:
             return self._deliver_together(call, result, facts)
-        answers: list[Command] = [self._answer(call, twin, result, facts) for twin in call.twins]
+        answers: list[Command] = [
+            self._answer(call, twin, result, facts) for twin in self._twins(call) if not twin.told_at_once
+        ]
         if call.known and not call.told_at_once:
-            answers.insert(0, self._answer(call, call.id, result, facts))
+            answers.insert(0, self._answer(call, call, result, facts))
         if answers:
             silent = call.policy.background and call.policy.when_done == "silent"
             reply = not silent and not call.policy.background
@@ -415,20 +448,25 @@ class Calls:
             return _LATER
         late = [twin for one in group for twin in one.twins if twin not in last.together]
         answers = []
-        for one in [*group, *(self._calls[twin] for twin in late)]:
+        everyone = [*group, *(self._calls[twin] for twin in late)]
+        for one in everyone:
             asked = next((other for other in group if one.id in other.twins), one)
             if one.known and one.state is not CallState.CANCELLED and asked.result is not None:
                 answers.append(self._response(asked, one.id, asked.result, facts))
-        for one in group:
+        commands: list[Command] = [SendToModel(gemini.tool_responses(answers), Upward.TOOL_RESPONSE)]
+        for one in everyone:
+            one.together = ()
             if one.state is CallState.FINISHED:
                 one.state = CallState.DELIVERED
-            one.together = ()
-        responses = SendToModel(gemini.tool_responses(answers), Upward.TOOL_RESPONSE)
-        return Delivery([responses], answers=True, reply=True)
+                one.twins.clear()
+                commands.append(_delivered(one, "answer" if one.known else "remembered"))
+        return Delivery(commands, answers=True, reply=True)
 
-    def _answer(self, call: _Call, call_id: str, result: ToolResult, facts: LiveModel) -> Command:
-        call.connection = self._connection  # which has its answer: the same id there is no new call
-        payload = gemini.tool_responses([self._response(call, call_id, result, facts)])
+    def _answer(self, made: _Call, call: _Call, result: ToolResult, facts: LiveModel) -> Command:
+        """Of `call`, with what came of `made`, which is itself or the one that it is the same as."""
+        for one in (made, call):  # the connection has its answer: the same id there is no new call
+            one.connection = self._connection
+        payload = gemini.tool_responses([self._response(made, call.id, result, facts)])
         return SendToModel(payload, Upward.TOOL_RESPONSE)
 
     def _response(
@@ -457,38 +495,54 @@ class Calls:
         `resumed`: with the newest handle.
         """
         self._connection += 1
+        strangers: list[_Call] = []
         for call in self._calls.values():
             call.together = ()
             if not (resumed and call.saved):
                 call.known = False
-                for twin in call.twins:
-                    if twin in self._calls:
-                        self._calls[twin].state = CallState.CANCELLED  # asked for again, it is another call
-                call.twins.clear()
-        deliveries: list[Delivery] = []
+                self._parted(call)
+                if call.state is CallState.JOINED:
+                    strangers.append(call)  # asked for again, it is another call
+        deliveries = [Delivery(_stopped(strangers))] if strangers else []
         for call in self._calls.values():
-            if call.state is CallState.FINISHED and call.result is not None:
-                call.state = CallState.DELIVERED
+            if call.state is CallState.FINISHED and call.result is not None and call.same_as is None:
                 delivery = self._deliver(call, call.result, facts)
-                told = Record("tool_delivered", {"id": call.id, "delivered": _how(delivery)})
-                deliveries.append(replace(delivery, commands=[*delivery.commands, told]))
+                told: list[Command] = []
+                for one in self._calls.values():
+                    if one is call or (one.same_as == call.id and one.state is CallState.FINISHED):
+                        told.append(_delivered(one, "answer" if one.id in call.twins else _how(delivery)))
+                        one.state = CallState.DELIVERED
+                call.twins.clear()
+                deliveries.append(replace(delivery, commands=[*delivery.commands, *told]))
         return deliveries
 
     def turn_over(self) -> None:
         """A turn has ended as it should: its answers are not wanted again."""
         self._replay = False
         self._answers.clear()
-        done = [key for key, call in self._calls.items() if call.state is not CallState.RUNNING]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Of the calls that nothing is to come of any more, the newest are kept."""
+        over = (CallState.DELIVERED, CallState.CANCELLED)
+        done = [key for key, call in self._calls.items() if call.state in over]
         for key in done[:-_REMEMBERED]:
             del self._calls[key]
 
     def end(self) -> list[Command]:
         """The model side is gone for good: nobody waits for an answer."""
-        running = [call.id for call in self._calls.values() if call.state is CallState.RUNNING]
+        open_ones = [
+            call for call in self._calls.values() if call.state in (CallState.RUNNING, CallState.JOINED)
+        ]
+        commands: list[Command] = [
+            _delivered(call, "remembered")
+            for call in self._calls.values()
+            if call.state is CallState.FINISHED
+        ]
         self._calls.clear()
         self._answers.clear()
         self._replay = False
-        return _stopped(running)
+        return [*_stopped(open_ones), *commands]
 
     # --- questions
 
@@ -550,11 +604,47 @@ def _how(delivery: Delivery) -> str:
     return "note" if delivery.note else "answer" if delivery.answers else "remembered"
 
 
-def _started(call: _Call) -> Record:
+def _told(call: _Call) -> Command:
+    """What the client is told when it begins, or is answered from another one."""
+    args = call.args if call.policy.show_args else None
+    return SendToClient(ToolStarted(call.id, call.name, args, same_as=call.same_as))
+
+
+def _begun(call: _Call, kind: str = "tool_started") -> Record:
+    return Record(kind, _whose(call))
+
+
+def _whose(call: _Call) -> dict[str, Json]:
     """The arguments may be anybody's secrets: events hold a digest, by which equal calls are known."""
-    digest = hashlib.sha256(json.dumps(call.args, sort_keys=True).encode()).hexdigest()[:16]
-    facts: dict[str, Json] = {"id": call.id, "name": call.name, "turn": call.turn, "argsDigest": digest}
-    return Record("tool_started", facts | ({"client": True} if call.guests else {}))
+    facts: dict[str, Json] = {
+        "id": call.id,
+        "name": call.name,
+        "turn": call.turn,
+        "argsDigest": _digest(call.args),
+    }
+    if call.guests:
+        facts["client"] = True
+    if call.same_as is not None:
+        facts["sameAs"] = call.same_as
+    return facts
+
+
+def _digest(value: Mapping[str, Json]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _replayed(call: _Call, result: ToolResult, delivered: str) -> list[Command]:
+    """It has the answer of the call that it is the same as."""
+    call.result = result
+    call.state = CallState.FINISHED if delivered == "later" else CallState.DELIVERED
+    return [
+        SendToClient(ToolFinished(call.id, call.name, result, call.same_as)),
+        Record("tool_call_replayed", _facts(call, result, delivered)),
+    ]
+
+
+def _delivered(call: _Call, how: str) -> Record:
+    return Record("tool_delivered", {"id": call.id, "delivered": how})
 
 
 def limited(why: str) -> ToolResult:
@@ -575,23 +665,21 @@ def _short(response: Mapping[str, Json]) -> str:
     return text if len(text) <= SUMMARY_CHARS else f"{text[: SUMMARY_CHARS - 1]}…"
 
 
-def _stopped(ids: Sequence[str]) -> list[Command]:
-    if not ids:
+def _stopped(calls: Sequence[_Call]) -> list[Command]:
+    if not calls:
         return []
-    commands: list[Command] = [CancelTool(call_id) for call_id in ids]
-    commands.append(SendToClient(ToolCancelled(tuple(ids))))
-    commands.append(Record("tool_cancelled", {"ids": list(ids)}))
-    return commands
+    commands: list[Command] = [CancelTool(call.id) for call in calls if call.state is CallState.RUNNING]
+    for call in calls:
+        call.state = CallState.CANCELLED
+    ids = tuple(call.id for call in calls)
+    return [*commands, SendToClient(ToolCancelled(ids)), Record("tool_cancelled", {"ids": list(ids)})]
 
 
 def _facts(call: _Call, result: ToolResult, delivered: str) -> dict[str, Json]:
-    facts: dict[str, Json] = {
-        "id": call.id,
-        "name": call.name,
-        **({"client": True} if call.guests else {}),
-        "turn": call.turn,
+    facts = _whose(call) | {
         "ok": result.ok,
         "durationMs": result.duration_ms,
+        "answerDigest": _digest(result.response),
         "delivered": delivered,
     }
     if result.error is not None:

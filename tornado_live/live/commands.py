@@ -151,12 +151,16 @@ class TurnComplete:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """`args` None: they are not for the client to see. `asks`: the client is to consent, or to run it."""
+    """`args` None: they are not for the client to see. `asks`: the client is to consent, or to run it.
+
+    `same_as`: the call whose answer this one gets, without being made.
+    """
 
     id: str
     name: str
     args: Mapping[str, Json] | None
     asks: Asks | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,7 @@ class ToolFinished:
     id: str
     name: str
     result: ToolResult
+    same_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -604,9 +604,8 @@ class Conversation:
         return self.calls.asks(call_id, asks, args)
 
     def _answered(self, message: Answered, now: float) -> Sequence[Command]:
-        if not self.calls.answered(message.id):
-            short = message.id[:60]
-            return self.refused(BadMessage(f'"{short}": no call with this id waits for an answer.'), now)
+        if (why := self.calls.answered(message.id, message.answer)) is not None:
+            return self.refused(BadMessage(f'"{message.id[:60]}": {why}'), now)
         return (AnswerTool(message.id, message.answer),)
 
     def tool_progress(self, call_id: str, text: str, now: float) -> Sequence[Command]:

@@ -244,6 +244,8 @@ def _tool_call(event: ToolStarted) -> dict[str, Json]:
         told["args"] = dict(event.args)
     if event.asks is not None:
         told[event.asks] = True
+    if event.same_as is not None:
+        told["sameAs"] = event.same_as
     return told
 
 
@@ -263,6 +265,8 @@ def _tool_result(event: ToolFinished) -> dict[str, Json]:
         told["error"] = result.error.value
     if result.whole is not None:
         told["result"] = result.whole
+    if event.same_as is not None:
+        told["sameAs"] = event.same_as
     return told
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,9 @@ _GRACE_S: Final = 0.5
 _PATIENCE_S: Final = 1.0
 _MOST_REASONS: Final = 5
 _LONGEST_REASON: Final = 300
+_LONGEST_NAME: Final = 64
+# Shorter texts are in words that have nothing to do with them.
+_TELLING: Final = 4
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +101,12 @@ class ToolRunner:
         """
         started = time.monotonic()
         sample, entered = False, None
+        private: list[str] = []
         try:
             tool = _look_up(catalog, call.name, allowed)
             shown = _checked(tool, call.args)
             arguments = _bound(tool, shown, caller, session_id)
+            private = _private(tool, arguments)
             entered = self._enter(tool, caller, session_id)
             if tool.policy.confirm:
                 await _consented(person, shown)
@@ -146,12 +152,12 @@ class ToolRunner:
             return await self._shaped(_success, value, tool.result, catalog.secrets, sample, started)
         except ToolError as error:
             logger.info("tool %s: call %s of session %s: %s", call.name, call.id, session_id, error.code)
-            return _failure(error, catalog, started)
+            return _failure(error, [*catalog.secrets, *private], started)
         except Exception:  # noqa: BLE001 - one of the four edges: a call never ends a conversation
             text = answer.redacted_text(traceback.format_exc(), catalog.secrets)
             logger.error("tool %s failed: call %s of session %s\n%s", call.name, call.id, session_id, text)
             told = ToolError(ToolCode.FAILED, "The tool failed.", hint="Say that it did not work this time.")
-            return _failure(told, catalog, started)
+            return _failure(told, catalog.secrets, started)
         finally:
             if entered is not None:
                 self._limits.leave(entered)
@@ -186,7 +192,8 @@ class ToolRunner:
         else:
             assert tool.endpoint is not None
             key = _idempotency_key(context.session_id, call_id) if tool.policy.side_effects else None
-            work = call_endpoint(
+            ask = partial(
+                call_endpoint,
                 self._http,
                 tool.endpoint,
                 arguments,
@@ -194,6 +201,7 @@ class ToolRunner:
                 idempotency_key=key,
                 timeout_s=tool.timeout_s,
             )
+            work = _discreet(tool, ask)
         try:
             value = await self._within(work, tool)
         except HttpError as error:
@@ -338,19 +346,48 @@ def _checked(tool: Tool, args: Mapping[str, Json]) -> dict[str, Json]:
     given = answer.to_json(args)
     arguments = fitted(given, parameters, parameters)
     assert isinstance(arguments, dict)
+    unknown = _unknown(tool, arguments)
     errors = sorted(
         tool.validator.iter_errors(arguments), key=lambda error: list(map(str, error.absolute_path))
     )
-    if errors:
-        reasons = [_reason(error) for error in errors[:_MOST_REASONS]]
+    if errors or unknown:
+        reasons = [_no_such_parameter(unknown, parameters.get("properties"))] if unknown else []
+        reasons += [_reason(error) for error in errors if not _is_of(error, unknown)]
         raise ToolError(
-            ToolCode.INVALID_ARGUMENTS, "; ".join(reasons), hint="Correct the arguments and call again."
+            ToolCode.INVALID_ARGUMENTS,
+            "; ".join(reasons[:_MOST_REASONS]),
+            hint="Correct the arguments and call again.",
         )
     properties = parameters.get("properties")
     for name, rule in (properties if isinstance(properties, dict) else {}).items():
         if isinstance(rule, dict) and "default" in rule:
             arguments.setdefault(name, rule["default"])
     return arguments
+
+
+def _unknown(tool: Tool, given: Mapping[str, Json]) -> list[str]:
+    """Names that are no parameter's. One that is bound is among them, whatever the schema lets through."""
+    schema = tool.validator.schema
+    assert isinstance(schema, dict)
+    if schema.get("additionalProperties") is False and not schema.get("patternProperties"):
+        return [name for name in given if name not in (schema.get("properties") or {})]
+    return [name for name in given if name in tool.bind]
+
+
+def _no_such_parameter(unknown: Sequence[str], known: Json) -> str:
+    names = ", ".join(f'"{name[:_LONGEST_NAME]}"' for name in unknown[:_MOST_REASONS])
+    are = "There is no parameter" if len(unknown) == 1 else "There are no parameters"
+    listed = ", ".join(known) if isinstance(known, dict) else ""
+    return _short(
+        f"{are} {names} (" + (f"the parameters are {listed})" if listed else "the tool takes none)")
+    )
+
+
+def _is_of(error: ValidationError, unknown: Sequence[str]) -> bool:
+    """Whether it says no more than that there are no such parameters."""
+    if error.absolute_path:
+        return error.absolute_path[0] in unknown
+    return bool(unknown) and error.validator == "additionalProperties"
 
 
 def _bound(tool: Tool, arguments: Mapping[str, Json], caller: Caller, session_id: str) -> dict[str, Json]:
@@ -367,17 +404,47 @@ def _bound(tool: Tool, arguments: Mapping[str, Json], caller: Caller, session_id
         try:
             value = answer.to_json(bound.of(caller, session_id))
         except LookupError as error:
-            raise _unbound(name, f"{error} is not known of the person") from None
+            raise _unbound(tool, f"{name}: {error} is not known of the person") from None
         if not bound.fits(value):
-            raise _unbound(name, "what is known of the person does not fit")
+            raise _unbound(tool, f"{name}: what is known of the person does not fit")
         whole[name] = value
     return whole
 
 
-def _unbound(name: str, why: str) -> ToolError:
+def _unbound(tool: Tool, why: str) -> ToolError:
+    """`why` is for the log: the model knows nothing of what is bound, not even its name."""
+    logger.info("tool %s cannot be called: %s", tool.name, why)
     return ToolError(
-        ToolCode.NOT_ALLOWED, f"{name}: {why}.", hint="Say that this cannot be done for this person."
+        ToolCode.NOT_ALLOWED,
+        "What this tool needs to know of the person is not known.",
+        hint="Say that this cannot be done for this person.",
     )
+
+
+async def _discreet(tool: Tool, ask: Callable[[], Coroutine[object, object, Json]]) -> Json:
+    """What is wrong with a request is told by the names of its parts; where those are bound, it is for the log."""
+    try:
+        return await ask()
+    except ToolError as error:
+        if error.code is ToolCode.INVALID_ARGUMENTS and any(
+            _is_named(name, error.message) for name in tool.bind
+        ):
+            raise _unbound(tool, error.message) from error
+        raise
+
+
+def _is_named(name: str, text: str) -> bool:
+    """Also as the header X-Tenant for tenant."""
+    plain = name.replace("_", "").lower()
+    words = (word.replace("-", "").replace("_", "").lower() for word in re.findall(r"[\w-]+", text))
+    return any(plain == word or (len(plain) >= _TELLING and plain in word) for word in words)
+
+
+def _private(tool: Tool, arguments: Mapping[str, Json]) -> list[str]:
+    """The values of bound parameters that a handler's own words must not tell, where they tell anything."""
+    values = (arguments.get(name) for name in tool.bind)
+    texts = (str(value) for value in values if isinstance(value, str | int | float) and value is not True)
+    return [text for text in texts if len(text) >= _TELLING]
 
 
 def _idempotency_key(session_id: str, call_id: str) -> str:
@@ -386,7 +453,12 @@ def _idempotency_key(session_id: str, call_id: str) -> str:
 
 
 def _reason(error: ValidationError) -> str:
-    text = f"{error.json_path.removeprefix('$').removeprefix('.')}: {error.message}".removeprefix(": ")
+    return _short(
+        f"{error.json_path.removeprefix('$').removeprefix('.')}: {error.message}".removeprefix(": ")
+    )
+
+
+def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
@@ -441,10 +513,10 @@ def _success(
     )
 
 
-def _failure(error: ToolError, catalog: ToolCatalog, started: float) -> ToolResult:
+def _failure(error: ToolError, hidden: Collection[str], started: float) -> ToolResult:
     # A handler's own text may hold anything, also what cannot be sent.
     message, hint = (
-        answer.redacted_text(text.encode("utf-8", "replace").decode(), catalog.secrets)
+        answer.redacted_text(text.encode("utf-8", "replace").decode(), hidden)
         for text in (error.message, error.hint)
     )
     told: dict[str, Json] = {
