@@ -182,6 +182,7 @@ async def test_health_says_what_runs(tmp_path: Path) -> None:
                 "status": "ok",
                 "version": __version__,
                 "conversations": 1,
+                "processes": 1,
                 "upstream": "simulator",
                 "tools": {"loaded": 2},
             },

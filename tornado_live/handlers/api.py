@@ -91,15 +91,18 @@ class HealthHandler(ApiHandler):
         tools: dict[str, object] = {"loaded": len(self.rest.catalog().tools)}
         if error := self.rest.tools_error():
             tools["error"] = error
+        processes = self.rest.settings.processes
+        metrics, running = self.house.metrics, self.rest.running
         body: dict[str, object] = {
             "status": "ok",
             "version": __version__,
             "uptimeSeconds": round(self.rest.monotonic() - self.rest.started_at, 3),
-            "conversations": self.rest.running.count,
-            "upstream": self.rest.running.upstream,
+            "conversations": running.count if processes == 1 else metrics.conversations(),
+            "processes": processes,
+            "upstream": running.upstream,
             "tools": tools,
         }
-        if notice := self.rest.running.upstream_notice():
+        if notice := running.upstream_notice():
             body["upstreamNotice"] = notice
         self.answer(body)
 
