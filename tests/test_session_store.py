@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from tornado_live.errors import BadMessage, ConfigError, Limited, SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
+from tornado_live.sessions.machine import Clocks
 from tornado_live.sessions.sqlite import SqliteSessionStore
-from tornado_live.sessions.store import Credential, MemoryItem, clip, new_session_id
+from tornado_live.sessions.store import Credential, Hold, MemoryItem, clip, new_session_id
 
 TTL = 1800.0
 
@@ -30,10 +31,13 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def clocks(self) -> Clocks:
+        return Clocks(wall=self, steady=self, boot="this one")
+
 
 @asynccontextmanager
 async def opened(path: Path, clock: Clock | None = None, **bounds: Any) -> AsyncIterator[SqliteSessionStore]:
-    store = await SqliteSessionStore.open(path, ttl_s=TTL, clock=clock or Clock(), **bounds)
+    store = await SqliteSessionStore.open(path, ttl_s=TTL, clocks=(clock or Clock()).clocks(), **bounds)
     try:
         yield store
     finally:
@@ -579,18 +583,64 @@ async def test_no_more_than_so_many_live_credentials_of_a_kind_are_kept(tmp_path
         assert await store.use_credential("three") == Credential({}, "good")
 
 
-async def test_a_file_from_before_there_were_credentials_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "s.db"
-    async with opened(path) as store:
-        id = await created(store)
-        store.remember(id, said("kept"))
+# What versions 1 and 2 of the file were made of.
+VERSION_1 = """
+CREATE TABLE session (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL, label TEXT NOT NULL, assistant TEXT NOT NULL, metadata TEXT NOT NULL,
+    usage TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_active_at REAL NOT NULL,
+    expires_at REAL NOT NULL, last_turn INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX session_of_user ON session (user, created_at, id);
+CREATE INDEX session_by_end ON session (expires_at);
+CREATE TABLE memory (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL REFERENCES session ON DELETE CASCADE,
+    role TEXT NOT NULL, text TEXT NOT NULL, bytes INTEGER NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX memory_of_session ON memory (session, n);
+CREATE TABLE event (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL REFERENCES session ON DELETE CASCADE,
+    at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX event_of_session ON event (session, n);
+INSERT INTO session (id, user, label, assistant, metadata, created_at, last_active_at, expires_at)
+    VALUES ('s-1', 'ann', '', 'default', '{"a": 1}', 1799999000, 1799999500, 1800001300),
+        ('s-2', 'ann', '', 'default', '{}', 1799990000, 1799990000, 1799999999);
+INSERT INTO memory (session, role, text, bytes, turn, at) VALUES ('s-1', 'user', 'kept', 4, 1, 1799999400);
+PRAGMA user_version = 1;
+"""
+VERSION_2 = (
+    VERSION_1
+    + """
+CREATE TABLE credential (
+    digest BLOB PRIMARY KEY, kind TEXT NOT NULL, uses INTEGER, expires_at REAL NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX credential_by_end ON credential (expires_at);
+CREATE INDEX credential_of_kind ON credential (kind, expires_at);
+INSERT INTO credential VALUES
+    (x'2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b', '', 2, 1800000100, '{"b": 2}');
+PRAGMA user_version = 2;
+"""
+)
+
+
+@pytest.mark.parametrize("written", [VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+async def test_a_file_of_an_older_version_is_brought_up_to_date(tmp_path: Path, written: str) -> None:
+    path, clock = tmp_path / "s.db", Clock()
     older = sqlite3.connect(path)
-    older.execute("DROP TABLE credential")
-    older.execute("PRAGMA user_version = 1")
-    older.commit()
+    older.executescript(written)
     older.close()
-    for _ in range(2):
-        async with opened(path) as store:
-            assert await texts(store, id) == ["kept"]
-            await store.keep_credential("secret", uses=1, expires_at=2e9, body={})
-            assert await store.use_credential("secret") == Credential({}, "good")
+    for uses_left in (2, 1):
+        async with opened(path, clock) as store:
+            [session], _ = await store.list("ann")
+            assert (session.id, session.metadata, session.expires_at) == ("s-1", {"a": 1}, 1800001300.0)
+            assert (session.handle, session.connected) == (None, False)
+            assert await texts(store, "s-1") == ["kept"]
+            assert await store.hold("s-1", node="node-1") == Hold(frozenset(), abandoned=False)
+            if written is VERSION_2:
+                credential = await store.use_credential("secret")
+                assert credential == Credential({"b": 2}, "good"), uses_left
+            await store.leave("node-1")
+    clock.now += 1300
+    async with opened(path, clock) as store:
+        assert await store.list("ann") == ([], None)
+        assert await store.use_credential("secret") is None

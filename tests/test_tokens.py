@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tornado_live.access import tokens
 from tornado_live.access.tokens import Token, admit, keep, mint
 from tornado_live.errors import BadMessage, Limited, LiveError, Unauthenticated
+from tornado_live.sessions.machine import Clocks
 from tornado_live.sessions.sqlite import SqliteSessionStore
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -331,7 +332,7 @@ class Clock:
 
 @asynccontextmanager
 async def opened(folder: Path, clock: Clock) -> AsyncIterator[SqliteSessionStore]:
-    store = await SqliteSessionStore.open(folder / "s.db", ttl_s=60, clock=clock)
+    store = await SqliteSessionStore.open(folder / "s.db", ttl_s=60, clocks=Clocks(clock, clock, "this one"))
     try:
         yield store
     finally:

@@ -1,9 +1,9 @@
 """The session store of one machine: one SQLite file, which several processes may share.
 
-One thread owns the connection and does everything in the order asked. Writes of running conversations are
-gathered for `BATCH_S` and go in one transaction; whatever reads or waits sends the batch first. One batch is
-in flight at a time: one that failed goes again, in front of what was queued meanwhile, so the order is kept.
-All state outside the file lives on the event loop, so the thread's functions only take values and give values.
+One thread owns the connection and does everything in the order asked. Whatever two processes can race for is one
+IMMEDIATE transaction. All state outside the file lives on the event loop, so the thread's functions only take
+values and give values. Whether something has ended is asked of the machine's steady clock, set to epoch seconds by
+the first process of a boot (`_set_clock`).
 """
 
 from __future__ import annotations
@@ -16,25 +16,33 @@ import logging
 import math
 import os
 import sqlite3
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tornado_live.errors import BadMessage, ConfigError, Limited, Problem, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
-from tornado_live.sessions.store import Credential, MemoryItem, Session, clip, new_session_id, not_found
+from tornado_live.sessions.machine import Clocks, gone, this_process
+from tornado_live.sessions.machine import clocks as machine_clocks
+from tornado_live.sessions.store import (
+    NODE_LIFE_S,
+    Credential,
+    Handle,
+    Hold,
+    MemoryItem,
+    News,
+    Session,
+    new_session_id,
+    not_found,
+)
+from tornado_live.sessions.waiting import Batch, Bounds, Touched, Unreachable, Waiting
 
-BATCH_S = 0.05
 PURGE_S = 60.0
-RETRY_S = (0.5, 30.0)
-EVENT_BYTES = 8192
 
 _SESSIONS = """
 CREATE TABLE session (
@@ -83,11 +91,49 @@ CREATE INDEX credential_by_end ON credential (expires_at);
 CREATE INDEX credential_of_kind ON credential (kind, expires_at);
 """
 
+# `ends`, `beat_at` and a credential's `expires_at` are by the store's clock; other times are only shown.
+_NODES = """
+ALTER TABLE session ADD COLUMN ends REAL NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN handle TEXT;
+ALTER TABLE session ADD COLUMN holder TEXT;
+ALTER TABLE session ADD COLUMN connected INTEGER NOT NULL DEFAULT 0;
+UPDATE session SET ends = expires_at;
+DROP INDEX session_by_end;
+CREATE INDEX session_by_end ON session (ends);
+CREATE TABLE node (
+    name TEXT PRIMARY KEY,
+    process TEXT NOT NULL,
+    beat_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE leaving (
+    session TEXT NOT NULL REFERENCES session ON DELETE CASCADE,
+    node TEXT NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (session, node)
+) WITHOUT ROWID;
+CREATE TABLE revocation (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    subject TEXT NOT NULL,
+    ends REAL NOT NULL
+);
+CREATE TABLE counter (
+    name TEXT PRIMARY KEY,
+    taken INTEGER NOT NULL,
+    ends REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE clock (
+    boot TEXT PRIMARY KEY,
+    ahead REAL NOT NULL,
+    seen REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
 # What each version of the file added to the one before; a file of version n has the first n.
-_SCHEMA = (_SESSIONS, _CREDENTIALS)
+_SCHEMA = (_SESSIONS, _CREDENTIALS, _NODES)
 
 _COLUMNS = """id, user, metadata, assistant, created_at, last_active_at, expires_at,
-    (SELECT count(*) FROM memory WHERE memory.session = session.id), usage, last_turn, label"""
+    (SELECT count(*) FROM memory WHERE memory.session = session.id), usage, last_turn, label, handle,
+    connected AND EXISTS (SELECT 1 FROM node WHERE name = holder AND beat_at > :dead)"""
 
 _TRIM_MEMORY = """
 DELETE FROM memory WHERE session = :session AND n NOT IN (
@@ -106,59 +152,6 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much is kept: seconds a session lives after its last activity, messages and bytes of its memory,
-    its newest events, and writes that wait while the file cannot be written."""
-
-    ttl_s: float
-    memory_messages: int = 50
-    memory_message_bytes: int = 8192
-    memory_bytes: int = 262144
-    events: int = 500
-    waiting: int = 5000
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Writes not yet handed to the file. A later touch or usage replaces an earlier one.
-
-    `purge_at` is when the ended sessions were due to go. That goes with the touches, which may keep a session.
-    """
-
-    touched: dict[str, float] = field(default_factory=dict)
-    usage: dict[str, str] = field(default_factory=dict)
-    items: deque[tuple[str, MemoryItem]] = field(default_factory=deque)
-    events: deque[tuple[str, float, str, str, int]] = field(default_factory=deque)
-    purge_at: float | None = None
-
-    def __bool__(self) -> bool:
-        return len(self) > 0 or self.purge_at is not None
-
-    def __len__(self) -> int:
-        return len(self.touched) + len(self.usage) + len(self.items) + len(self.events)
-
-    def followed_by(self, later: _Batch) -> _Batch:
-        return _Batch(
-            touched=self.touched | later.touched,
-            usage=self.usage | later.usage,
-            items=self.items + later.items,
-            events=self.events + later.events,
-            purge_at=self.purge_at if later.purge_at is None else later.purge_at,
-        )
-
-    def drop_one(self) -> None:
-        """Drops what is missed least: events before messages, the oldest first."""
-        if self.events:
-            self.events.popleft()
-        elif self.items:
-            self.items.popleft()
-        elif self.touched:
-            del self.touched[next(iter(self.touched))]
-        else:
-            del self.usage[next(iter(self.usage))]
-
-
 class SqliteSessionStore:
     """A SessionStore (sessions/store.py has the contract) in the file at `path`. Made by `open`."""
 
@@ -170,20 +163,19 @@ class SqliteSessionStore:
         path: Path,
         bounds: Bounds,
         purge_s: float,
+        wall: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._thread = thread
         self._path = path
         self._bounds = bounds
+        self._wall = wall
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._waiting = _Batch()
-        self._dropped = 0
-        self._failing: str | None = None
-        self._retry_s = RETRY_S[0]
-        self._drain_timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[None] | None = None
+        self._waiting = Waiting(self._write, bounds=bounds, name=str(path))
+        self._process = this_process()
+        self._heard: dict[str, int] = {}
         self._closed = False
         self._purge_s = purge_s
         self._purge_timer = self._loop.call_later(purge_s, self._purge)
@@ -200,7 +192,7 @@ class SqliteSessionStore:
         events: int = 500,
         waiting: int = 5000,
         purge_s: float = PURGE_S,
-        clock: Callable[[], float] = time.time,
+        clocks: Clocks | None = None,
     ) -> SqliteSessionStore:
         """Opens or makes the file, readable by its owner only. Ended sessions leave it every `purge_s` seconds.
 
@@ -208,35 +200,51 @@ class SqliteSessionStore:
         damaged, or written by a newer version.
         """
         bounds = Bounds(ttl_s, memory_messages, memory_message_bytes, memory_bytes, events, waiting)
+        read = clocks or machine_clocks()
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="session-store")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _open, path, clock())
+            connection, ahead = await asyncio.get_running_loop().run_in_executor(thread, _open, path, read)
         except (sqlite3.Error, OSError) as error:
             thread.shutdown()
             raise ConfigError([_unusable(path, error)]) from error
         except BaseException:
             thread.shutdown()
             raise
-        return cls(connection, thread, path=path, bounds=bounds, purge_s=purge_s, clock=clock)
+        return cls(
+            connection,
+            thread,
+            path=path,
+            bounds=bounds,
+            purge_s=purge_s,
+            wall=read.wall,
+            clock=lambda: read.steady() + ahead,
+        )
 
     async def create(
-        self, *, user: str, assistant: str, metadata: Mapping[str, Json], label: str = ""
+        self,
+        *,
+        user: str,
+        assistant: str,
+        metadata: Mapping[str, Json],
+        label: str = "",
+        node: str | None = None,
     ) -> Session:
-        now = self._clock()
+        now, shown = self._clock(), self._wall()
         session = Session(
             id=new_session_id(),
             user=user,
             metadata=dict(metadata),
             assistant=assistant,
-            created_at=now,
-            last_active_at=now,
-            expires_at=now + self._bounds.ttl_s,
+            created_at=shown,
+            last_active_at=shown,
+            expires_at=shown + self._bounds.ttl_s,
             message_count=0,
             usage={},
             last_turn=0,
             label=label,
         )
-        await self._ask(lambda: _insert(self._connection, session))
+        ends = now + self._bounds.ttl_s
+        await self._ask(lambda: _insert(self._connection, session, ends, node, self._process, now))
         return session
 
     async def get(self, id: str, *, user: str) -> Session:
@@ -277,16 +285,44 @@ class SqliteSessionStore:
         at_most: int | None = None,
     ) -> None:
         now = self._clock()
-        row = (_digest(name), kind, uses, expires_at, json.dumps(body))
+        row = (_digest(name), kind, uses, now + (expires_at - self._wall()), json.dumps(body))
         await self._ask(lambda: _keep(self._connection, row, kind, at_most, now))
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
         now, digest = self._clock(), _digest(name)
         return await self._ask(lambda: _use(self._connection, digest, spend, now))
 
+    async def hold(self, id: str, *, node: str) -> Hold:
+        now = self._clock()
+        return await self._ask(lambda: _hold(self._connection, id, node, self._process, now))
+
+    async def leaving(self, id: str, *, node: str) -> Hold:
+        now = self._clock()
+        return await self._ask(lambda: _leaving(self._connection, id, node, now))
+
+    async def beat(self, node: str, held: Collection[str]) -> News:
+        now, ids, heard = self._clock(), list(held), self._heard.get(node, 0)
+        news, last = await self._ask(lambda: _beat(self._connection, node, self._process, ids, heard, now))
+        self._heard[node] = last
+        return news
+
+    def listen(self, look: Callable[[], None]) -> None:
+        """Never calls it: a file tells nobody."""
+
+    async def leave(self, node: str) -> None:
+        await self._ask(lambda: _leave(self._connection, node))
+
+    async def revoke(self, subject: str, *, lasts_s: float) -> None:
+        ends = self._clock() + lasts_s
+        await self._ask(lambda: _revoke(self._connection, subject, ends))
+
+    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> int:
+        now = self._clock()
+        return await self._ask(lambda: _take(self._connection, counter, amount, limit, window_s, now))
+
     async def flush(self) -> None:
         await self._ask(lambda: _checkpoint(self._connection))
-        if self._failing is not None:
+        if self._waiting.failing:
             raise _out_of_reach()
 
     async def close(self) -> None:
@@ -294,12 +330,9 @@ class SqliteSessionStore:
             return
         self._closed = True
         self._purge_timer.cancel()
-        await self._send()
-        # The batch is done once the thread has come to the end of its queue, which this is.
+        await self._waiting.close()
         await self._loop.run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
-        if len(self._waiting):
-            log_event(logger, "store_lost", level=logging.ERROR, writes=len(self._waiting), file=self._path)
 
     async def healthy(self) -> bool:
         if self._closed:
@@ -309,90 +342,43 @@ class SqliteSessionStore:
                 await self._ask(lambda: _try_write(self._connection))
         except (Unavailable, TimeoutError):
             return False
-        return self._failing is None
+        return not self._waiting.failing
 
     def touch(self, id: str) -> None:
-        self._waiting.touched[id] = self._clock()
-        self._queued()
+        self._waiting.touch(id, Touched(self._clock(), self._wall()))
 
     def remember(self, id: str, item: MemoryItem) -> None:
-        text = clip(item.text, self._bounds.memory_message_bytes)
-        self._waiting.items.append((id, MemoryItem(item.role, text, item.turn, item.at)))
-        self._queued()
+        self._waiting.remember(id, item)
 
     def record(self, id: str, event: Event) -> None:
-        turn = event.data.get("turn")
-        self._waiting.events.append(
-            (id, event.at, event.kind, _event_data(event.data), turn if isinstance(turn, int) else 0)
-        )
-        self._queued()
+        self._waiting.record(id, event)
 
     def set_usage(self, id: str, usage: Mapping[str, Json]) -> None:
-        self._waiting.usage[id] = json.dumps(usage)
-        self._queued()
+        self._waiting.set_usage(id, usage)
 
-    def _queued(self) -> None:
-        if len(self._waiting) > self._bounds.waiting:
-            if not self._dropped:
-                log_event(logger, "store_overflow", level=logging.ERROR, waiting=self._bounds.waiting)
-            self._waiting.drop_one()
-            self._dropped += 1
-        self._drain_after(BATCH_S)
+    def keep_handle(self, id: str, handle: Handle | None) -> None:
+        self._waiting.keep_handle(id, handle)
 
-    def _drain_after(self, seconds: float) -> None:
-        """Plans the next drain, unless one is planned, or a write is in flight, whose end plans it."""
-        if self._drain_timer is None and self._writing is None and not self._closed:
-            self._drain_timer = self._loop.call_later(seconds, self._drain)
+    def attend(self, id: str, *, node: str, connected: bool) -> None:
+        self._waiting.attend(id, node=node, connected=connected)
 
-    async def _send(self) -> None:
-        """Everything queued is with the thread; what comes to the thread from now on sees it written."""
-        if self._writing is not None:
-            # Waited for but not awaited: who gives up waiting must not cancel the write.
-            await asyncio.wait([self._writing])
-        self._drain()
+    def release(self, id: str, *, node: str) -> None:
+        self._waiting.release(id, node=node)
 
-    def _drain(self) -> None:
-        """Hands the batch to the thread, unless it has one."""
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-            self._drain_timer = None
-        if self._writing is not None or not self._waiting:
-            return
-        batch, self._waiting = self._waiting, _Batch()
-        bounds = self._bounds
-        self._writing = self._loop.run_in_executor(self._thread, _write, self._connection, batch, bounds)
-        self._writing.add_done_callback(lambda done: self._drained(batch, done.exception()))
+    def give_back(self, counter: str, amount: int) -> None:
+        self._waiting.give_back(counter, amount)
 
-    def _drained(self, batch: _Batch, error: BaseException | None) -> None:
-        self._writing = None
-        if isinstance(error, sqlite3.Error):
-            self._failed(batch, error)
-            return
-        if error is not None:
-            # A value that SQLite cannot hold: a mistake of ours, which trying again does not mend.
-            log_event(logger, "store_refused", level=logging.ERROR, error=error, writes=len(batch))
-        else:
-            if self._failing is not None:
-                log_event(logger, "store_recovered", dropped=self._dropped)
-            self._failing, self._dropped, self._retry_s = None, 0, RETRY_S[0]
-        if self._waiting:
-            self._drain_after(BATCH_S)
-
-    def _failed(self, batch: _Batch, error: sqlite3.Error) -> None:
-        if str(error) != self._failing:
-            log_event(logger, "store_failed", level=logging.ERROR, error=error, file=self._path)
-        self._failing = str(error)
-        self._waiting = batch.followed_by(self._waiting)
-        while len(self._waiting) > self._bounds.waiting:
-            self._waiting.drop_one()
-            self._dropped += 1
-        self._drain_after(self._retry_s)
-        self._retry_s = min(self._retry_s * 2, RETRY_S[1])
+    async def _write(self, batch: Batch) -> None:
+        now = self._clock()
+        try:
+            await self._loop.run_in_executor(self._thread, _write, self._connection, batch, self._bounds, now)
+        except sqlite3.Error as error:
+            raise Unreachable from error
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         if self._closed:
             raise _out_of_reach()
-        await self._send()
+        await self._waiting.send()
         try:
             return await self._loop.run_in_executor(self._thread, question)
         except sqlite3.Error as error:
@@ -401,8 +387,7 @@ class SqliteSessionStore:
 
     def _purge(self) -> None:
         self._purge_timer = self._loop.call_later(self._purge_s, self._purge)
-        self._waiting.purge_at = self._clock()
-        self._drain_after(BATCH_S)
+        self._waiting.purge(self._clock())
 
 
 def _out_of_reach() -> Unavailable:
@@ -431,7 +416,8 @@ class _NewerSchema(sqlite3.DatabaseError):
 # Below: the thread's side.
 
 
-def _open(path: Path, now: float) -> sqlite3.Connection:
+def _open(path: Path, read: Clocks) -> tuple[sqlite3.Connection, float]:
+    """The connection, and how far the store's clock is ahead of the steady one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # SQLite gives its -wal and -shm files the mode of the database: transcripts are their owner's alone.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -449,11 +435,27 @@ def _open(path: Path, now: float) -> sqlite3.Connection:
                 for statement in added.split(";")[:-1]:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
-            _purge(connection, now)
+            ahead = _set_clock(connection, read)
+            _purge(connection, read.steady() + ahead)
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, ahead
+
+
+def _set_clock(connection: sqlite3.Connection, read: Clocks) -> float:
+    """The first process of a boot sets the store's clock by the wall's, never back; for the others it stays."""
+    row = connection.execute("SELECT ahead FROM clock WHERE boot = ?", (read.boot,)).fetchone()
+    if row is not None:
+        return float(row[0])
+    steady, wall = read.steady(), read.wall()
+    (seen,) = connection.execute("SELECT max(seen) FROM clock").fetchone()
+    now = wall if seen is None else max(wall, seen)
+    connection.execute("DELETE FROM clock")
+    connection.execute(
+        "INSERT INTO clock (boot, ahead, seen) VALUES (?, ?, ?)", (read.boot, now - steady, now)
+    )
+    return now - steady
 
 
 @contextmanager
@@ -468,12 +470,15 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _write(connection: sqlite3.Connection, batch: _Batch, bounds: Bounds) -> None:
+def _write(connection: sqlite3.Connection, batch: Batch, bounds: Bounds, now: float) -> None:
     with _transaction(connection):
         connection.executemany(
-            "UPDATE session SET last_active_at = max(last_active_at, ?), expires_at = max(expires_at, ?)"
-            " WHERE id = ? AND expires_at > ?",
-            [(at, at + bounds.ttl_s, id, at) for id, at in batch.touched.items()],
+            "UPDATE session SET last_active_at = ?, expires_at = ?, ends = ?"
+            " WHERE id = ? AND ends > ? AND ends < ?",
+            [
+                (shown, shown + bounds.ttl_s, at + bounds.ttl_s, id, at, at + bounds.ttl_s)
+                for id, (at, shown) in batch.touched.items()
+            ],
         )
         if batch.purge_at is not None:
             _purge(connection, batch.purge_at)
@@ -499,14 +504,37 @@ def _write(connection: sqlite3.Connection, batch: _Batch, bounds: Bounds) -> Non
             connection.execute(_TRIM_MEMORY, limits)
         for id in {id for id, *_ in batch.events}:
             connection.execute(_TRIM_EVENTS, {"session": id, "events": bounds.events})
+        connection.executemany(
+            "UPDATE session SET handle = ? WHERE id = ?",
+            [
+                (None if handle is None else json.dumps(asdict(handle)), id)
+                for id, handle in batch.handles.items()
+            ],
+        )
+        connection.executemany(
+            "UPDATE session SET connected = ? WHERE id = ? AND holder = ?",
+            [(connected, *holding) for holding, connected in batch.attended.items()],
+        )
+        connection.executemany(
+            "UPDATE counter SET taken = max(taken - ?, 0) WHERE name = ? AND ends > ?",
+            [(amount, counter, now) for counter, amount in batch.given_back.items()],
+        )
+        connection.executemany("DELETE FROM leaving WHERE session = ? AND node = ?", batch.released)
+        connection.executemany(
+            "UPDATE session SET holder = NULL, connected = 0 WHERE id = ? AND holder = ?", batch.released
+        )
 
 
-def _insert(connection: sqlite3.Connection, session: Session) -> None:
+def _insert(
+    connection: sqlite3.Connection, session: Session, ends: float, node: str | None, process: str, now: float
+) -> None:
     with _transaction(connection):
+        if node is not None:
+            _seen(connection, node, process, now)
         connection.execute(
             "INSERT INTO session"
-            " (id, user, label, assistant, metadata, created_at, last_active_at, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " (id, user, label, assistant, metadata, created_at, last_active_at, expires_at, ends, holder)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 session.user,
@@ -516,14 +544,16 @@ def _insert(connection: sqlite3.Connection, session: Session) -> None:
                 session.created_at,
                 session.last_active_at,
                 session.expires_at,
+                ends,
+                node,
             ),
         )
 
 
 def _select(connection: sqlite3.Connection, id: str, user: str, now: float) -> Session:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM session WHERE id = ? AND user = ? AND expires_at > ?",  # noqa: S608 - constant
-        (id, user, now),
+        f"SELECT {_COLUMNS} FROM session WHERE id = :id AND user = :user AND ends > :now",  # noqa: S608 - constant
+        {"id": id, "user": user, "now": now, "dead": now - NODE_LIFE_S},
     ).fetchone()
     if row is None:
         raise not_found()
@@ -533,10 +563,12 @@ def _select(connection: sqlite3.Connection, id: str, user: str, now: float) -> S
 def _page(
     connection: sqlite3.Connection, user: str, now: float, limit: int, before: tuple[float, str] | None
 ) -> tuple[list[Session], str | None]:
+    at, id = before or (float("inf"), "")
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM session WHERE user = ? AND expires_at > ? AND (created_at, id) < (?, ?)"  # noqa: S608
-        " ORDER BY created_at DESC, id DESC LIMIT ?",
-        (user, now, *(before or (float("inf"), "")), limit + 1),
+        f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - constant
+        " WHERE user = :user AND ends > :now AND (created_at, id) < (:at, :id)"
+        " ORDER BY created_at DESC, id DESC LIMIT :limit",
+        {"user": user, "now": now, "dead": now - NODE_LIFE_S, "at": at, "id": id, "limit": limit + 1},
     ).fetchall()
     sessions = [_session(row) for row in rows[:limit]]
     return sessions, _cursor(sessions[-1]) if len(rows) > limit else None
@@ -559,7 +591,7 @@ def _events(connection: sqlite3.Connection, id: str) -> list[Event]:
 def _delete(connection: sqlite3.Connection, id: str, user: str, now: float) -> None:
     with _transaction(connection):
         deleted = connection.execute(
-            "DELETE FROM session WHERE id = ? AND user = ? AND expires_at > ?", (id, user, now)
+            "DELETE FROM session WHERE id = ? AND user = ? AND ends > ?", (id, user, now)
         )
         if not deleted.rowcount:
             raise not_found()
@@ -608,9 +640,106 @@ def _use(connection: sqlite3.Connection, digest: bytes, spend: bool, now: float)
         return Credential(json.loads(body), "good")
 
 
+def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now: float) -> Hold:
+    with _transaction(connection):
+        row = connection.execute("SELECT holder FROM session WHERE id = ? AND ends > ?", (id, now)).fetchone()
+        if row is None:
+            raise not_found()
+        _seen(connection, node, process, now)
+        _bury(connection, node, now)
+        (holder,) = row
+        if holder != node:
+            connection.execute("UPDATE session SET holder = ?, connected = 0 WHERE id = ?", (node, id))
+            connection.execute("DELETE FROM leaving WHERE session = ? AND (told OR node = ?)", (id, node))
+            if holder is not None:
+                connection.execute("INSERT INTO leaving (session, node) VALUES (?, ?)", (id, holder))
+        return _found(connection, id)
+
+
+def _leaving(connection: sqlite3.Connection, id: str, node: str, now: float) -> Hold:
+    with _transaction(connection):
+        _bury(connection, node, now)
+        return _found(connection, id)
+
+
+def _found(connection: sqlite3.Connection, id: str) -> Hold:
+    """What its holder finds, which is told of the dead now. Only the living are nodes (`_bury`)."""
+    rows = connection.execute(
+        "SELECT node, name IS NOT NULL FROM leaving LEFT JOIN node ON name = node WHERE session = ?", (id,)
+    ).fetchall()
+    dead = [(id, node) for node, lives in rows if not lives]
+    connection.executemany("UPDATE leaving SET told = 1 WHERE session = ? AND node = ?", dead)
+    return Hold(frozenset(node for node, lives in rows if lives), abandoned=bool(dead))
+
+
+def _beat(
+    connection: sqlite3.Connection, node: str, process: str, held: Sequence[str], heard: int, now: float
+) -> tuple[News, int]:
+    """What is new, and the last revocation that has been heard now."""
+    with _transaction(connection):
+        _seen(connection, node, process, now)
+        _bury(connection, node, now)
+        found = connection.execute(
+            "SELECT id, holder FROM session WHERE id IN (SELECT value FROM json_each(?)) AND ends > ?",
+            (json.dumps(held), now),
+        ).fetchall()
+        revoked = connection.execute(
+            "SELECT n, subject FROM revocation WHERE n > ? AND ends > ? ORDER BY n", (heard, now)
+        ).fetchall()
+    news = News(
+        taken=frozenset(id for id, holder in found if holder != node),
+        ended=frozenset(held) - {id for id, _ in found},
+        revoked=frozenset(subject for _, subject in revoked),
+    )
+    return news, revoked[-1][0] if revoked else heard
+
+
+def _seen(connection: sqlite3.Connection, node: str, process: str, now: float) -> None:
+    connection.execute("REPLACE INTO node (name, process, beat_at) VALUES (?, ?, ?)", (node, process, now))
+
+
+def _bury(connection: sqlite3.Connection, node: str, now: float) -> None:
+    """Only the living stay: those that beat, and whose process there is."""
+    connection.execute("DELETE FROM node WHERE beat_at <= ?", (now - NODE_LIFE_S,))
+    others = connection.execute("SELECT name, process FROM node WHERE name != ?", (node,)).fetchall()
+    connection.executemany(
+        "DELETE FROM node WHERE name = ?", [(name,) for name, process in others if gone(process)]
+    )
+
+
+def _leave(connection: sqlite3.Connection, node: str) -> None:
+    with _transaction(connection):
+        connection.execute("UPDATE session SET holder = NULL, connected = 0 WHERE holder = ?", (node,))
+        connection.execute("DELETE FROM leaving WHERE node = ?", (node,))
+        connection.execute("DELETE FROM node WHERE name = ?", (node,))
+
+
+def _revoke(connection: sqlite3.Connection, subject: str, ends: float) -> None:
+    with _transaction(connection):
+        connection.execute("INSERT INTO revocation (subject, ends) VALUES (?, ?)", (subject, ends))
+
+
+def _take(
+    connection: sqlite3.Connection, counter: str, amount: int, limit: int, window_s: float, now: float
+) -> int:
+    with _transaction(connection):
+        row = connection.execute(
+            "SELECT taken, ends FROM counter WHERE name = ? AND ends > ?", (counter, now)
+        ).fetchone()
+        taken, ends = row or (0, now + window_s)
+        got = max(min(amount, limit - taken), 0)
+        if got:
+            connection.execute(
+                "REPLACE INTO counter (name, taken, ends) VALUES (?, ?, ?)", (counter, taken + got, ends)
+            )
+        return got
+
+
 def _purge(connection: sqlite3.Connection, now: float) -> None:
-    connection.execute("DELETE FROM session WHERE expires_at <= ?", (now,))
+    for table in ("session", "revocation", "counter"):
+        connection.execute(f"DELETE FROM {table} WHERE ends <= ?", (now,))  # noqa: S608 - of our own
     connection.execute("DELETE FROM credential WHERE expires_at <= ?", (now,))
+    connection.execute("UPDATE clock SET seen = max(seen, ?)", (now,))
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
@@ -623,8 +752,22 @@ def _try_write(connection: sqlite3.Connection) -> None:
         connection.execute("SELECT id FROM session LIMIT 1").fetchone()
 
 
-def _session(row: tuple[str, str, str, str, float, float, float, int, str, int, str]) -> Session:
-    id, user, metadata, assistant, created, active, end, messages, usage, last_turn, label = row
+def _session(row: tuple[Any, ...]) -> Session:
+    (
+        id,
+        user,
+        metadata,
+        assistant,
+        created,
+        active,
+        end,
+        messages,
+        usage,
+        last_turn,
+        label,
+        handle,
+        connected,
+    ) = row
     return Session(
         id,
         user,
@@ -637,25 +780,14 @@ def _session(row: tuple[str, str, str, str, float, float, float, int, str, int, 
         json.loads(usage),
         last_turn,
         label,
+        None if handle is None else Handle(**json.loads(handle)),
+        bool(connected),
     )
 
 
 def _digest(name: str) -> bytes:
     """What stands for a credential in the file. A name may be anybody's text, lone surrogates and all."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-
-
-def _event_data(data: Mapping[str, Json]) -> str:
-    """The JSON of an event's data; members that make it too large are left out, and that is said."""
-    encoded = json.dumps(data)
-    if len(encoded) <= EVENT_BYTES:
-        return encoded
-    kept: dict[str, Json] = {"clipped": True}
-    for name, value in data.items():
-        kept[name] = value
-        if len(json.dumps(kept)) > EVENT_BYTES:
-            del kept[name]
-    return json.dumps(kept)
 
 
 def _cursor(session: Session) -> str:

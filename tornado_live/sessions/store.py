@@ -3,14 +3,17 @@
 A session belongs to one user, ends some time after its last activity, and remembers the newest finished
 messages of its conversation. Ids are unguessable but are no credentials: every look-up names the user.
 A credential is a secret name that opens something until it expires: an ephemeral token, a resumption handle.
+
+Several processes may share a store. A node is one of them, from its start to its end; of a session's nodes one
+holds it: that one runs its conversation. The store's time does not jump with the wall clock, which is only shown.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from tornado_live.errors import SessionNotFound
 from tornado_live.jsonvalue import Json
@@ -18,7 +21,21 @@ from tornado_live.observe.events import Event
 
 Role = Literal["user", "model", "tool"]
 
+BEAT_S: Final = 1.0
+NODE_LIFE_S: Final = 3.0
+"""A process that has not beaten for so long is taken for dead."""
+
 _ELLIPSIS = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What the model side gave to go on with its session, at `at` (epoch seconds): that session knows what was
+    remembered before. Good for a setup with the same `identity`."""
+
+    value: str
+    identity: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,7 @@ class Session:
     of `observe.usage.Usage.as_json`; `last_turn` is the highest turn recorded, 0 before the first.
 
     `label` is the `userId` that a client gave in mode `none`, where it names nobody; else empty.
+    `connected`: a client's socket is open, in whichever living process.
     """
 
     id: str
@@ -40,6 +58,8 @@ class Session:
     usage: Mapping[str, Json]
     last_turn: int
     label: str = ""
+    handle: Handle | None = None
+    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,25 @@ class Credential:
     state: Literal["good", "used_up", "expired"]
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What a holder finds. `leaving`: living nodes that had the conversation and may still write to its memory.
+    `abandoned`: one had it and died without letting go; the holder after this one is not told of it again."""
+
+    leaving: frozenset[str]
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a node did not do itself. `taken`: of what it holds, what another node has now. `ended`: of that, what
+    was deleted or has expired. `revoked`: the subjects revoked since its last beat."""
+
+    taken: frozenset[str]
+    ended: frozenset[str]
+    revoked: frozenset[str]
+
+
 class SessionStore(Protocol):
     """Where sessions outlive the process.
 
@@ -69,9 +108,15 @@ class SessionStore(Protocol):
     """
 
     async def create(
-        self, *, user: str, assistant: str, metadata: Mapping[str, Json], label: str = ""
+        self,
+        *,
+        user: str,
+        assistant: str,
+        metadata: Mapping[str, Json],
+        label: str = "",
+        node: str | None = None,
     ) -> Session:
-        """Stored when it returns."""
+        """Stored when it returns. `node` holds it from the start."""
 
     async def get(self, id: str, *, user: str) -> Session:
         """Raises SessionNotFound for an unknown, expired or foreign session: one answer for all."""
@@ -112,6 +157,32 @@ class SessionStore(Protocol):
         """None for an unknown one, and some time after it expired. `spend` takes one use, atomically: of fifty
         at once only `uses` are good."""
 
+    async def hold(self, id: str, *, node: str) -> Hold:
+        """From now on `node` holds the session, atomically: of two at once the later one does, and sees the other
+        in `leaving`. Where it held it before nothing changes. Raises SessionNotFound. Who is told Unavailable may
+        hold it all the same, and releases it."""
+
+    async def leaving(self, id: str, *, node: str) -> Hold:
+        """As `hold`, without taking it: for whom its holder still waits."""
+
+    async def beat(self, node: str, held: Collection[str]) -> News:
+        """The node lives, and holds the sessions `held`; what became of them. Every BEAT_S."""
+
+    def listen(self, look: Callable[[], None]) -> None:
+        """`look` is called, on the loop, where the store hears at once of what the next beat would tell. It may
+        never be: a beat in time is enough."""
+
+    async def leave(self, node: str) -> None:
+        """The node ends in order: it holds nothing any more, and nobody waits for it."""
+
+    async def revoke(self, subject: str, *, lasts_s: float) -> None:
+        """Every node hears of `subject`, a name that means nothing to the store, once, in its next beat; so do
+        those that start within `lasts_s`."""
+
+    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> int:
+        """Up to `amount` of the `limit` that `counter` has in a window, which begins with the first take of it.
+        What was got, atomically; 0 where none is left."""
+
     async def flush(self) -> None:
         """Everything queued is on disk when it returns."""
 
@@ -129,6 +200,18 @@ class SessionStore(Protocol):
     def record(self, id: str, event: Event) -> None: ...
 
     def set_usage(self, id: str, usage: Mapping[str, Json]) -> None: ...
+
+    def keep_handle(self, id: str, handle: Handle | None) -> None:
+        """In the place of the one before."""
+
+    def attend(self, id: str, *, node: str, connected: bool) -> None:
+        """Whether a client's socket is open. Counts only while `node` holds the session."""
+
+    def release(self, id: str, *, node: str) -> None:
+        """`node` lets go of the session: what it remembered before is written before."""
+
+    def give_back(self, counter: str, amount: int) -> None:
+        """Of what was taken in the window that is."""
 
 
 def new_session_id() -> str:
