@@ -372,18 +372,35 @@ def test_what_is_missing_at_the_top_is_told_with_what_to_write(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "10.1.2.3", "192.168.0.9", "[::1]", "localhost:8000"])
+PRIVATE = ["127.0.0.1:8000", "10.1.2.3", "192.168.0.9", "[::1]", "localhost:8000"]
+# The same addresses, as the C library takes them too.
+ODD = [
+    "2130706433",
+    "0x7f000001",
+    "0177.0.0.1",
+    "127.1",
+    "0x7F.1:8000",
+    "0xa010203",
+    "10.66051",
+    "127.0.0.1.",
+]
+
+
+@pytest.mark.parametrize("host", [*PRIVATE, *ODD])
 def test_a_url_with_a_private_address_is_told_before_a_call_refuses_it(tmp_path: Path, host: str) -> None:
     [found] = mistakes(tmp_path, one_tool(f"http: {{url: 'http://{host}/{{q}}'}}"))
     assert found == (
         f'tools.yaml:6: find.http.url: "http://{host}/{{q}}" is a private address, which every call would'
         " refuse - make it a source with allow_private: true, if it is a service of your own"
     )
+    host = host.replace("0177", "127")  # which is no address to the client
     source = f"sources:\n  own: {{http: {{base_url: 'http://{host}', allow_private: true}}}}\n"
     assert load(tmp_path, source + one_tool("http: {source: own, path: '/{q}'}")).tools["find"].endpoint
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "0.0.0.0", "224.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "0.0.0.0", "224.0.0.1", "2852039166", "0xa9.0376.0251.0xfe", "0"]
+)
 def test_an_address_that_nothing_opens_is_told_without_advice_to_open_it(tmp_path: Path, host: str) -> None:
     wanted = f'"http://{host}/{{q}}" is a link-local or special address, which no tool may call'
     assert mistakes(tmp_path, one_tool(f"http: {{url: 'http://{host}/{{q}}'}}")) == [
@@ -690,6 +707,7 @@ def test_a_tool_that_gemini_cannot_be_told_of_is_left_out_and_the_others_work(tm
     [
         ("{c: 1}", {}, (True, {"c": 1})),
         ("[1, 2]", {}, (True, [1, 2])),
+        ("[]", {}, (True, [])),
         ("[{when: {q: a}, answer: A}, {answer: other}]", {"q": "a", "n": 1}, (True, "A")),
         ("[{when: {q: a}, answer: A}, {answer: other}]", {"q": "b"}, (True, "other")),
         ("[{when: {q: a}, answer: A}]", {"q": "b"}, (False, None)),

@@ -608,6 +608,34 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             "tools.yaml:6: find.http.headers.X-Key: after ${ comes a name: write ${NAME} or ${NAME:-default}",
         ],
     ),
+    "mock when": (
+        tool(URL, "mock: [{when: {Q: a}, answer: 1}, {when: {z: 1}, answer: 2}, {answer: 3}]"),
+        [
+            'tools.yaml:7: find.mock[0].when.Q: is not among the parameters - did you mean "q"?',
+            "tools.yaml:7: find.mock[1].when.z: is not among the parameters; known: q",
+        ],
+    ),
+    "mock when value": (
+        tool(URL, "mock: [{when: {q: 5}, answer: 1}]"),
+        [
+            "tools.yaml:7: find.mock[0].when.q: does not fit the parameters: 5 is not of type 'string'",
+        ],
+    ),
+    "mock case": (
+        tool(URL, "mock: {when: {q: a}, answer: 1}"),
+        [
+            'tools.yaml:7: find.mock: is a case, of which there is a list: write "- when: …" and'
+            ' "answer: …" below',
+        ],
+    ),
+    "mock cases": (
+        tool(URL, "mock: [{when: {q: a}, answr: 1}, {when: q, answer: 1}, 5]"),
+        [
+            "tools.yaml:7: find.mock[0]: is no case as the others are; write when and answer, or answer alone",
+            "tools.yaml:7: find.mock[1].when: must be a mapping of arguments and their values",
+            "tools.yaml:7: find.mock[2]: is no case as the others are; write when and answer, or answer alone",
+        ],
+    ),
     "python form": (
         tool("python: builtin.sql.query"),
         [

@@ -12,6 +12,7 @@ import httpx
 
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 HOST_ENTRY: Final = r"^(https?://)?(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?$"
+_C_NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|0[0-7]{0,11}|[1-9][0-9]{0,9}")
 _LONGEST_URL: Final = 2_000
 
 # Special-purpose blocks of the IANA registries. `ipaddress.is_global` is not enough: it passes NAT64, 6to4,
@@ -67,6 +68,29 @@ def is_allowed(address: str, *, allow_private: bool) -> bool:
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in block for block in _SPECIAL_V4)
     return ip in _GLOBAL_V6 and not any(ip in block for block in _SPECIAL_V6)
+
+
+def number_of(host: str) -> str | None:
+    """The IP address that `host` is in any spelling, or is known to stand for; None for other names."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return _old_spelling(name)
+
+
+def _old_spelling(name: str) -> str | None:
+    """What the C library makes of up to four numbers, each decimal, octal or hexadecimal: 2130706433, 0x7f.1"""
+    parts = name.split(".")
+    if len(parts) > 4 or not all(_C_NUMBER.fullmatch(part) for part in parts):
+        return None
+    *first, last = (int(part, 16 if part[:2] == "0x" else 8 if part[0] == "0" else 10) for part in parts)
+    rest = 4 - len(first)
+    if any(number > 255 for number in first) or last >= 256**rest:
+        return None
+    return str(ipaddress.IPv4Address(bytes(first) + last.to_bytes(rest, "big")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+import httpx
 
 from tornado_live.errors import nearest
 from tornado_live.tools.complaints import listed
-from tornado_live.tools.http_addresses import HOST_ENTRY, HostRule, is_allowed
+from tornado_live.tools.http_addresses import HOST_ENTRY, HostRule, is_allowed, number_of
 from tornado_live.tools.http_template import (
     BadTemplate,
     Body,
@@ -180,7 +181,7 @@ class EndpointReader:
                 self.file.refuse(at, f"{shown} is not a host such as api.example.com or *.example.com:8443")
                 continue
             rule = HostRule.parse(entry)
-            number = _number(rule.host)
+            number = number_of(rule.host)
             if rule.any_subdomain and "." not in rule.host:
                 self.file.refuse(at, f"{shown} would allow almost any host; write more of the name")
             elif number is not None and not is_allowed(number, allow_private=False):
@@ -241,6 +242,17 @@ class EndpointReader:
 
 def _address(file: Mistakes, path: YamlPath, url: str, *, open_host: bool, slots: bool) -> tuple[str, str]:
     """Scheme and host, and the path; `slots`: a tool's `url`, not a source's `base_url`."""
+    # A private address needs allow_private, which a source can have and a url cannot.
+    number = number_of(_host(url))
+    if number is not None and not is_allowed(number, allow_private=True):
+        file.refuse(path, f"{file.shown(path)} is a link-local or special address, which no tool may call")
+        return "", ""
+    if number is not None and slots and not is_allowed(number, allow_private=False):
+        advice = "make it a source with allow_private: true, if it is a service of your own"
+        file.refuse(
+            path, f"{file.shown(path)} is a private address, which every call would refuse - {advice}"
+        )
+        return "", ""
     try:
         base, rest = checked_address(url, open_host=open_host)
         check_path(rest)
@@ -249,16 +261,18 @@ def _address(file: Mistakes, path: YamlPath, url: str, *, open_host: bool, slots
     except BadTemplate as error:
         file.refuse(path, f"{file.shown(path)}: {error}")
         return "", ""
-    # A private address needs allow_private, which a source can have and a url cannot.
-    number = None if "{" in base else _number(urlsplit(base).hostname or "")
-    if number is not None and not is_allowed(number, allow_private=True):
-        file.refuse(path, f"{file.shown(path)} is a link-local or special address, which no tool may call")
-    elif number is not None and slots and not is_allowed(number, allow_private=False):
-        advice = "make it a source with allow_private: true, if it is a service of your own"
-        file.refuse(
-            path, f"{file.shown(path)} is a private address, which every call would refuse - {advice}"
-        )
     return base, rest
+
+
+def _host(url: str) -> str:
+    """As the client would read it; httpx refuses some numbers that resolvers take."""
+    address = re.match(r"https?://[^/?#{}\\]+", url, re.IGNORECASE)
+    if address is None or url.startswith("{", address.end()):
+        return ""
+    try:
+        return httpx.URL(address[0]).host
+    except httpx.InvalidURL:
+        return address[0].partition("://")[2].rpartition("@")[2].partition(":")[0]
 
 
 def _headers(file: Mistakes, path: YamlPath, written: Mapping[str, Json]) -> dict[str, str]:
@@ -298,13 +312,3 @@ def _refuse_twice(
     for name in headers:
         if name.lower() in taken:
             file.refuse((*path, name), "is set by auth too; remove one of the two")
-
-
-def _number(host: str) -> str | None:
-    """The IP address that `host` is, or is known to stand for; None for other names."""
-    if host.lower().rstrip(".") == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -97,7 +97,6 @@ class ToolReader:
                 options = self._options(handler, parameters)
         elif self.sound("http"):
             endpoint = self._endpoint(parameters)
-        mock = read_mock(self.written["mock"]) if "mock" in self.written else None
         if whole is None or not self.file.sound(self.path):
             return None
         visible = _without(whole, bind)
@@ -109,6 +108,7 @@ class ToolReader:
                 self._leave_out(error, visible)
             return None
         examples = self._examples(visible)
+        mock = self._mock(visible, bind) if "mock" in self.written else None
         if not self.file.sound(self.path):
             return None
         return Tool(
@@ -292,6 +292,48 @@ class ToolReader:
                 validator_of(parameters or {}, formats=True).evolve(schema=rule),
             )
         return bound
+
+    def _mock(self, parameters: dict[str, Json], bound: Collection[str]) -> Mock:
+        written = self.written["mock"]
+        if _is_meant_as_case(written):
+            self.refuse(
+                'is a case, of which there is a list: write "- when: …" and "answer: …" below', "mock"
+            )
+        if not isinstance(written, list) or not written:
+            return Mock((({}, written),))
+        if not all(map(_is_case, written)) and not any(map(_is_meant_as_case, written)):
+            return Mock((({}, written),))
+        cases: list[tuple[Mapping[str, Json], Json]] = []
+        for index, case in enumerate(written):
+            if not isinstance(case, dict) or not _is_case(case):
+                self.refuse(
+                    "is no case as the others are; write when and answer, or answer alone", "mock", index
+                )
+            elif not isinstance(when := case.get("when", {}), dict):
+                self.refuse("must be a mapping of arguments and their values", "mock", index, "when")
+            else:
+                self._check_when(when, parameters, bound, index)
+                cases.append((when, case["answer"]))
+        return Mock(tuple(cases))
+
+    def _check_when(
+        self, when: Mapping[str, Json], parameters: dict[str, Json], bound: Collection[str], index: int
+    ) -> None:
+        """Tells what no call can have, so that its answer would never be given."""
+        properties = parameters.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        validator = validator_for(parameters)
+        for name, value in when.items():
+            at = ("mock", index, "when", name)
+            if name in known:
+                error = best_match(validator.evolve(schema=known[name]).iter_errors(value))
+                if error is not None:
+                    self.refuse(f"does not fit the parameters: {error.message}", *at)
+            elif name not in bound and any(
+                error.validator in ("additionalProperties", "unevaluatedProperties")
+                for error in validator.iter_errors({name: value})
+            ):
+                self.refuse(f"is not among the parameters{nearest(name, known) or listed(known)}", *at)
 
     def _examples(self, parameters: dict[str, Json]) -> tuple[Example, ...]:
         written = self._given("examples", [])
@@ -478,6 +520,14 @@ def _place_of(reference: str, parameters: dict[str, Json]) -> YamlPath:
     return next((at for at in places if at[: len(within)] == within), places[0])
 
 
+def _is_case(written: Json) -> bool:
+    return isinstance(written, dict) and "answer" in written and written.keys() <= {"when", "answer"}
+
+
+def _is_meant_as_case(written: Json) -> bool:
+    return isinstance(written, dict) and "when" in written
+
+
 def _names_elsewhere(parameters: Mapping[str, Json], name: str) -> bool:
     """Whether a rule beside the properties knows `name`, so that taking it out of them is not enough."""
     return any(
@@ -486,17 +536,3 @@ def _names_elsewhere(parameters: Mapping[str, Json], name: str) -> bool:
         if key in parameters
         for _, value in walk(parameters[key])
     )
-
-
-def read_mock(written: Json) -> Mock:
-    if isinstance(written, list) and written:
-        cases: list[tuple[Mapping[str, Json], Json]] = []
-        for case in written:
-            when = case.get("when", {}) if isinstance(case, dict) else None
-            if not isinstance(case, dict) or "answer" not in case or not isinstance(when, dict):
-                return Mock((({}, written),))
-            if case.keys() - {"when", "answer"}:
-                return Mock((({}, written),))
-            cases.append((when, case["answer"]))
-        return Mock(tuple(cases))
-    return Mock((({}, written),))
