@@ -137,12 +137,12 @@ export class Conversation {
   }
 
   /** A call that asks for something is told again when the page comes back, and when it has got its consent. */
-  toolCall({ id, name, args, label, confirm = false }) {
+  toolCall({ id, name, args, label, confirm = false, sameAs }) {
     const change = (tool) => ({ ...tool, state: confirm ? (tool.answered ?? "asking") : "running" });
     const open = ({ id: other, state }) => other === id && (RUNS.has(state) || state === "unknown");
     if (this.turns.some(({ tools }) => tools.some(open))) return this.#tool(id, (tool) => (open(tool) ? change(tool) : tool));
     const turn = this.#current();
-    turn.tools.push(change({ id, name, args, label, progress: "" }));
+    turn.tools.push(change({ id, name, args, label, sameAs, progress: "" }));
     return turn;
   }
 

@@ -194,21 +194,28 @@ class ToolCard {
     );
   }
 
-  update({ state, progress, durationMs, sample, summary, result, error }) {
+  update({ state, progress, durationMs, sample, summary, result, error, sameAs }) {
+    const notMade = ["declined", "unheeded"].includes(state) || sameAs !== undefined;
     this.root.dataset.state = state;
     this.#state.textContent = state === "failed" && REASONS[error] ? `failed: ${REASONS[error]}` : OUTCOMES[state];
-    this.#time.textContent = ["declined", "unheeded"].includes(state) ? "" : duration(durationMs);
+    if (sameAs !== undefined && state === "ok") this.#state.textContent = "not made again";
+    this.#time.textContent = notMade ? "" : duration(durationMs);
     this.#progress.textContent = progress;
     this.#progress.hidden = state !== "running" || !progress;
     this.#sample.hidden = !sample;
-    this.#outcome.textContent = outcome({ state, summary, error });
+    this.#outcome.textContent = outcome({ state, summary, error, sameAs });
     this.#outcome.hidden = this.#outcome.textContent === "";
     this.#result.hidden = result === undefined;
     if (result !== undefined) this.#result.textContent = JSON.stringify(result, null, 2);
   }
 }
 
-function outcome({ state, summary, error }) {
+function outcome({ sameAs, ...call }) {
+  const again = sameAs === undefined ? "" : "The same was asked for again: this is the answer of the call before it.";
+  return [again, ended(call)].filter(Boolean).join(" ");
+}
+
+function ended({ state, summary, error }) {
   if (state === "running") return "";
   if (state === "asking") return "It is made only if you say yes.";
   if (state === "declined") return "It was not made.";

@@ -402,6 +402,28 @@ async def test_what_a_slow_call_says_is_read_without_opening_it(chromium: Browse
         await expect(progress).to_be_hidden()
 
 
+async def test_a_call_that_was_answered_from_an_earlier_one_says_so(chromium: Browser) -> None:
+    async def script(line: Line) -> None:
+        await line.connected()
+        for one, more in (("a", {}), ("b", {"sameAs": "a"})):
+            await line.send("tool_call", id=one, name="order", args={"item": "pen"}, **more)
+            await line.send(
+                "tool_result", id=one, name="order", ok=True, durationMs=7, summary="ordered: 1", **more
+            )
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url, microphone=False) as page:
+        await connect(page)
+        await expect(page.locator(".call .state")).to_have_text(["done", "not made again"])
+        await expect(page.locator(".call .time")).to_have_text(["7 ms", ""])
+        await expect(page.locator(".call .outcome")).to_have_text(
+            [
+                "ordered: 1",
+                "The same was asked for again: this is the answer of the call before it. ordered: 1",
+            ]
+        )
+
+
 async def test_a_wrong_edit_of_the_tools_is_told_once_in_plain_words(chromium: Browser) -> None:
     async def script(line: Line) -> None:
         await line.connected()
