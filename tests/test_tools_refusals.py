@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tornado_live.errors import ConfigError, Problem
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.result import ToolCode
 from tornado_live.tools.runner import ToolCall, ToolRunner
+from tornado_live.tools.watching import ToolFiles, WatchedCatalog
 
 NOWHERE = httpx.MockTransport(lambda request: httpx.Response(404))
 REFUSED_MODULE = """
@@ -207,13 +209,63 @@ def bombs() -> dict[str, str]:
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb_is_a_clear_mistake_with_its_line_or_costs_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "tools.yaml").write_bytes(bombs()[name].encode())
-    began = time.process_time()  # what else the machine does meanwhile does not count
     found = told(tmp_path)
-    assert time.process_time() - began < 2
+    assert found or cheapest(lambda: spent(lambda: told(tmp_path))) < LONGEST_S
     whole_file = ("is bigger than 256 KiB", "holds a control character; remove it")
     assert all(problem.line or problem.message in whole_file for problem in found)
     assert len(found) <= 100
     assert sum(len(str(problem)) for problem in found) < 20_000
+
+
+LONGEST_S = 0.1
+
+
+@pytest.mark.proves("T61")
+@pytest.mark.parametrize("name", bombs())
+def test_a_bomb_that_is_saved_while_people_talk_holds_up_nobody(tmp_path: Path, name: str) -> None:
+    (tmp_path / "tools.yaml").write_bytes(bombs()[name].encode())
+    assert cheapest(lambda: asyncio.run(lag_of_a_reload(tmp_path))) < LONGEST_S
+
+
+async def lag_of_a_reload(home: Path) -> float:
+    """The longest that the loop had to wait for its turn while the file was read again, in time of the processor:
+    what else the machine does meanwhile does not count.
+    """
+    read = asyncio.Event()
+    files = ToolFiles(home / "tools.yaml", home=home)
+    watched = WatchedCatalog(
+        ToolCatalog.EMPTY,
+        files,
+        {},
+        lambda: load_catalog(home / "tools.yaml", home=home, data_dir=home, environment={}),
+        lambda _: read.set(),
+        poll_s=3600,
+    )
+    watched.start()
+    watched.reload()
+    longest, before = 0.0, time.process_time()
+    while not read.is_set():
+        await asyncio.sleep(0)
+        now = time.process_time()
+        longest, before = max(longest, now - before), now
+    await watched.close()
+    return longest
+
+
+def spent(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def cheapest(measured: Callable[[], float]) -> float:
+    """Of five: what takes long takes it every time, the collector of garbage does not."""
+    seconds = measured()
+    for _ in range(4):
+        if seconds < LONGEST_S:
+            break
+        seconds = min(seconds, measured())
+    return seconds
 
 
 def told(home: Path) -> tuple[Problem, ...]:
@@ -250,6 +302,19 @@ def test_without_requires_a_caller_without_the_scope_would_have_the_tool(
     ran().clear()
     assert call(catalog, "guarded", {}, scope="orders:write")["status"] == "ok"
     assert ran() == [{}]
+
+
+def test_a_loader_that_does_not_leave_the_loop_its_turn_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools.yaml").write_text("version: 1\ntools: {}\n")
+
+    def stubborn(*_: object, **__: object) -> ToolCatalog:
+        assert 3**2_500_000  # one step for Python
+        return ToolCatalog.EMPTY
+
+    monkeypatch.setattr("test_tools_refusals.load_catalog", stubborn)
+    assert cheapest(lambda: asyncio.run(lag_of_a_reload(tmp_path))) > LONGEST_S
 
 
 def test_a_plain_loader_would_follow_the_aliases() -> None:
