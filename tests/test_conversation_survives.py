@@ -23,6 +23,7 @@ from tornado_live.live.commands import (
     Failure,
     Gesture,
     Interrupted,
+    KeepHandle,
     Line,
     Open,
     OpenModel,
@@ -109,7 +110,9 @@ def live(
 
 def give(talk: Conversation, handle: str, now: float) -> None:
     update = gemini.SessionResumptionUpdate(handle, True)
-    assert list(talk.from_model(gemini.ServerMessage(session_resumption_update=update), now)) == []
+    commands = talk.from_model(gemini.ServerMessage(session_resumption_update=update), now)
+    assert [one.handle for one in commands if isinstance(one, KeepHandle)] == [handle]
+    assert len(commands) == 1
 
 
 def heard(text: str) -> gemini.ServerMessage:

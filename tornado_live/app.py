@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import secrets
 import shlex
 import signal
 import socket
@@ -23,10 +25,13 @@ from tornado.web import Application
 from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.origins import Doors
+from tornado_live.access.proxies import Proxies
+from tornado_live.errors import Unavailable
 from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
+from tornado_live.handlers.paths import Paths, under
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
 from tornado_live.live.registry import Registry
@@ -46,14 +51,14 @@ MAX_HEADERS = 16 * 1024
 MAX_READ = 1024 * 1024
 """Where reading a body stops; api.py refuses what is over its own, smaller cap, and says so."""
 BODY_S = 10
+GOODBYE_S = 2.0
+"""For clients to answer the close of their conversation."""
 IDLE_CONNECTION_S = 120
 TOUCH_S = 60.0
 GC_THRESHOLD = 20_000
 """Messages make many short-lived objects and no cycles; collecting after every 700 costs more than it frees."""
 
 _log = logging.getLogger("tornado_live")
-
-
 Ports: TypeAlias = tuple[int | None, int | None, int | None]
 """Of PORT, WS_PORT and TLS_PORT, None where it is off."""
 
@@ -119,10 +124,9 @@ class Listening:
         return (_port(self.tls),) if self.tls else ()
 
 
-def make_app(
-    parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (), main: bool, over_tls: bool = False
-) -> Application:
-    """The routes of `PORT` and `TLS_PORT` (`main`), or of `WS_PORT`, where the native WebSocket is at `/` too.
+def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (), main: bool) -> Application:
+    """The routes of `PORT` and `TLS_PORT` (`main`), below the base path and without it; or of `WS_PORT`, where the
+    native WebSocket is at `/` too.
 
     `ports` and `tls_ports` are those that were bound; the pages may open sockets to them.
     """
@@ -132,11 +136,18 @@ def make_app(
         settings.allowed_hosts,
         ports,
         own_tls_ports=tls_ports,
-        over_tls=over_tls,
         public_url=settings.public_url,
         missing_origin=is_loopback(settings.host),
     )
-    house = House(doors, parts.metrics, tuple(ports), tuple(tls_ports))
+    house = House(
+        doors,
+        parts.metrics,
+        tuple(ports),
+        tuple(tls_ports),
+        parts.registry.node[:8],
+        proxies=Proxies(settings.trusted_proxies),
+        paths=Paths.of(settings.base_path, settings.public_url),
+    )
     rest = api.Rest(
         house=house,
         settings=settings,
@@ -153,7 +164,8 @@ def make_app(
         routes += tokens.routes(house, parts.store if settings.drop_in.enabled else None)
         routes += gemini.routes(sockets, settings)
     if main:
-        routes += tool_api.routes(tool_routes) + api.routes(rest) + pages.routes(house, require("static"))
+        routes += tool_api.routes(tool_routes) + api.routes(rest)
+        routes = under(house.paths.served, routes) + routes + pages.routes(house, require("static"))
     else:
         routes += live.routes(sockets, r"/")
     return Application(
@@ -179,7 +191,7 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
         orders = share.orders
     async with _parts(settings, masker, started_at, share) as parts:
         if hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, parts.tools.reload)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, parts, secured)
         with _listening(settings, share) as listening:
             servers = []
             for listeners, is_main, context in (
@@ -192,7 +204,6 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
                     ports=listening.plain_ports,
                     tls_ports=listening.tls_ports,
                     main=is_main,
-                    over_tls=context is not None,
                 )
                 server = _server(app, context)
                 server.add_sockets(listeners)
@@ -207,9 +218,41 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
                 share.serving(addresses)
             await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
+            await _end_conversations(parts.registry, settings.limits.drain_s, orders)
             for server in servers:
                 server.stop()
                 await server.close_all_connections()
+
+
+async def _end_conversations(registry: Registry, drain_s: float, orders: Orders) -> None:
+    """In order: those who come are sent elsewhere meanwhile. What is left after the time, or the second order, is
+    cut."""
+    if drain_s:
+        async with asyncio.TaskGroup() as owned:
+            draining = owned.create_task(registry.drain(drain_s))
+            at_once = owned.create_task(orders.now.wait())
+            await asyncio.wait(
+                (draining, at_once), timeout=drain_s + GOODBYE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            draining.cancel()
+            at_once.cancel()
+    await registry.close(0.2 if orders.now.is_set() else GOODBYE_S)
+
+
+def _reload(settings: Settings, parts: Parts, secured: Certified | None) -> None:
+    """tools.yaml, and the operator's own certificate: new connections get it."""
+    parts.tools.reload()
+    if secured is None or settings.tls_cert is None:
+        return
+    try:
+        server_context().load_cert_chain(
+            settings.tls_cert, settings.tls_key
+        )  # a bad one would spoil the live one
+        secured.context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # of which ssl.SSLError is one
+        log_event(_log, "certificate_refused", level=logging.ERROR, error=error, file=settings.tls_cert)
+        return
+    log_event(_log, "certificate_loaded", file=settings.tls_cert)
 
 
 def logged(settings: Settings, *, process: int | None) -> Masker:
@@ -263,15 +306,28 @@ async def _parts(
         runner = ToolRunner(mock=settings.mock_tools)
         touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
         upstream = _upstream(settings, simulator)
-        shared = Collaborators(store, runner, metrics, upstream, touch_s, limits.setup_timeout_s)
+        shared = Collaborators(
+            store,
+            runner,
+            metrics,
+            upstream,
+            touch_s,
+            limits.setup_timeout_s,
+            node=secrets.token_hex(8),
+            heartbeat_s=limits.heartbeat_s,
+        )
         registry = Registry(settings, shared, lambda: tools.current)
+        following = owned.create_task(registry.follow())
         tools.start()
         try:
             yield Parts(settings, store, registry, tools, runner, metrics, started_at)
         finally:
             await tools.close()
-            await registry.close()
+            await registry.close(GOODBYE_S)
+            following.cancel()
             await runner.close()
+            with contextlib.suppress(Unavailable):
+                await store.leave(registry.node)
             await store.close()
             if supervisor is not None:
                 supervisor.cancel()

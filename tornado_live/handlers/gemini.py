@@ -66,15 +66,18 @@ class GeminiHandler(SocketHandler):
                 plan = replace(plan, locked=frozenset(fixed))
                 await self._admitted(name, spends=plan.handle is None)
             lasts_s = None if token is None else max(0.0, token.expires_at - time.time())
+            dialect.media_chunks = plan.facts.media_chunks
+            attach = self.live.registry.attach
             if plan.handle:
                 wanted = await self._resumed(plan.handle, caller)
-                session, memory = await self.found(wanted, caller, guest=True)
-            else:
-                session, memory = await self._new(caller, plan), ()
-            handle = (plan.handle or await self._handle(session)) if plan.wants_handles else None
-            dialect.media_chunks = plan.facts.media_chunks
-            entering = Enter(plan, session.id, handle, lasts_s)
-            self.live.registry.attach(self.peer, session, memory, caller, dialect, said=entering)
+                handle = plan.handle if plan.wants_handles else None
+                async with self.found(wanted, caller, guest=True) as found:
+                    entering = Enter(plan, wanted, handle, lasts_s)
+                    attach(self.peer, found.session, found.memory, caller, dialect, said=entering)
+                return
+            session = await self._new(caller, plan)
+            handle = await self._handle(session) if plan.wants_handles else None
+            attach(self.peer, session, (), caller, dialect, said=Enter(plan, session.id, handle, lasts_s))
         except LiveError as error:
             self.refuse(error, dialect)
         except Gone:

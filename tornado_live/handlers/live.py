@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tornado.routing import URLSpec
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, Forbidden, LiveError
+from tornado_live.errors import BadMessage, Forbidden, LiveError, Unavailable
 from tornado_live.handlers.door import DoorHandler, House
 from tornado_live.jsonvalue import Json
 from tornado_live.live.dialects import Dialect, NativeDialect
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
-from tornado_live.live.registry import Registry
+from tornado_live.live.registry import GOING_AWAY, Registry
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
 from tornado_live.settings import Limits
@@ -34,6 +35,15 @@ class Live:
     limits: Limits
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`abandoned`: the process that had its conversation ended without writing what it remembered last."""
+
+    session: Session
+    memory: Sequence[MemoryItem]
+    abandoned: bool
+
+
 class SocketHandler(DoorHandler, WebSocketHandler):
     """A WebSocket whose frames go to a conversation. A foreign host or origin is refused before the upgrade."""
 
@@ -48,8 +58,10 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         headers = self.request.headers
         if headers.get("Upgrade", "").lower() != "websocket":
             raise BadMessage("This is a WebSocket; open it with a WebSocket client (docs/protocol.md).")
-        if not self.house.doors.origin_allowed(headers.get("Origin"), headers.get("Host")):
+        if not self.origin_allowed(headers.get("Origin")):
             raise Forbidden("A WebSocket needs an Origin header here, or a credential.")
+        if self.live.registry.draining:  # before the upgrade, so that a proxy asks another server
+            raise Unavailable(GOING_AWAY, retry_after_ms=1000)
 
     def check_origin(self, origin: str) -> bool:
         """`prepare` has checked it, and said why where it is refused."""
@@ -77,25 +89,31 @@ class SocketHandler(DoorHandler, WebSocketHandler):
             self.peer.send_text(goodbye.frame)
         self.peer.close(goodbye.code, goodbye.reason)
 
-    async def found(
-        self, wanted: str, caller: Caller, *, guest: bool
-    ) -> tuple[Session, Sequence[MemoryItem]]:
+    @asynccontextmanager
+    async def found(self, wanted: str, caller: Caller, *, guest: bool) -> AsyncIterator[Found]:
         """The session and its memory as of this moment: nothing may wait between this and `attach`.
 
-        A conversation that ended meanwhile has remembered more than was read, so it is read again.
+        A conversation that ended meanwhile, here or in another process, has remembered more than was read, so it is
+        read again. Raises SessionNotFound before anybody is disturbed.
         """
         store, registry = self.live.store, self.live.registry
         registry.check_room(wanted)
-        while True:
-            running = registry.running(wanted)
-            session, memory = await store.resume(wanted, user=caller.user)
-            await registry.make_way(wanted, for_guest=guest)
-            if registry.running(wanted) is running:
-                return session, memory
+        await store.get(wanted, user=caller.user)
+        async with registry.claim(wanted) as abandoned:
+            while True:
+                running = registry.running(wanted)
+                session, memory = await store.resume(wanted, user=caller.user)
+                await registry.make_way(wanted, for_guest=guest)
+                if registry.running(wanted) is running:
+                    break
+            yield Found(session, memory, abandoned)
 
     async def created(self, caller: Caller, assistant: str, metadata: Mapping[str, Json]) -> Session:
-        self.live.registry.check_room("")
-        session = await self.live.store.create(user=caller.user, assistant=assistant, metadata=metadata)
+        registry = self.live.registry
+        registry.check_room("")
+        session = await self.live.store.create(
+            user=caller.user, assistant=assistant, metadata=metadata, node=registry.node
+        )
         self.house.metrics.session_created()
         return session
 
@@ -111,11 +129,19 @@ class LiveHandler(SocketHandler):
         dialect = NativeDialect(wanted)
         try:
             if wanted:
-                session, memory = await self.found(wanted, self.caller, guest=False)
-            else:
-                session, memory = await self.created(self.caller, self.caller.assistant or "default", {}), ()
+                async with self.found(wanted, self.caller, guest=False) as found:
+                    self.live.registry.attach(
+                        self.peer,
+                        found.session,
+                        found.memory,
+                        self.caller,
+                        dialect,
+                        abandoned=found.abandoned,
+                    )
+                return
+            session = await self.created(self.caller, self.caller.assistant or "default", {})
             dialect = NativeDialect(session.id)
-            self.live.registry.attach(self.peer, session, memory, self.caller, dialect)
+            self.live.registry.attach(self.peer, session, (), self.caller, dialect)
         except LiveError as error:
             self.refuse(error, dialect)
 

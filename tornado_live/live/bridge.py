@@ -27,6 +27,7 @@ from tornado_live.live.commands import (
     Failure,
     Forward,
     FromClient,
+    KeepHandle,
     ModelMessage,
     OpenModel,
     Record,
@@ -45,11 +46,12 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import Dialect, Reply
 from tornado_live.live.peer import WebSocketPeer
+from tornado_live.live.shedding import Waiting
 from tornado_live.live.upstream import DialFailed, Upstream
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DialOutcome, Metrics
-from tornado_live.sessions.store import MemoryItem, SessionStore
+from tornado_live.sessions.store import Handle, MemoryItem, SessionStore
 from tornado_live.tools.catalog import ToolCatalog
 from tornado_live.tools.person import Asks, ClientResult, Consent
 from tornado_live.tools.runner import ToolCall, ToolRunner
@@ -81,18 +83,23 @@ class Collaborators:
     touch_s: float
     """How often an open conversation keeps its session alive."""
     setup_timeout_s: float
+    node: str
+    """This process, as others that share the store know it."""
+    heartbeat_s: float = 25.0
+    """A client that was sent nothing for so long gets a message: some proxies do not count pings."""
 
 
 class _ClientSide:
     """Listens to one client socket. A socket that was replaced is no longer heard."""
 
-    __slots__ = ("bridge", "dialect", "peer", "slow")
+    __slots__ = ("bridge", "dialect", "peer", "slow", "slow_since")
 
     def __init__(self, bridge: Bridge, peer: WebSocketPeer, dialect: Dialect) -> None:
         self.bridge = bridge
         self.peer = peer
         self.dialect = dialect
         self.slow: asyncio.TimerHandle | None = None
+        self.slow_since: float | None = None
 
     def on_message(self, data: bytes, binary: bool) -> None:
         bridge = self.bridge
@@ -148,8 +155,10 @@ class _ClientSide:
         if self.slow is not None:
             self.slow.cancel()
             self.slow = None
+        self.slow_since = None if writable else bridge.now()
         if not writable:
             self.slow = bridge.loop.call_later(SLOW_SECONDS, self.too_slow)
+            bridge.on_slow()
 
     def too_slow(self) -> None:
         if self.bridge.client is self:
@@ -159,8 +168,9 @@ class _ClientSide:
     def on_closed(self, code: int, reason: str) -> None:
         if self.slow is not None:
             self.slow.cancel()
+        self.bridge.departed(self)
         if self.bridge.client is self:
-            self.bridge.client = None
+            self.bridge.left()
             self.bridge.steer()
             self.bridge.react(self.bridge.conversation.client_left, code in GOODBYE_CODES)
 
@@ -243,7 +253,10 @@ class _Person:
 
 
 class Bridge:
-    """`on_end` is told once, when the conversation is over. All methods run on the event loop's thread."""
+    """`on_end` is told once, when the conversation is over, `on_slow` whenever the client stops reading.
+
+    All methods run on the event loop's thread.
+    """
 
     def __init__(
         self,
@@ -254,6 +267,7 @@ class Bridge:
         catalog: ToolCatalog,
         caller: Caller,
         on_end: Callable[[], None],
+        on_slow: Callable[[], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now: Final = self.loop.time
@@ -268,6 +282,7 @@ class Bridge:
         self._catalog = catalog
         self._caller = caller
         self._on_end = on_end
+        self.on_slow = on_slow
         self._tasks: set[asyncio.Task[None]] = set()
         self._tools: dict[str, asyncio.Task[None]] = {}
         self._questions: dict[str, asyncio.Future[Consent | ClientResult]] = {}
@@ -278,10 +293,14 @@ class Bridge:
         self._setup_timer: asyncio.TimerHandle | None = None
         self.missed = 0
         """Messages of speech that came while nobody was there."""
-        self._ended = False
+        self._over = asyncio.Event()
         self._tokens = (conversation.usage.input_tokens, conversation.usage.output_tokens)
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._touching: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
+        self._departing: set[_ClientSide] = set()
+        self._all_departed = asyncio.Event()
+        self._all_departed.set()
         shared.metrics.conversation_opened()
         self._touch()
 
@@ -298,6 +317,8 @@ class Bridge:
         self.client = side = _ClientSide(self, peer, dialect)
         if before is not None:
             self._say_goodbye(before, replaced)
+        self._shared.store.attend(self.session_id, node=self._shared.node, connected=True)
+        self._beat_later()
         peer.attach(side)
         self.steer()
         self.react(self.conversation.client_came)
@@ -322,6 +343,52 @@ class Bridge:
         if client is not None:
             taken = model is None or model.writable
             (client.peer.resume_reading if taken else client.peer.pause_reading)()
+
+    def left(self) -> None:
+        """There is no client any more."""
+        self.client = None
+        if self._beating is not None:
+            self._beating.cancel()
+            self._beating = None
+        self._shared.store.attend(self.session_id, node=self._shared.node, connected=False)
+
+    def departed(self, side: _ClientSide) -> None:
+        """A client's socket is gone for good."""
+        self._departing.discard(side)
+        if not self._departing:
+            self._all_departed.set()
+
+    async def ended(self) -> None:
+        """Waits for the end of the conversation, of its tasks, and of the sockets that were told goodbye, which
+        have a time for it."""
+        await self._over.wait()
+        await self.finish()
+        await self._all_departed.wait()
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the client has not read yet; None where there is no client."""
+        client = self.client
+        if client is None:
+            return None
+        return Waiting(self.session_id, client.peer.queued, client.slow_since)
+
+    def shed(self) -> None:
+        """Cuts the client's line, whose unread messages the process cannot hold; it may come back like after any
+        cut."""
+        client = self.client
+        if client is None:
+            return
+        log_event(
+            _log, "client_shed", level=logging.WARNING, session=self.session_id, queued=client.peer.queued
+        )
+        self.left()
+        client.peer.abort()
+        self.react(self.conversation.client_left, False)
+
+    def drain(self, spread_s: float, most_s: float) -> None:
+        """The server is about to stop."""
+        self.react(lambda now: self.conversation.drain(spread_s, most_s, now))
 
     def close(self, error: LiveError | None) -> None:
         """Ends both sides: the session was deleted (`error` says so), or the server stops."""
@@ -360,6 +427,10 @@ class Bridge:
                     self.model.send_text(payload)
             case Remember(role=role, text=text, turn=turn):
                 self._shared.store.remember(self.session_id, MemoryItem(role, text, turn, time.time()))
+            case KeepHandle(handle=handle, identity=identity):
+                self._shared.store.keep_handle(
+                    self.session_id, Handle(value=handle, identity=identity, at=time.time())
+                )
             case Record(kind=kind, data=data):
                 self._record(kind, data)
             case StartTool():
@@ -492,10 +563,25 @@ class Bridge:
         self._shared.store.touch(self.session_id)
         self._touching = self.loop.call_later(self._shared.touch_s, self._touch)
 
-    def _close_client(self, error: LiveError | None) -> None:
-        client, self.client = self.client, None
+    def _beat_later(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+        self._beating = self.loop.call_later(self._shared.heartbeat_s, self._beat, self.messages_out)
+
+    def _beat(self, sent: int) -> None:
+        """Where nothing has followed the message number `sent`, the client gets one that says nothing."""
+        client = self.client
         if client is None:
             return
+        if self.messages_out == sent and (frame := client.dialect.heartbeat()) is not None:
+            client.send(frame, client.dialect.binary)
+        self._beat_later()
+
+    def _close_client(self, error: LiveError | None) -> None:
+        client = self.client
+        if client is None:
+            return
+        self.left()
         self.steer()
         self._say_goodbye(client, error)
         if self.conversation.phase is not Phase.CLOSED:
@@ -508,6 +594,9 @@ class Bridge:
         goodbye = client.dialect.goodbye(error, request_id=request_id)
         if goodbye.frame is not None:
             client.send(goodbye.frame, client.dialect.binary)
+        if client.peer.close_code is None:
+            self._departing.add(client)
+            self._all_departed.clear()
         client.peer.close(goodbye.code, goodbye.reason)
 
     # --- the model side
@@ -648,15 +737,16 @@ class Bridge:
         self._end()  # also where the bug was met on the way to the end
 
     def _end(self) -> None:
-        if self._ended:
+        if self._over.is_set():
             return
-        self._ended = True
+        self._over.set()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        if self._touching is not None:
-            self._touching.cancel()
-            self._touching = None
+        for timer_handle in (self._touching, self._beating):
+            if timer_handle is not None:
+                timer_handle.cancel()
+        self._touching = self._beating = None
         self._drop_model()
         for task in self._tasks:
             if task is not asyncio.current_task():

@@ -107,6 +107,7 @@ class Line(StrEnum):
     CONNECTING = "CONNECTING"
     CONNECTED = "CONNECTED"
     RECONNECTING = "RECONNECTING"
+    DRAINING = "DRAINING"
     DISCONNECTED = "DISCONNECTED"
 
 
@@ -313,6 +314,17 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepHandle:
+    """What the model side gave to go on with its session, for a conversation that goes on elsewhere.
+
+    It is good for a plan of this `identity`, and knows everything that was remembered before.
+    """
+
+    handle: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """Something happened, for the session's events, the log and the metrics (kinds: docs/operations.md)."""
 
@@ -335,6 +347,7 @@ class Timer(StrEnum):
     ROTATE = "rotate"
     WATCH = "watch"
     EXPIRY = "expiry"
+    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +373,7 @@ Command: TypeAlias = (
     | AnswerTool
     | CancelTool
     | Remember
+    | KeepHandle
     | Record
     | WakeAfter
     | CloseClient

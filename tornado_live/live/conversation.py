@@ -36,6 +36,7 @@ from tornado_live.live.commands import (
     Frame,
     FromClient,
     Gesture,
+    KeepHandle,
     Line,
     Open,
     OpenModel,
@@ -46,6 +47,7 @@ from tornado_live.live.commands import (
     Speech,
     Status,
     Timer,
+    ToClient,
     Typed,
     Upward,
     UsageTotals,
@@ -53,6 +55,7 @@ from tornado_live.live.commands import (
     Warned,
 )
 from tornado_live.live.dialogue import Dialogue, Happened
+from tornado_live.live.draining import Draining
 from tornado_live.live.guest import merged_update
 from tornado_live.live.guest_input import GuestInput, Moment
 from tornado_live.live.hosting import Hosting
@@ -61,7 +64,7 @@ from tornado_live.live.options import plan
 from tornado_live.live.owing import Owing
 from tornado_live.live.plan import Plan
 from tornado_live.live.quiet import is_loud
-from tornado_live.live.rotation import Dial, Rotation
+from tornado_live.live.rotation import Dial, Kept, Rotation
 from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Step, Watchdog
 from tornado_live.observe.usage import Usage
@@ -78,6 +81,10 @@ QUIET_S = 2.0
 
 UNREADABLE_IN_A_ROW = 3
 
+WORDS_LOST = (
+    "The server that carried this conversation stopped without a word;"
+    " what was said in its last second may be missing from its memory."
+)
 SPEECH_LOST = "The connection broke while you spoke; if no answer comes, please say it once more."
 
 
@@ -101,7 +108,8 @@ _DOORS: Mapping[Phase, Door] = {
 class Conversation:
     """`declarations` gives the function declarations of a toolset (None: all), `policy` what the operator said of
     one. `history` is the memory of the session as (role, text), oldest first; `turn` its latest turn. `upstream`
-    is what CONNECTED says. `jitter` gives chance, from 0 up to 1.
+    is what CONNECTED says. `jitter` gives chance, from 0 up to 1. `kept` is the handle that the session's last
+    conversation has left.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class Conversation:
         history: Sequence[tuple[str, str]] = (),
         turn: int = 0,
         usage: Usage | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._phase = Phase.IDLE
         self.plan: Plan | None = None
@@ -130,6 +139,8 @@ class Conversation:
         bounds = Bounds(limits.tool_calls_per_turn, limits.tool_calls_per_minute)
         self.calls = Calls(self._policy_of, self._is_guests, bounds)
         self.rotation = Rotation(jitter)
+        self._kept = kept
+        self.draining = Draining()
         self.watchdog = Watchdog()
         self.owing = Owing(self.dialogue, self.calls, self.watchdog)
         self.input = Input()
@@ -281,6 +292,8 @@ class Conversation:
                     self.watchdog.calling()  # sound of before the call may have come after it
                 step = self.watchdog.woke(now)
                 return self._help(step, now) if step is not None else self.watchdog.watch(now)
+            case Timer.DRAIN:
+                return self._drain(now)
             case Timer.EXPIRY:
                 if self._expires_at is None or now < self._expires_at - 0.001:
                     return ()
@@ -304,11 +317,19 @@ class Conversation:
         if chosen != self.plan:
             self.rotation.forget()
         self.plan, self._options = chosen, options
+        self._take_up(now)
         self.input.begin(manual=options.activity == "manual")
         self._resumed = False
         self._enter(Phase.CONNECTING)
         opening = self._open(self.rotation.first(now))
         return (Agree(options), SendToClient(Status(Line.CONNECTING)), *opening)
+
+    def _take_up(self, now: float) -> None:
+        """The handle of the conversation before this one is of use to the first plan only, if at all."""
+        kept, self._kept = self._kept, None
+        if kept is not None and self.plan is not None and kept.identity == self.plan.identity:
+            self.rotation.adopt(kept.handle, kept.age_s, now)
+            self.dialogue.unsaved.extend(kept.since)
 
     # --- a guest
 
@@ -326,6 +347,7 @@ class Conversation:
         was, self.plan = self.plan, guest.plan
         if was is None or was.facts.path != guest.plan.facts.path:
             self.rotation.forget()
+        self._take_up(now)
         if self.phase is Phase.IDLE:
             self.input.begin(manual=guest.plan.manual, guest=True)
             self._enter(Phase.CONNECTING)
@@ -515,6 +537,8 @@ class Conversation:
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
             self.dialogue.unsaved.clear()
             self.calls.saved()
+            if self.plan is not None and update.new_handle is not None:
+                commands.append(KeepHandle(update.new_handle, self.plan.identity))
         if self.hosting is not None:
             commands += self.hosting.show()
         if message.go_away is not None:
@@ -858,6 +882,31 @@ class Conversation:
         self._seeking = self._parked = self._deaf = False
         self._gap_from = None
         return commands
+
+    def abandoned(self, now: float) -> Sequence[Command]:
+        """The process that had this session's conversation ended without a word."""
+        return [Record("taken_up_abandoned", {}), SendToClient(Warned("memory_incomplete", WORDS_LOST))]
+
+    def drain(self, spread_s: float, most_s: float, now: float) -> Sequence[Command]:
+        """The server is about to stop: the turn may end, for `most_s` at most.
+
+        Not before `spread_s`, so that clients do not all come back to another server at once.
+        """
+        if not self._client_here or self.phase in (Phase.IDLE, Phase.CLOSED):
+            return self.close(None, now)
+        self.draining.begin(spread_s, most_s, now)
+        self._seeking, self._loud_at = True, now
+        told: ToClient = Status(Line.DRAINING)
+        if self.hosting is not None and self.hosting.handle is not None:
+            told = self.hosting.going_away(most_s)
+        return [SendToClient(told), Record("draining", {}), *self._drain(now)]
+
+    def _drain(self, now: float) -> Sequence[Command]:
+        if not self.draining.begun:
+            return ()
+        if self.draining.due(self.phase is Phase.LIVE and self._quiet(now), now):
+            return self.close(None, now)
+        return (WakeAfter(Timer.DRAIN, self.draining.wake_after(now)),)
 
     def close(self, error: LiveError | None, now: float) -> Sequence[Command]:
         """The session was deleted, or the server stops: both sides are closed."""

@@ -93,6 +93,9 @@ class Dialect(Protocol):
     def encode(self, event: ToClient, *, request_id: str = "") -> bytes | None:
         """The frame of any event but ModelMessage; None for what this client is not told."""
 
+    def heartbeat(self) -> bytes | None:
+        """A frame that says nothing, for a line on which nothing was sent for long; None where there is none."""
+
     def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
         """`error` None: the server is going away."""
 
@@ -179,6 +182,9 @@ class NativeDialect:
         """As a text frame. `request_id` names an error in the log."""
         kind, data = self._told(event, request_id)
         return native.encode(kind, data, self._session_id)
+
+    def heartbeat(self) -> bytes:
+        return native.encode("pong", None, self._session_id)
 
     def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
         if error is None:
@@ -331,6 +337,9 @@ class GeminiDialect:
 
     def encode(self, event: ToClient, *, request_id: str = "") -> bytes | None:
         return event.payload if type(event) is Shown else None
+
+    def heartbeat(self) -> None:
+        """Google's protocol has no such message."""
 
     def goodbye(self, error: LiveError | None, *, request_id: str = "") -> Goodbye:
         return Goodbye(None, *(close_of(error) if error is not None else (1011, _GOING_AWAY)))

@@ -63,6 +63,11 @@ class GuestPlan:
     fields: _Paths | None
     locked: frozenset[str] = frozenset()
 
+    @property
+    def identity(self) -> str:
+        """A guest may change everything but the model, as with Google."""
+        return f"guest {self.facts.path}"
+
     def opening(
         self,
         declarations: Sequence[Mapping[str, Json]],

@@ -80,6 +80,10 @@ class Hosting:
         self.turn_open, self._call_hidden = True, False
         return [_shown(_encoder.encode({"toolCall": {"functionCalls": calls}}))]
 
+    def going_away(self, left_s: float) -> Shown:
+        """This server is about to stop; a guest with a handle comes back with it, as it would to Google."""
+        return Shown(_encoder.encode({"goAway": {"timeLeft": f"{left_s:g}s"}}))
+
     # --- messages of the model side
 
     def look(self, raw: bytes, message: gemini.ServerMessage, *, cancelled: tuple[str, ...] = ()) -> None:

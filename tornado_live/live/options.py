@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ class AssistantPlan:
         proactivity = self.config.get("proactivity")
         chosen = isinstance(proactivity, dict) and proactivity.get("proactiveAudio") is True
         return chosen or self.facts.proactive_audio == "always" or not self.facts.converses
+
+    @property
+    def identity(self) -> str:
+        setup = self.opening((), background=frozenset(), history=(), handle=None, first=True)
+        return hashlib.sha256(setup.payload).hexdigest()[:16]
 
     def opening(
         self,

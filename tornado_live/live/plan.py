@@ -33,6 +33,10 @@ class Plan(Protocol):
     @property
     def may_stay_silent(self) -> bool: ...
 
+    @property
+    def identity(self) -> str:
+        """The same for plans whose sessions may be gone on with by each other's handle, in whichever process."""
+
     def opening(
         self,
         declarations: Sequence[Mapping[str, Json]],

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 
 from tornado_live.caller import Caller
-from tornado_live.errors import Limited, LiveError, Replaced
+from tornado_live.errors import Limited, LiveError, Replaced, Unavailable
 from tornado_live.live.bridge import Bridge, Collaborators
 from tornado_live.live.commands import FromClient, Warned
 from tornado_live.live.conversation import Conversation
 from tornado_live.live.dialects import Dialect
+from tornado_live.live.holding import Holding
 from tornado_live.live.peer import WebSocketPeer
+from tornado_live.live.rotation import Kept
+from tornado_live.live.shedding import pressure
+from tornado_live.observe.logs import log_event
 from tornado_live.observe.usage import Usage
 from tornado_live.sessions.store import MemoryItem, Session
 from tornado_live.settings import Settings
 from tornado_live.tools.catalog import ToolCatalog
 
 FULL_RETRY_MS = 5_000
+SPREAD_S = 2.0
+"""Over so long the conversations of a server that stops are ended: clients are not to come back all at once."""
+
+LOOK_S = 0.25
+"""From one look at the queues to the next, as long as anybody is slow."""
+
+GOING_AWAY = "The server is about to stop; connect again in a moment."
 
 _chance = random.SystemRandom()
+_log = logging.getLogger("tornado_live.live")
 
 
 class Registry:
@@ -30,6 +45,10 @@ class Registry:
         self._settings = settings
         self._shared = shared
         self._catalog = catalog
+        self._holding = Holding(shared.store, shared.node, self._lost)
+        self._draining = False
+        self._full = False
+        self._looking: asyncio.TimerHandle | None = None
         self._bridges: dict[str, Bridge] = {}
         self._coming: set[asyncio.Task[None]] = set()
 
@@ -38,11 +57,23 @@ class Registry:
         return len(self._bridges)
 
     @property
+    def node(self) -> str:
+        """This process, as others that share the session store know it."""
+        return self._shared.node
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop and takes nobody any more."""
+        return self._draining
+
+    @property
     def upstream(self) -> str:
         return self._shared.upstream.address.name
 
     def upstream_ready(self) -> str | None:
         """Why a conversation could not be opened now, or None."""
+        if self._draining:
+            return GOING_AWAY
         return self._shared.upstream.unready()
 
     def upstream_notice(self) -> str | None:
@@ -60,7 +91,12 @@ class Registry:
         return self._bridges.get(session_id)
 
     def check_room(self, session_id: str) -> None:
-        """Raises Limited when the process is full and the session has no conversation here."""
+        """Raises Limited when the process is full and the session has no conversation here, and Unavailable when
+        it is about to stop."""
+        if self._draining:
+            raise Unavailable(GOING_AWAY, retry_after_ms=1000)
+        if self._full and session_id not in self._bridges:
+            raise Limited("The server is busy with slow lines; try again soon.", retry_after_ms=FULL_RETRY_MS)
         if session_id not in self._bridges and self.count >= self._settings.limits.max_conversations:
             raise Limited("The server is full; try again soon.", retry_after_ms=FULL_RETRY_MS)
 
@@ -73,14 +109,37 @@ class Registry:
         dialect: Dialect,
         *,
         said: FromClient | None = None,
+        abandoned: bool = False,
     ) -> None:
-        """Gives the socket the running conversation, or a new one. Raises Limited when the process is full.
+        """Gives the socket the running conversation, or a new one. Raises Limited and Unavailable as `check_room`.
 
-        `said` is what the client has said already.
+        `said` is what the client has said already. `abandoned` is what `claim` gave.
         """
         self.check_room(session.id)
         bridge = self._bridges.get(session.id) or self._begin(session, memory, caller)
         bridge.attach(peer, dialect, replaced=_replaced(), said=said)
+        if abandoned:
+            bridge.react(bridge.conversation.abandoned)
+
+    @asynccontextmanager
+    async def claim(self, session_id: str) -> AsyncIterator[bool]:
+        """Inside, no other process has the session's conversation; for whoever is about to attach to it.
+
+        True where the process that had it ended without writing what it remembered last. Raises SessionNotFound
+        and Unavailable.
+        """
+        if session_id in self._bridges:
+            yield False
+            return
+        abandoned = await self._holding.claim(session_id)
+        try:
+            yield abandoned
+        finally:
+            self._holding.settle(session_id, kept=session_id in self._bridges)
+
+    async def follow(self) -> None:
+        """Lives among the processes that share the store, until cancelled."""
+        await self._holding.run()
 
     def receive(self, work: Coroutine[None, None, None]) -> None:
         """Owns the task of a client that has not said yet which conversation is its own."""
@@ -107,14 +166,31 @@ class Registry:
             bridge.close(error)
             await bridge.finish()
 
-    async def close(self) -> None:
-        """Ends every conversation, and tells every client that the server goes away."""
+    async def drain(self, most_s: float) -> None:
+        """Takes nobody any more, lets every turn end, for `most_s` at most, and returns when nobody is left."""
+        self._draining = True
+        spread_s = min(SPREAD_S, most_s / 4)
+        bridges = list(self._bridges.values())
+        for bridge in bridges:
+            bridge.drain(_chance.uniform(0.0, spread_s), most_s)
+        await asyncio.gather(*(bridge.ended() for bridge in bridges))
+
+    async def close(self, patience_s: float) -> None:
+        """Ends every conversation, and tells every client that the server goes away; `patience_s` is for them to
+        hear it."""
+        self._draining = True
+        if self._looking is not None:
+            self._looking.cancel()
         for task in self._coming:
             task.cancel()
         bridges = list(self._bridges.values())
         for bridge in bridges:
             bridge.close(None)
-        await asyncio.gather(*(bridge.finish() for bridge in bridges))
+        try:
+            async with asyncio.timeout(patience_s):
+                await asyncio.gather(*(bridge.ended() for bridge in bridges))
+        except TimeoutError:
+            log_event(_log, "cut_at_the_end", level=logging.WARNING, conversations=len(bridges))
 
     def _begin(self, session: Session, memory: Sequence[MemoryItem], caller: Caller) -> Bridge:
         settings = self._settings
@@ -132,15 +208,62 @@ class Registry:
             history=[(item.role, item.text) for item in memory],
             turn=session.last_turn,
             usage=Usage(session.usage),
+            kept=_kept(session, memory),
         )
 
         def ended() -> None:
             if self._bridges.get(session.id) is bridge:
                 del self._bridges[session.id]
+                self._holding.release(session.id)
 
-        bridge = Bridge(session.id, conversation, self._shared, catalog=catalog, caller=caller, on_end=ended)
+        bridge = Bridge(
+            session.id,
+            conversation,
+            self._shared,
+            catalog=catalog,
+            caller=caller,
+            on_end=ended,
+            on_slow=self._relieve,
+        )
         self._bridges[session.id] = bridge
+        self._holding.keep(session.id)
         return bridge
+
+    def _relieve(self) -> None:
+        """Looks after the memory of the process, for as long as anybody does not read what is sent."""
+        if self._looking is not None:
+            return
+        waiting = [each for bridge in self._bridges.values() if (each := bridge.waiting) is not None]
+        found = pressure(waiting, self._settings.limits.queued_bytes)
+        if found.full is not self._full:
+            self._full = found.full
+            kind = "memory_full" if found.full else "memory_free"
+            log_event(_log, kind, level=logging.WARNING, queued=found.queued)
+        for session_id in found.shed:
+            self._bridges[session_id].shed()
+        if any(each.slow_since is not None for each in waiting):
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._relieve_again)
+
+    def _relieve_again(self) -> None:
+        self._looking = None
+        self._relieve()
+
+    def _lost(self, session_id: str, error: LiveError) -> None:
+        """Another process has the session now, or has ended it."""
+        bridge = self._bridges.get(session_id)
+        if bridge is not None:
+            bridge.close(error)
+        else:
+            self._holding.release(session_id)
+
+
+def _kept(session: Session, memory: Sequence[MemoryItem]) -> Kept | None:
+    """The handle that the session's last conversation has left."""
+    handle = session.handle
+    if handle is None:
+        return None
+    since = [(item.role, item.text) for item in memory if item.at > handle.at]
+    return Kept(handle.value, handle.identity, max(0.0, time.time() - handle.at), since)
 
 
 def _replaced() -> Replaced:

@@ -7,7 +7,7 @@ takes a resumption handle afterwards; neither can be relied on (docs/conversatio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tornado_live.live.causes import Cause, Retry
@@ -48,6 +48,19 @@ class Dial:
     delay: float
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A handle that was kept when the session's last conversation ended, for plans of the same `identity`.
+
+    `since`: what was remembered after it, as (role, text), which the session that it resumes lacks.
+    """
+
+    handle: str
+    identity: str
+    age_s: float
+    since: Sequence[tuple[str, str]] = ()
+
+
 class Rotation:
     """`jitter` gives chance, from 0 up to 1."""
 
@@ -86,6 +99,10 @@ class Rotation:
             return False
         self._handle, self._handle_at, self._refusals = handle, now, 0
         return True
+
+    def adopt(self, handle: str, age_s: float, now: float) -> None:
+        """A handle of the conversation before this one."""
+        self._handle, self._handle_at, self._resumable, self._refusals = handle, now - age_s, True, 0
 
     def forget(self) -> None:
         """The session is not to be gone on with: other options were chosen, or its memory was lost."""
