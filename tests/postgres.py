@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -68,8 +68,8 @@ def running() -> Iterator[Postgres]:
         "cwd": top,
         "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
         "stdin": subprocess.DEVNULL,
-        "stdout": (log := (top / "log").open("wb")),
-        "stderr": log,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
         **somebody,
     }
     try:
@@ -82,7 +82,7 @@ def running() -> Iterator[Postgres]:
             check=False,
             **common,
         )
-        assert made.returncode == 0, (top / "log").read_text()
+        assert made.returncode == 0, made.stdout.decode()
         port = _free_port()
         process = subprocess.Popen(
             [
@@ -93,17 +93,18 @@ def running() -> Iterator[Postgres]:
             ],
             **common,
         )
+        printed = _Printed(process)
         try:
+            printed.await_line(b"database system is ready to accept connections")
             server = Postgres(port, data, process)
-            _wait(server, top / "log")
             server.run("CREATE ROLE reader LOGIN PASSWORD 'not-a-secret'")
             yield server
         finally:
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGINT)  # a fast end: it takes leave of its clients
             process.wait(30)
+            printed.end()
     finally:
-        log.close()
         shutil.rmtree(top, ignore_errors=True)
 
 
@@ -111,7 +112,7 @@ def _settings(**values: str) -> Sequence[str]:
     return [part for name, value in values.items() for part in ("-c", f"{name}={value}")]
 
 
-def _somebody() -> dict[str, int | list[int]]:
+def _somebody() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -131,14 +132,32 @@ def _free_port() -> int:
         return port
 
 
-def _wait(server: Postgres, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            server.run("SELECT 1")
-        except psycopg.OperationalError:
-            assert server.process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
-        else:
-            return
+class _Printed:
+    """What the server prints, read as it comes, so that it never has to wait for a reader."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self._pipe = process.stdout
+        self._lines: list[bytes] = []
+        self._grown = threading.Condition()
+        self._over = False
+        self._reader = threading.Thread(target=self._read, name="postgres", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._pipe:
+            with self._grown:
+                self._lines.append(line)
+                self._grown.notify_all()
+        with self._grown:
+            self._over = True
+            self._grown.notify_all()
+
+    def await_line(self, text: bytes) -> None:
+        with self._grown:
+            self._grown.wait_for(lambda: self._over or any(text in line for line in self._lines), 60)
+            assert any(text in line for line in self._lines), b"".join(self._lines).decode()
+
+    def end(self) -> None:
+        self._reader.join(30)
+        self._pipe.close()
