@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import pkgutil
 import re
 import sys
 import tempfile
@@ -19,9 +21,12 @@ from hypothesis import strategies as st
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
+from tornado_live.tools import builtin
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.commands import OK, run_examples
+from tornado_live.tools.handler import spec_of
 from tornado_live.tools.policy import CallPolicy
+from tornado_live.tools.python import BUILT_IN_HANDLERS, BUILTIN
 from tornado_live.tools.result import Json, ToolCode
 from tornado_live.tools.tools_file import file_schema
 from tornado_live.yamlfile import parse_yaml, walk
@@ -253,7 +258,7 @@ def test_all_mistakes_of_a_file_are_told_together_in_file_order(tmp_path: Path) 
         (
             "http: {url: 'https://a.b/{q}'}\ntimeout: 10",
             None,
-            "find.timeout: 10 must be a text (put it in quotes)",
+            "find.timeout: 10 is not a time; write 10s",
         ),
         (
             "http: {url: 'https://a.b/{q}'}\ntimeout: 0s",
@@ -563,6 +568,16 @@ def test_the_defence_is_what_keeps_a_module_from_being_imported(tmp_path: Path) 
     assert sys.modules.pop("mailcap")
 
 
+def test_the_built_in_handlers_are_known_by_name_without_an_import() -> None:
+    found = [
+        f"builtin.{module.name}:{name}"
+        for module in pkgutil.iter_modules(builtin.__path__)
+        for name, function in vars(importlib.import_module(f"{BUILTIN}.{module.name}")).items()
+        if callable(function) and spec_of(function) is not None
+    ]
+    assert sorted(found) == sorted(BUILT_IN_HANDLERS)
+
+
 def test_a_handler_of_ones_own_is_found_under_its_prefix_and_held_to_its_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,7 +605,7 @@ def test_a_handler_of_ones_own_is_found_under_its_prefix_and_held_to_its_paramet
         "tools.yaml:5: find.parameters.properties.context: the name context is taken; choose another",
     ]
     assert mistakes(tmp_path, one_tool(f"python: {name}:fnd"), prefixes=(name,)) == [
-        f'tools.yaml:6: find.python: "{name}:fnd": {name} has no fnd; it has find, two'
+        f'tools.yaml:6: find.python: "{name}:fnd": {name} has no function fnd - did you mean "find"?'
     ]
 
 

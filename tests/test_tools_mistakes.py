@@ -366,7 +366,21 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "timeout number": (
         tool(URL, "timeout: 4"),
         [
-            "tools.yaml:7: find.timeout: 4 must be a text (put it in quotes)",
+            "tools.yaml:7: find.timeout: 4 is not a time; write 4s",
+        ],
+    ),
+    "timeout quoted": (
+        tool(URL, 'timeout: "2.5"', "cache: 5 minutes", "slow_after: 300 milliseconds"),
+        [
+            'tools.yaml:7: find.timeout: "2.5" is not a time; write 2.5s',
+            'tools.yaml:8: find.cache: "5 minutes" is not a time; write 5m',
+            'tools.yaml:9: find.slow_after: "300 milliseconds" is not a time; write 300ms',
+        ],
+    ),
+    "timeout true": (
+        tool(URL, "timeout: true"),
+        [
+            "tools.yaml:7: find.timeout: true is not a time; write 250ms, 10s, 5m or 2h",
         ],
     ),
     "timeout word": (
@@ -639,7 +653,8 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "python form": (
         tool("python: builtin.sql.query"),
         [
-            'tools.yaml:6: find.python: "builtin.sql.query" is not of the form package.module:function',
+            'tools.yaml:6: find.python: "builtin.sql.query" is not of the form package.module:function'
+            ' - did you mean "builtin.sql:query"?',
         ],
     ),
     "python outside": (
@@ -652,8 +667,16 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "python unknown": (
         tool("python: builtin.weather:now"),
         [
-            'tools.yaml:6: find.python: "builtin.weather:now": tornado_live.tools.builtin.weather'
-            " has no now; it has current, sky",
+            'tools.yaml:6: find.python: "builtin.weather:now" is not among the built-in handlers; known:'
+            " builtin.analytics:report, builtin.knowledge:search, builtin.llm:ask, builtin.sql:query,"
+            " builtin.sql:statement, builtin.weather:current, builtin.web:request",
+        ],
+    ),
+    "python short": (
+        tool("python: sql:query"),
+        [
+            'tools.yaml:6: find.python: "sql:query" is outside the allowed packages'
+            ' (tornado_live.tools.builtin) - did you mean "builtin.sql:query"?',
         ],
     ),
     "python needs": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -20,12 +21,18 @@ _ARTICLES = {
     "boolean": "true or false",
     "null": "nothing",
 }
+_NEARLY_A_TIME = re.compile(
+    r"([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*(ms|msecs?|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?)?",
+    re.IGNORECASE,
+)
 _TYPE_NAMES = ("string", "number", "integer", "boolean", "object", "array", "null")
 
 
 def complaint(error: ValidationError | SchemaError) -> str:
     """What is wrong with the value that was just shown; never the value itself."""
     rule: Any = error.validator_value
+    if isinstance(error.schema, dict) and "(ms|s|m|h)" in str(error.schema.get("pattern")):
+        return _no_time(error.instance)
     match error.validator:
         case "type":
             kinds = rule if isinstance(rule, list) else [rule]
@@ -43,8 +50,6 @@ def complaint(error: ValidationError | SchemaError) -> str:
             return f"is not one of {', '.join(texts)}{close}"
         case "const":
             return f"must be {json.dumps(rule)}"
-        case "pattern" if isinstance(error.schema, dict) and "(ms|s|m|h)" in str(rule):
-            return "is not a time; write 250ms, 10s, 5m or 2h"
         case "pattern" if isinstance(error.schema, dict) and "claims" in str(rule):
             return "is not claims.NAME, session.id, session.user or environment.NAME"
         case "pattern":
@@ -63,6 +68,17 @@ def complaint(error: ValidationError | SchemaError) -> str:
             return f"must have at most {rule}"
         case _:
             return f"does not fit the rule {error.validator}"
+
+
+def _no_time(written: object) -> str:
+    """A number alone is meant in seconds, as other programs take it."""
+    if isinstance(written, int | float | str) and not isinstance(written, bool):
+        match = _NEARLY_A_TIME.fullmatch(str(written))
+        if match is not None:
+            unit = (match[2] or "s").lower()
+            short = "ms" if unit.startswith(("ms", "milli")) else unit[0]
+            return f"is not a time; write {match[1]}{short}"
+    return "is not a time; write 250ms, 10s, 5m or 2h"
 
 
 def schema_complaint(error: SchemaError, deepest: ValidationError | SchemaError) -> str:

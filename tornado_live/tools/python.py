@@ -15,11 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tornado_live.errors import nearest
+from tornado_live.tools.complaints import listed
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import HandlerSpec, spec_of
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 BUILTIN = "tornado_live.tools.builtin"
+BUILT_IN_HANDLERS = (
+    "builtin.analytics:report",
+    "builtin.knowledge:search",
+    "builtin.llm:ask",
+    "builtin.sql:query",
+    "builtin.sql:statement",
+    "builtin.weather:current",
+    "builtin.web:request",
+)
 _NAME = re.compile(
     r"(?P<module>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*):(?P<function>[A-Za-z]\w*)\Z"
 )
@@ -52,13 +63,18 @@ def find_handler(name: str, prefixes: Sequence[str], home: Path) -> Handler:
     """
     match = _NAME.match(name)
     if match is None:
-        raise HandlerNotFound(f'"{name}" is not of the form package.module:function')
+        close = nearest(name, BUILT_IN_HANDLERS)
+        raise HandlerNotFound(f'"{name}" is not of the form package.module:function{close}')
     module_name, function_name = match["module"], match["function"]
     if module_name.startswith("builtin."):
         module_name = f"{BUILTIN}{module_name.removeprefix('builtin')}"
     if not _allowed(module_name, prefixes):
         allowed = ", ".join(prefixes)
-        raise HandlerNotFound(f'"{name}" is outside the allowed packages ({allowed}); see handler_prefixes')
+        close = nearest(name, BUILT_IN_HANDLERS) or "; see handler_prefixes"
+        raise HandlerNotFound(f'"{name}" is outside the allowed packages ({allowed}){close}')
+    built_in = f"builtin{module_name.removeprefix(BUILTIN)}:{function_name}"
+    if _allowed(module_name, (BUILTIN,)) and built_in not in BUILT_IN_HANDLERS:
+        raise HandlerNotFound(f'"{name}" is not among the built-in handlers{listed(BUILT_IN_HANDLERS)}')
     if not _allowed(module_name, (BUILTIN,)) and str(home) not in sys.path:
         sys.path.append(str(home))  # for good: a handler may import what lies beside it when it is called
     try:
@@ -74,11 +90,12 @@ def find_handler(name: str, prefixes: Sequence[str], home: Path) -> Handler:
             f'"{name}": {module_name} cannot be imported: {type(error).__name__}: {error}'
         ) from error
     function = getattr(module, function_name, None)
-    own = [key for key, value in vars(module).items() if _is_handler(value, prefixes) and key[0] != "_"]
     if function is None:
-        raise HandlerNotFound(
-            f'"{name}": {module_name} has no {function_name}; it has {", ".join(own) or "none"}'
-        )
+        own = [
+            key for key, value in vars(module).items() if _is_handler(value, (module_name,)) and key[0] != "_"
+        ]
+        hint = nearest(function_name, own) or listed(own)
+        raise HandlerNotFound(f'"{name}": {module_name} has no function {function_name}{hint}')
     if not _is_handler(function, prefixes):
         raise HandlerNotFound(f'"{name}" is not a function that is defined under the allowed packages')
     return _describe(name, function)
