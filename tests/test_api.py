@@ -23,6 +23,7 @@ from tornado_live.access.origins import Doors
 from tornado_live.errors import LiveError, SessionEnded
 from tornado_live.handlers import api, pages, tools
 from tornado_live.handlers.door import House, log_request
+from tornado_live.handlers.paths import Paths
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import JsonFormatter, Masker
 from tornado_live.observe.metrics import Metrics
@@ -46,6 +47,7 @@ class Talks:
     upstream: str = "simulator"
     trouble: str | None = None
     notice: str | None = None
+    draining: bool = False
 
     @property
     def count(self) -> int:
@@ -119,7 +121,8 @@ async def served(
     [listener] = bind_sockets(0, "127.0.0.1")
     port = listener.getsockname()[1]
     doors = Doors(settings.allowed_origins, settings.allowed_hosts, [port], public_url=settings.public_url)
-    house = House(doors, Metrics(), (port, 3002))
+    paths = Paths.of(settings.base_path, settings.public_url)
+    house = House(doors, Metrics(), (port, 3002), paths=paths)
     talks, catalog, runner = Talks(), shelf(home), ToolRunner(mock="always")
     rest = api.Rest(
         house=house,

@@ -143,33 +143,33 @@ def test_a_page_served_through_a_mapped_port_is_our_own() -> None:
 
 
 def test_a_page_of_a_tls_port_is_our_own_with_https_only() -> None:
-    for over_tls in (False, True):
-        doors = Doors([], ["localhost", "[::1]"], [3001], own_tls_ports=[3443], over_tls=over_tls)
+    doors = Doors([], ["localhost", "[::1]"], [3001], own_tls_ports=[3443])
+    for host, scheme in (("localhost:3001", "http"), ("localhost:3443", "https")):
         for origin in ("https://localhost:3443", "https://[::1]:3443", "http://localhost:3001"):
-            assert doors.origin_allowed(origin, "localhost:3443" if over_tls else "localhost:3001")
+            assert doors.origin_allowed(origin, host, scheme)
         for origin in (
             "http://localhost:3443",
             "https://localhost:3001",
             "https://localhost",
             "wss://localhost:3443",
         ):
-            assert not doors.origin_allowed(origin, "localhost:3443" if over_tls else "localhost:3001")
+            assert not doors.origin_allowed(origin, host, scheme)
 
 
 def test_a_page_served_over_tls_through_a_mapped_port_is_our_own() -> None:
-    doors = Doors([], HOSTS, [3001], own_tls_ports=[3443], over_tls=True)
-    assert doors.origin_allowed("https://localhost:8443", "localhost:8443")
-    assert doors.origin_allowed("https://talk.example.com", "talk.example.com")
-    assert not doors.origin_allowed("http://localhost:8443", "localhost:8443")
-    assert not doors.origin_allowed("http://talk.example.com", "talk.example.com")
-    assert not doors.origin_allowed("https://localhost:8443", "127.0.0.1:8443")
+    doors = Doors([], HOSTS, [3001], own_tls_ports=[3443])
+    assert doors.origin_allowed("https://localhost:8443", "localhost:8443", "https")
+    assert doors.origin_allowed("https://talk.example.com", "talk.example.com", "https")
+    assert not doors.origin_allowed("http://localhost:8443", "localhost:8443", "https")
+    assert not doors.origin_allowed("http://talk.example.com", "talk.example.com", "https")
+    assert not doors.origin_allowed("https://localhost:8443", "127.0.0.1:8443", "https")
 
 
 @pytest.mark.proves("T3")
 def test_a_name_rebound_to_the_tls_port_is_refused() -> None:
-    doors = Doors([], HOSTS, [3001], own_tls_ports=[3443], over_tls=True)
-    assert not doors.origin_allowed("https://rebind.test:3443", "rebind.test:3443")
-    assert not doors.origin_allowed("https://rebind.test", "rebind.test")
+    doors = Doors([], HOSTS, [3001], own_tls_ports=[3443])
+    assert not doors.origin_allowed("https://rebind.test:3443", "rebind.test:3443", "https")
+    assert not doors.origin_allowed("https://rebind.test", "rebind.test", "https")
 
 
 @pytest.mark.proves("T3")

@@ -35,10 +35,10 @@ class Doors:
 
     `allowed_origins` are `scheme://host[:port]`; `allowed_hosts` are names, IPv6 in brackets, each with any
     port or, where one is written, with that port only. `own_ports` are the ports that were really bound, and
-    `own_tls_ports` those that speak TLS: a page of ours is http on the former and https on the latter. `over_tls`
-    says which of the two these doors are of. `public_url` is where people reach the server through a proxy: its
-    host and its origin are ours too. `missing_origin` says whether an upgrade may come without an Origin, as
-    programs send it: on loopback in mode `none`. Raises ValueError for an entry that is neither.
+    `own_tls_ports` those that speak TLS: a page of ours is http on the former and https on the latter.
+    `public_url` is where people reach the server through a proxy: its host and its origin are ours too.
+    `missing_origin` says whether an upgrade may come without an Origin, as programs send it: on loopback in mode
+    `none`. Raises ValueError for an entry that is neither.
     """
 
     def __init__(
@@ -48,27 +48,26 @@ class Doors:
         own_ports: Iterable[int],
         *,
         own_tls_ports: Iterable[int] = (),
-        over_tls: bool = False,
         public_url: str | None = None,
         missing_origin: bool = True,
     ) -> None:
         self._origins = {_entry(origin.lower().removesuffix("/"), _origin) for origin in allowed_origins}
-        self._hosts = {_entry(host.lower(), _host) for host in allowed_hosts}
+        self._hosts = {_entry(host.lower(), host_and_port) for host in allowed_hosts}
         self._own_ports = {"http": frozenset(own_ports), "https": frozenset(own_tls_ports)}
-        self._scheme = "https" if over_tls else "http"
         self._missing_origin = missing_origin
         if public_url is not None:
             parts = urlsplit(public_url.lower())
             self._origins.add(_entry(f"{parts.scheme}://{parts.netloc}", _origin))
-            self._hosts.add((_entry(parts.netloc, _host)[0], None))
+            self._hosts.add((_entry(parts.netloc, host_and_port)[0], None))
 
     def host_allowed(self, host: str | None) -> bool:
         """`host` is the Host header; its case does not matter, all else does."""
-        found = _host(host.lower()) if host is not None else None
+        found = host_and_port(host.lower()) if host is not None else None
         return found is not None and self._serves(*found)
 
-    def origin_allowed(self, origin: str | None, host: str | None) -> bool:
-        """`origin` is the Origin header exactly as it came, None where there is none; `host` is the Host header.
+    def origin_allowed(self, origin: str | None, host: str | None, scheme: str = "http") -> bool:
+        """`origin` is the Origin header exactly as it came, None where there is none; `host` and `scheme`, http or
+        https, are what the client asked with.
 
         Browsers write an origin in lower case and `null` for a page without one: another spelling comes from
         no browser and is refused, and so is `null`.
@@ -78,19 +77,19 @@ class Doors:
         found = _origin(origin)
         if found is None:
             return False
-        return found in self._origins or self._own(found, host)
+        return found in self._origins or self._own(found, host, scheme)
 
-    def _own(self, origin: _Origin, host: str | None) -> bool:
+    def _own(self, origin: _Origin, host: str | None, scheme: str) -> bool:
         """Whether a page that this server served has this origin."""
         if origin.port in self._own_ports.get(origin.scheme, ()):
             return self._serves(origin.name, origin.port)
-        if origin.scheme != self._scheme:
+        if origin.scheme != scheme:
             return False
         # Behind a mapped port the browser knows another port than ours: Host and Origin then agree.
-        served_as = _host(host.lower()) if host is not None else None
+        served_as = host_and_port(host.lower()) if host is not None else None
         if served_as is None or not self._serves(*served_as):
             return False
-        return (origin.name, origin.port) == (served_as[0], served_as[1] or _USUAL_PORT[self._scheme])
+        return (origin.name, origin.port) == (served_as[0], served_as[1] or _USUAL_PORT[scheme])
 
     def _serves(self, name: str, port: int | None) -> bool:
         return (name, None) in self._hosts or (name, port) in self._hosts
@@ -103,7 +102,7 @@ def _entry(text: str, parse: Callable[[str], Parsed | None]) -> Parsed:
     return found
 
 
-def _host(text: str) -> tuple[str, int | None] | None:
+def host_and_port(text: str) -> tuple[str, int | None] | None:
     """The name, IPv6 in its shortest form, and the port of `name[:port]`."""
     found = _HOST.fullmatch(text)
     if found is None:

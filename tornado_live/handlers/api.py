@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ class Running(Protocol):
 
     def upstream_notice(self) -> str | None:
         """What people should know of the model side before they talk, or None."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop and takes nobody any more."""
 
     def connected(self, session_id: str) -> bool: ...
 
@@ -104,7 +109,18 @@ class HealthHandler(ApiHandler):
         }
         if notice := running.upstream_notice():
             body["upstreamNotice"] = notice
+        if self.get_query_argument("client", None) is not None:
+            body["client"] = self._client()
         self.answer(body)
+
+    def _client(self) -> dict[str, object]:
+        """How the request looks from here, for whoever sets a proxy up."""
+        asked = self.asked
+        seen: dict[str, object] = {"via": asked.via, "scheme": asked.scheme, "host": asked.host}
+        if asked.via != "untrusted":
+            hidden = asked.via == "direct" and _is_private(asked.address)  # maybe a proxy's own
+            seen["address"] = "private" if hidden else asked.address
+        return seen
 
     head = get
 
@@ -135,6 +151,8 @@ class SessionsHandler(BodyHandler, ApiHandler):
     """Creates sessions and lists the caller's own."""
 
     async def post(self) -> None:
+        if self.rest.running.draining:  # a proxy asks another server
+            raise Unavailable("The server is about to stop; try again in a moment.", retry_after_ms=1000)
         wanted = self._wanted()
         assistants = self.rest.settings.assistants
         assistant = wanted.assistant or self.caller.assistant or "default"
@@ -148,7 +166,7 @@ class SessionsHandler(BodyHandler, ApiHandler):
             label=wanted.user_id or "",
         )
         self.house.metrics.session_created()
-        self.set_header("Location", f"/api/sessions/{session.id}")
+        self.set_header("Location", f"{self.house.paths.told}/api/sessions/{session.id}")
         self.answer(
             {
                 "sessionId": session.id,
@@ -181,11 +199,10 @@ class SessionsHandler(BodyHandler, ApiHandler):
         return wanted
 
     def _ws_url(self, session_id: str) -> str:
-        public = self.rest.settings.public_url
-        base = urlsplit(public if public is not None else f"{self.request.protocol}://{self.request.host}")
-        scheme = "wss" if base.scheme == "https" else "ws"
+        public = urlsplit(self.rest.settings.public_url or f"{self.asked.scheme}://{self.asked.host}")
+        scheme = "wss" if public.scheme == "https" else "ws"
         query = f"sessionId={quote(session_id)}"
-        return urlunsplit((scheme, base.netloc, f"{base.path.rstrip('/')}/ws", query, ""))
+        return urlunsplit((scheme, public.netloc, f"{self.house.paths.told}/ws", query, ""))
 
 
 class SessionHandler(ApiHandler):
@@ -270,11 +287,18 @@ def _shown(session: Session, running: Running) -> dict[str, object]:
         "createdAt": rfc3339(session.created_at),
         "lastActiveAt": rfc3339(session.last_active_at),
         "expiresAt": rfc3339(session.expires_at),
-        "connected": running.connected(session.id),
+        "connected": session.connected or running.connected(session.id),
         "messageCount": session.message_count,
         "usage": session.usage,
         "metadata": session.metadata,
     }
+
+
+def _is_private(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_private
+    except ValueError:
+        return True
 
 
 def _user_id(session: Session) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
@@ -15,9 +15,11 @@ import msgspec
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
-from tornado_live.access.origins import Doors
+from tornado_live.access.origins import Doors, host_and_port
+from tornado_live.access.proxies import PASSED_ON, Asked, Proxies
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, InternalError, LiveError, TooLarge
+from tornado_live.handlers.paths import Paths
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import Metrics
 
@@ -31,12 +33,15 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class House:
     """What the doors of every route need. `ports` and `tls_ports` are those bound: the page may open sockets to
-    them."""
+    them. `node` says which process answers, and nothing else. `proxies` are those whose word counts."""
 
     doors: Doors
     metrics: Metrics
     ports: tuple[int, ...] = ()
     tls_ports: tuple[int, ...] = ()
+    node: str = ""
+    proxies: Proxies = field(default_factory=Proxies)
+    paths: Paths = field(default_factory=Paths)
 
 
 class DoorHandler(RequestHandler):
@@ -51,12 +56,17 @@ class DoorHandler(RequestHandler):
     cross_origin_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "Authorization")
     """What a page of an allowed origin may send with a call."""
     caller: Caller
+    asked: Asked
     request_id = ""
     _house: House | None = None
 
     def initialize(self, house: House) -> None:
         self._house = house
         self.request_id = secrets.token_hex(8)
+        request = self.request
+        self.asked = house.proxies.asked(request.remote_ip, request.protocol, request.headers)
+        # The log line of each request reads it there, and so does whatever is Tornado's own.
+        request.remote_ip, request.protocol = self.asked.address, self.asked.scheme
         self.set_default_headers()
 
     @property
@@ -77,25 +87,32 @@ class DoorHandler(RequestHandler):
         if self._house is None:
             return
         self.set_header("X-Request-Id", self.request_id)
+        if self.house.node:
+            self.set_header("X-Served-By", self.house.node)
         self.set_header("Content-Security-Policy", self._content_policy())
         origin = self.request.headers.get("Origin")
-        if origin is not None and self.house.doors.origin_allowed(origin, self._host):
+        if origin is not None and self.origin_allowed(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
 
     def prepare(self) -> None:
-        if not self.open_to_any_host and not self.house.doors.host_allowed(self._host):
+        # Both, where they differ: a proxy may pass on a host that a page made up.
+        hosts = (self.asked.host, self.request.headers.get("Host"))
+        if not self.open_to_any_host and not all(map(self.house.doors.host_allowed, hosts)):
             raise Forbidden(
                 "This host name is not allowed here. Use the address that the server printed at start,"
                 " or add the name to ALLOWED_HOSTS."
             )
         # Browsers leave Origin out of what a page of ours reads; whoever sends one is held to the list.
         origin = self.request.headers.get("Origin")
-        if origin is not None and not self.house.doors.origin_allowed(origin, self._host):
+        if origin is not None and not self.origin_allowed(origin):
             raise Forbidden(
                 "Pages of this origin may not use this server. Add the origin to ALLOWED_ORIGINS."
             )
         self.caller = LOCAL
+
+    def origin_allowed(self, origin: str | None) -> bool:
+        return self.house.doors.origin_allowed(origin, self.asked.host, self.asked.scheme)
 
     async def options(self, *_: str) -> None:
         """Answers a browser's question before a cross-origin call; the origin was checked like any other."""
@@ -149,10 +166,6 @@ class DoorHandler(RequestHandler):
                 path=self.request.path,
             )
 
-    @property
-    def _host(self) -> str | None:
-        return self.request.headers.get("Host")
-
     def _failure(self, status: int, error: BaseException | None) -> tuple[LiveError, int]:
         """What is told, and with which status. The table has one code for a request that cannot be taken;
         a path and a method that do not exist keep their own status."""
@@ -180,10 +193,11 @@ class DoorHandler(RequestHandler):
         The host name goes into the policy only where it is on the list.
         """
         sockets = []
-        if self.house.doors.host_allowed(self._host):
-            name = self.request.host_name
-            name = f"[{name}]" if ":" in name and not name.startswith("[") else name
-            sockets = [f"ws://{self._host}", f"wss://{self._host}"]
+        host = self.asked.host
+        found = host_and_port(host.lower()) if host and self.house.doors.host_allowed(host) else None
+        if found is not None:
+            name, _ = found
+            sockets = [f"ws://{host}", f"wss://{host}"]
             sockets += [f"ws://{name}:{port}" for port in self.house.ports]
             sockets += [f"wss://{name}:{port}" for port in self.house.tls_ports]
         return "; ".join(
@@ -252,7 +266,7 @@ class BodyHandler(DoorHandler):
 
 def is_local(request: HTTPServerRequest) -> bool:
     """Whether it is of the machine itself: what came through a proxy is not, whatever address it has now."""
-    if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
+    if any(name in request.headers for name in PASSED_ON):
         return False
     try:
         return request.remote_ip is not None and ipaddress.ip_address(request.remote_ip).is_loopback
@@ -275,10 +289,12 @@ def log_request(handler: RequestHandler) -> None:
     """Tornado's `log_function`: one line a request, in which the log's masks hide credentials of the query."""
     status = handler.get_status()
     level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
-    if status < 400 and not handler.request.path.startswith("/api"):
-        level = logging.DEBUG  # pages, probes and metrics: many, and of no news
+    path = handler.request.path
     if isinstance(handler, DoorHandler):
         handler.house.metrics.http_answered(status)
+        path = handler.house.paths.inside(path)
+    if status < 400 and not path.startswith("/api"):
+        level = logging.DEBUG  # pages, probes and metrics: many, and of no news
     log_event(
         logger,
         "request",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,16 @@ class PageHandler(DoorHandler, StaticFileHandler):
         DoorHandler.initialize(self, house)
         StaticFileHandler.initialize(self, str(folder), default_filename="index.html")
 
+    def parse_url_path(self, url_path: str) -> str:
+        # A proxy may have taken the base path off, and a folder of ours may have its name.
+        inside = self.house.paths.inside(f"/{url_path}")[1:]
+        as_asked = os.path.isfile(self.get_absolute_path(self.root, url_path))
+        return super().parse_url_path(url_path if as_asked else inside)
+
+    def redirect(self, url: str, permanent: bool = False, status: int | None = None) -> None:
+        paths = self.house.paths
+        super().redirect(paths.told + paths.inside(url), permanent, status)
+
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
         asked = Path(absolute_path)
         hidden = any(part.startswith(".") for part in asked.parts[len(Path(root).parts) :])
@@ -71,12 +83,25 @@ class PageHandler(DoorHandler, StaticFileHandler):
         message = "The page you asked for does not exist." if status == 404 else failure.message
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
+        start = html.escape(f"{self.house.paths.told}/")
         self.write(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            f'<h1>{title}</h1><p>{html.escape(message)}</p><p><a href="/">To the start page</a></p></html>\n'
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><h1>{title}</h1>'
+            f'<p>{html.escape(message)}</p><p><a href="{start}">To the start page</a></p></html>\n'
         )
 
 
+class StartHandler(DoorHandler):
+    """The base path without its slash, from which the page would look for its files one folder too high."""
+
+    async def get(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.redirect(f"{self.house.paths.told}/")
+
+    head = get
+
+
 def routes(house: House, folder: Path) -> list[URLSpec]:
-    """Takes every path; to be put last."""
-    return [URLSpec(r"/(.*)", PageHandler, {"house": house, "folder": folder.resolve()})]
+    """Takes every path, with the base path and without; to be put last."""
+    served = house.paths.served
+    start = [URLSpec(re.escape(served), StartHandler, {"house": house})] if served else []
+    return [*start, URLSpec(r"/(.*)", PageHandler, {"house": house, "folder": folder.resolve()})]
