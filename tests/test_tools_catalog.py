@@ -28,6 +28,7 @@ from tornado_live.tools.handler import spec_of
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import BUILT_IN_HANDLERS, BUILTIN
 from tornado_live.tools.result import Json, ToolCode
+from tornado_live.tools.tool import CallLimits
 from tornado_live.tools.tools_file import file_schema
 from tornado_live.yamlfile import parse_yaml, walk
 
@@ -781,9 +782,26 @@ async def test_the_calls_that_the_documentation_gives_as_examples_are_answered_s
 
 
 def test_the_documentation_names_every_code_that_a_call_can_end_with() -> None:
-    page = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
-    later = {ToolCode.REFUSED, ToolCode.CANCELLED}
-    assert [code for code in ToolCode if f"`{code}`" not in page and code not in later] == []
+    table = PAGE.split("| code | when |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [code.value for code in ToolCode]
+    for reason in ("requires", "bind", "confirm", *CallLimits.__dataclass_fields__, *BOUNDS):
+        assert f"`{reason}`" in table
+
+
+BOUNDS = ("limits.tool_calls_per_turn", "limits.tool_calls_per_minute")
+
+
+def test_the_documentation_says_what_becomes_of_values_that_nobody_may_see(tmp_path: Path) -> None:
+    text = one_tool(
+        """
+        http: {url: "https://a.example/{q}", headers: {X-A: "${PLAIN}"}, query: {s: "{shop}"}}
+        bind: {shop: environment.SHOP_NAME}
+        """
+    )
+    catalog = load(tmp_path, text, {"PLAIN": "in-request", "SHOP_NAME": "bound-name"})
+    assert set(catalog.secrets) == {"in-request", "bound-name"}
+    told = PAGE.split("come out of results")[1].split("### ")[0]
+    assert "`bind` takes from the environment" in told
 
 
 def test_the_policy_of_a_call_is_what_the_file_says_of_the_tool(tmp_path: Path) -> None:

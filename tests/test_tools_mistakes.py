@@ -870,7 +870,7 @@ def test_a_wrong_file_is_told_with_line_and_remedy(tmp_path: Path, name: str) ->
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(WRONG) >= 100
+    assert len(WRONG) >= 120
 
 
 def test_a_mistake_has_its_column_and_its_tool_too(tmp_path: Path) -> None:
@@ -916,6 +916,17 @@ def test_each_mistake_names_the_file_that_it_is_in(tmp_path: Path) -> None:
         "tools.d/b.yaml:3: look: is there twice; the first is in tools.yaml:4",
         "tools.d/c.yaml:2: this is not YAML: did not find expected node content",
     ]
+
+
+def test_a_file_includes_what_is_below_its_own_folder_wherever_that_is(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    (other / "tools.d").mkdir(parents=True)
+    (home / "tools.d").mkdir(parents=True)
+    (other / "tools.yaml").write_text("version: 1\ninclude: [tools.d/*.yaml]\ntools: {}\n")
+    (other / "tools.d/a.yaml").write_text(tool(URL))
+    (home / "tools.d/b.yaml").write_text(tool(URL).replace("find", "look"))
+    catalog = load_catalog(other / "tools.yaml", home=home, data_dir=home, environment={})
+    assert list(catalog.tools) == ["find"]
 
 
 def test_a_file_outside_the_home_directory_is_not_included(tmp_path: Path) -> None:

@@ -313,7 +313,8 @@ def matching(path: Path, pattern: str, home: Path) -> tuple[list[Path], str | No
     try:
         found = sorted(folder.glob(pattern)) if is_pattern else [folder / pattern]
         files = [one for one in found if one.is_file() and one.resolve() != path.resolve()]
-        outside = [one for one in files if not one.resolve().is_relative_to(home.resolve())]
+        roots = (folder, home.resolve())
+        outside = [one for one in files if not any(one.resolve().is_relative_to(root) for root in roots)]
     except (ValueError, NotImplementedError) as error:
         return [], f"is not a pattern: {error}"
     except (OSError, RuntimeError) as error:  # no rights, or links in a circle
