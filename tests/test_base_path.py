@@ -190,3 +190,14 @@ async def test_a_stranger_is_believed_nothing() -> None:
         assert seen == {"via": "untrusted", "scheme": "http", "host": f"127.0.0.1:{server.port}"}
         seen = (await client.get("/health?client")).json()["client"]
         assert (seen["via"], seen["address"]) == ("direct", "private")
+
+
+async def test_every_answer_says_which_process_gave_it() -> None:
+    async with Server() as server, asking(server.url) as client:
+        nodes = {(await client.get(path)).headers["X-Served-By"] for path in ("/", "/health", "/api/nothing")}
+        for url in (f"ws://127.0.0.1:{server.port}/ws", f"ws://127.0.0.1:{server.port}{GEMINI}"):
+            async with connect(url, proxy=None) as socket:
+                assert socket.response is not None
+                nodes.add(socket.response.headers["X-Served-By"])
+        [node] = nodes
+        assert re.fullmatch("[0-9a-f]{8}", node)

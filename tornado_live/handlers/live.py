@@ -72,7 +72,8 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         options = PeerOptions(
             max_size=MAX_FRAME, ping_interval=limits.client_ping_s, ping_timeout=limits.client_pong_s
         )
-        return TornadoPeerProtocol.of(self, options)
+        node = self.house.node
+        return TornadoPeerProtocol.of(self, options, {"X-Served-By": node} if node else None)
 
     @property
     def peer(self) -> WebSocketPeer:
@@ -93,8 +94,8 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     async def found(self, wanted: str, caller: Caller, *, guest: bool) -> AsyncIterator[Found]:
         """The session and its memory as of this moment: nothing may wait between this and `attach`.
 
-        A conversation that ended meanwhile, here or in another process, has remembered more than was read, so it is
-        read again. Raises SessionNotFound before anybody is disturbed.
+        A conversation that ended meanwhile, here or in another process, has remembered more than was read, so it
+        is read again. Raises SessionNotFound before anybody is disturbed.
         """
         store, registry = self.live.store, self.live.registry
         registry.check_room(wanted)

@@ -16,8 +16,8 @@ A connection comes from `dial` (client role), or from a Tornado `WebSocketHandle
 
 `initialize`, `prepare`, `check_origin`, `select_subprotocol`, `open` (plain or coroutine), `close`, `ping`,
 `write_message` and `on_close` of the handler work as in Tornado; `open` runs before the client has its 101.
-Messages go to the attached listener, never to `on_message`. Response headers other than those of the
-handshake are not sent.
+Messages go to the attached listener, never to `on_message`. Of response headers only those of the handshake and
+those given to `of` are sent.
 """
 
 from __future__ import annotations
@@ -756,17 +756,25 @@ class TornadoPeerProtocol(WebSocketProtocol):
 
     peer: WebSocketPeer
 
-    def __init__(self, handler: WebSocketHandler, options: PeerOptions) -> None:
+    def __init__(
+        self, handler: WebSocketHandler, options: PeerOptions, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(handler)
         self._options = options
+        self._headers = headers or {}
         self._subprotocol: str | None = None
 
     @classmethod
-    def of(cls, handler: WebSocketHandler, options: PeerOptions | None = None) -> Self | None:
+    def of(
+        cls,
+        handler: WebSocketHandler,
+        options: PeerOptions | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self | None:
         """For `get_websocket_protocol`: None, which Tornado answers with 426, if the version is not 13."""
         if handler.request.headers.get("Sec-WebSocket-Version") != "13":
             return None
-        return cls(handler, options or PeerOptions())
+        return cls(handler, options or PeerOptions(), headers)
 
     @property
     def selected_subprotocol(self) -> str | None:
@@ -828,6 +836,7 @@ class TornadoPeerProtocol(WebSocketProtocol):
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Accept: {WebSocketProtocol13.compute_accept_value(key)}",
+            *(f"{name}: {value}" for name, value in self._headers.items()),
         ]
         offered = [name.strip() for name in headers.get("Sec-WebSocket-Protocol", "").split(",")]
         chosen = handler.select_subprotocol([name for name in offered if name])
