@@ -9,8 +9,6 @@ the first process of a boot (`_set_clock`).
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import json
 import logging
 import math
@@ -23,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tornado_live.errors import BadMessage, ConfigError, Limited, Problem, Unavailable
+from tornado_live.errors import ConfigError, Limited, Problem, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
@@ -37,12 +35,18 @@ from tornado_live.sessions.store import (
     MemoryItem,
     News,
     Session,
+    cursor_of,
+    digest_of,
     new_session_id,
     not_found,
+    out_of_reach,
+    place_in_memory,
+    place_of,
 )
 from tornado_live.sessions.waiting import Batch, Bounds, Touched, Unreachable, Waiting
 
 PURGE_S = 60.0
+PATIENCE_S = 2.0
 
 _SESSIONS = """
 CREATE TABLE session (
@@ -192,9 +196,11 @@ class SqliteSessionStore:
         events: int = 500,
         waiting: int = 5000,
         purge_s: float = PURGE_S,
+        patience_s: float = PATIENCE_S,
         clocks: Clocks | None = None,
     ) -> SqliteSessionStore:
         """Opens or makes the file, readable by its owner only. Ended sessions leave it every `purge_s` seconds.
+        A lock is waited for `patience_s`.
 
         Raises ConfigError, with the remedy, when the file cannot be used: not writable, not a database,
         damaged, or written by a newer version.
@@ -203,7 +209,9 @@ class SqliteSessionStore:
         read = clocks or machine_clocks()
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="session-store")
         try:
-            connection, ahead = await asyncio.get_running_loop().run_in_executor(thread, _open, path, read)
+            connection, ahead = await asyncio.get_running_loop().run_in_executor(
+                thread, _open, path, read, patience_s
+            )
         except (sqlite3.Error, OSError) as error:
             thread.shutdown()
             raise ConfigError([_unusable(path, error)]) from error
@@ -255,7 +263,7 @@ class SqliteSessionStore:
         self, user: str, *, limit: int = 50, after: str | None = None
     ) -> tuple[Sequence[Session], str | None]:
         now = self._clock()
-        before = None if after is None else _place_of(after)
+        before = None if after is None else place_of(after)
         return await self._ask(lambda: _page(self._connection, user, now, limit, before))
 
     async def memory(self, id: str) -> Sequence[MemoryItem]:
@@ -285,11 +293,11 @@ class SqliteSessionStore:
         at_most: int | None = None,
     ) -> None:
         now = self._clock()
-        row = (_digest(name), kind, uses, now + (expires_at - self._wall()), json.dumps(body))
+        row = (digest_of(name), kind, uses, now + (expires_at - self._wall()), json.dumps(body))
         await self._ask(lambda: _keep(self._connection, row, kind, at_most, now))
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
-        now, digest = self._clock(), _digest(name)
+        now, digest = self._clock(), digest_of(name)
         return await self._ask(lambda: _use(self._connection, digest, spend, now))
 
     async def hold(self, id: str, *, node: str) -> Hold:
@@ -323,7 +331,7 @@ class SqliteSessionStore:
     async def flush(self) -> None:
         await self._ask(lambda: _checkpoint(self._connection))
         if self._waiting.failing:
-            raise _out_of_reach()
+            raise out_of_reach()
 
     async def close(self) -> None:
         if self._closed:
@@ -377,21 +385,17 @@ class SqliteSessionStore:
 
     async def _ask(self, question: Callable[[], Answer]) -> Answer:
         if self._closed:
-            raise _out_of_reach()
+            raise out_of_reach()
         await self._waiting.send()
         try:
             return await self._loop.run_in_executor(self._thread, question)
         except sqlite3.Error as error:
             log_event(logger, "store_failed", level=logging.ERROR, error=error, file=self._path)
-            raise _out_of_reach() from error
+            raise out_of_reach() from error
 
     def _purge(self) -> None:
         self._purge_timer = self._loop.call_later(self._purge_s, self._purge)
         self._waiting.purge(self._clock())
-
-
-def _out_of_reach() -> Unavailable:
-    return Unavailable("The session store cannot be reached. Try again in a moment.", retry_after_ms=1000)
 
 
 def _unusable(path: Path, error: sqlite3.Error | OSError) -> Problem:
@@ -416,14 +420,14 @@ class _NewerSchema(sqlite3.DatabaseError):
 # Below: the thread's side.
 
 
-def _open(path: Path, read: Clocks) -> tuple[sqlite3.Connection, float]:
+def _open(path: Path, read: Clocks, patience_s: float) -> tuple[sqlite3.Connection, float]:
     """The connection, and how far the store's clock is ahead of the steady one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # SQLite gives its -wal and -shm files the mode of the database: transcripts are their owner's alone.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.execute("PRAGMA busy_timeout = 2000")
+        connection.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -571,16 +575,12 @@ def _page(
         {"user": user, "now": now, "dead": now - NODE_LIFE_S, "at": at, "id": id, "limit": limit + 1},
     ).fetchall()
     sessions = [_session(row) for row in rows[:limit]]
-    return sessions, _cursor(sessions[-1]) if len(rows) > limit else None
+    return sessions, cursor_of(sessions[-1]) if len(rows) > limit else None
 
 
 def _memory(connection: sqlite3.Connection, id: str) -> list[MemoryItem]:
-    rows = connection.execute(
-        "SELECT role, text, turn, at FROM memory WHERE session = ?"
-        " ORDER BY turn, CASE role WHEN 'user' THEN 0 WHEN 'tool' THEN 1 ELSE 2 END, n",
-        (id,),
-    )
-    return [MemoryItem(*row) for row in rows]
+    rows = connection.execute("SELECT role, text, turn, at FROM memory WHERE session = ? ORDER BY n", (id,))
+    return sorted((MemoryItem(*row) for row in rows), key=place_in_memory)
 
 
 def _events(connection: sqlite3.Connection, id: str) -> list[Event]:
@@ -783,28 +783,3 @@ def _session(row: tuple[Any, ...]) -> Session:
         None if handle is None else Handle(**json.loads(handle)),
         bool(connected),
     )
-
-
-def _digest(name: str) -> bytes:
-    """What stands for a credential in the file. A name may be anybody's text, lone surrogates and all."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-
-
-def _cursor(session: Session) -> str:
-    place = json.dumps([float(session.created_at), session.id])
-    return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
-
-
-def _place_of(cursor: str) -> tuple[float, str]:
-    try:
-        place = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=="))
-    except (ValueError, RecursionError) as error:
-        raise _bad_cursor() from error
-    match place:
-        case [float() as created_at, str() as id]:
-            return created_at, id
-    raise _bad_cursor()
-
-
-def _bad_cursor() -> BadMessage:
-    return BadMessage('"after" is not a place in this list: pass the "next" of the page before, unchanged.')

@@ -10,12 +10,15 @@ holds it: that one runs its conversation. The store's time does not jump with th
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from tornado_live.errors import SessionNotFound
+from tornado_live.errors import BadMessage, SessionNotFound, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 
@@ -25,6 +28,7 @@ BEAT_S: Final = 1.0
 NODE_LIFE_S: Final = 3.0
 """A process that has not beaten for so long is taken for dead."""
 
+_ORDER: Final[Mapping[Role, int]] = {"user": 0, "tool": 1, "model": 2}
 _ELLIPSIS = "…"
 
 
@@ -224,6 +228,10 @@ def not_found() -> SessionNotFound:
     return SessionNotFound("There is no such session, or it has ended. Create a new one.")
 
 
+def out_of_reach() -> Unavailable:
+    return Unavailable("The session store cannot be reached. Try again in a moment.", retry_after_ms=1000)
+
+
 def clip(text: str, max_bytes: int) -> str:
     """`text` in at most `max_bytes` of UTF-8, cut at a character and ended with an ellipsis where it was longer.
 
@@ -234,3 +242,36 @@ def clip(text: str, max_bytes: int) -> str:
         return encoded.decode()
     kept = encoded[: max(max_bytes - len(_ELLIPSIS.encode()), 0)]
     return kept.decode("utf-8", "ignore") + _ELLIPSIS
+
+
+def place_in_memory(item: MemoryItem) -> tuple[int, int]:
+    """What memory is sorted by, items of one place in the order remembered: a model's answer may end before what
+    it answers is transcribed."""
+    return item.turn, _ORDER[item.role]
+
+
+def digest_of(name: str) -> bytes:
+    """What stands for a credential in the store. A name may be anybody's text, lone surrogates and all."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+
+
+def cursor_of(session: Session) -> str:
+    """The place behind a session in its user's list."""
+    place = json.dumps([float(session.created_at), session.id])
+    return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
+
+
+def place_of(cursor: str) -> tuple[float, str]:
+    """When the session of a cursor was created, and its id. Raises BadMessage."""
+    try:
+        place = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=="))
+    except (ValueError, RecursionError) as error:
+        raise _bad_cursor() from error
+    match place:
+        case [float() as created_at, str() as id]:
+            return created_at, id
+    raise _bad_cursor()
+
+
+def _bad_cursor() -> BadMessage:
+    return BadMessage('"after" is not a place in this list: pass the "next" of the page before, unchanged.')

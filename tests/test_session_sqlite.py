@@ -1,0 +1,300 @@
+"""The SQLite store: its file, its locks, its clock, and several processes on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import TTL, Clock
+
+from tornado_live.errors import ConfigError, Unavailable
+from tornado_live.observe.events import Event
+from tornado_live.sessions.machine import Clocks
+from tornado_live.sessions.sqlite import SqliteSessionStore
+from tornado_live.sessions.store import Credential, Hold, MemoryItem
+
+
+@asynccontextmanager
+async def opened(path: Path, clock: Clock | None = None, **bounds: Any) -> AsyncIterator[SqliteSessionStore]:
+    """Where its wall clock never jumps."""
+    shown = clock or Clock()
+    clocks = Clocks(wall=shown, steady=shown, boot="this one")
+    store = await SqliteSessionStore.open(path, ttl_s=TTL, clocks=clocks, **bounds)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def created(store: SqliteSessionStore) -> str:
+    return (await store.create(user="ann", assistant="default", metadata={})).id
+
+
+def said(text: str, turn: int = 1, role: Any = "user") -> MemoryItem:
+    return MemoryItem(role, text, turn, 1_800_000_000.0)
+
+
+async def texts(store: SqliteSessionStore, id: str) -> list[str]:
+    return [item.text for item in await store.memory(id)]
+
+
+# The file
+
+
+async def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data" / "s.db") as store:
+        await created(store)
+        modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "data").iterdir()}
+    assert modes == {"s.db": 0o600, "s.db-wal": 0o600, "s.db-shm": 0o600}
+
+
+async def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(ConfigError) as refused:
+        await SqliteSessionStore.open(path, ttl_s=TTL)
+    assert str(path) in str(refused.value)
+    assert "restore a backup, or move the file away" in str(refused.value)
+    assert path.read_bytes() == b"not a database at all" * 100
+
+
+async def test_a_damaged_database_is_named_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path) as store:
+        await created(store)
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(100)
+        file.write(b"\xff" * (size - 100))
+    with pytest.raises(ConfigError, match="move the file away"):
+        await SqliteSessionStore.open(path, ttl_s=TTL)
+
+
+async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(ConfigError, match="newer tornado-live: upgrade, or set another DATA_DIR"):
+        await SqliteSessionStore.open(path, ttl_s=TTL)
+
+
+async def test_a_place_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="or set another DATA_DIR"):
+        await SqliteSessionStore.open(tmp_path / "file" / "s.db", ttl_s=TTL)
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir())
+
+
+async def test_the_file_never_holds_the_name_of_a_credential(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        await store.keep_credential("auth_tokens/a-secret-name", uses=1, expires_at=2e9, body={"b": "seen"})
+        await store.use_credential("auth_tokens/a-secret-name")
+        written = everything_in(tmp_path)
+    written += everything_in(tmp_path)
+    assert b"seen" in written
+    assert b"secret-name" not in written
+
+
+# What versions 1 and 2 of the file were made of.
+VERSION_1 = """
+CREATE TABLE session (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL, label TEXT NOT NULL, assistant TEXT NOT NULL, metadata TEXT NOT NULL,
+    usage TEXT NOT NULL DEFAULT '{}', created_at REAL NOT NULL, last_active_at REAL NOT NULL,
+    expires_at REAL NOT NULL, last_turn INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX session_of_user ON session (user, created_at, id);
+CREATE INDEX session_by_end ON session (expires_at);
+CREATE TABLE memory (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL REFERENCES session ON DELETE CASCADE,
+    role TEXT NOT NULL, text TEXT NOT NULL, bytes INTEGER NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX memory_of_session ON memory (session, n);
+CREATE TABLE event (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL REFERENCES session ON DELETE CASCADE,
+    at REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX event_of_session ON event (session, n);
+INSERT INTO session (id, user, label, assistant, metadata, created_at, last_active_at, expires_at)
+    VALUES ('s-1', 'ann', '', 'default', '{"a": 1}', 1799999000, 1799999500, 1800001300),
+        ('s-2', 'ann', '', 'default', '{}', 1799990000, 1799990000, 1799999999);
+INSERT INTO memory (session, role, text, bytes, turn, at) VALUES ('s-1', 'user', 'kept', 4, 1, 1799999400);
+PRAGMA user_version = 1;
+"""
+VERSION_2 = (
+    VERSION_1
+    + """
+CREATE TABLE credential (
+    digest BLOB PRIMARY KEY, kind TEXT NOT NULL, uses INTEGER, expires_at REAL NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX credential_by_end ON credential (expires_at);
+CREATE INDEX credential_of_kind ON credential (kind, expires_at);
+INSERT INTO credential VALUES
+    (x'2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b', '', 2, 1800000100, '{"b": 2}');
+PRAGMA user_version = 2;
+"""
+)
+
+
+@pytest.mark.parametrize("written", [VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+async def test_a_file_of_an_older_version_is_brought_up_to_date(tmp_path: Path, written: str) -> None:
+    path, clock = tmp_path / "s.db", Clock()
+    older = sqlite3.connect(path)
+    older.executescript(written)
+    older.close()
+    for uses_left in (2, 1):
+        async with opened(path, clock) as store:
+            [session], _ = await store.list("ann")
+            assert (session.id, session.metadata, session.expires_at) == ("s-1", {"a": 1}, 1800001300.0)
+            assert (session.handle, session.connected) == (None, False)
+            assert await texts(store, "s-1") == ["kept"]
+            assert await store.hold("s-1", node="node-1") == Hold(frozenset(), abandoned=False)
+            if written is VERSION_2:
+                credential = await store.use_credential("secret")
+                assert credential == Credential({"b": 2}, "good"), uses_left
+            await store.leave("node-1")
+    clock.now += 1300
+    async with opened(path, clock) as store:
+        assert await store.list("ann") == ([], None)
+        assert await store.use_credential("secret") is None
+
+
+# What has ended
+
+
+async def test_ended_sessions_leave_the_file_with_all_they_said(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock) as store:
+        id = await created(store)
+        store.remember(id, said("private"))
+        store.record(id, Event(1.0, "turn_ended", {}))
+        clock.now += TTL
+    async with opened(tmp_path / "s.db", clock) as store:
+        onlooker = sqlite3.connect(tmp_path / "s.db")
+        for table in ("session", "memory", "event"):
+            assert onlooker.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        onlooker.close()
+
+
+async def test_ended_sessions_leave_the_file_while_the_server_runs(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock, purge_s=0.02) as store:
+        await created(store)
+        clock.now += TTL
+        running = await created(store)
+        onlooker = sqlite3.connect(tmp_path / "s.db")
+        async with asyncio.timeout(60):
+            while onlooker.execute("SELECT id FROM session").fetchall() != [(running,)]:  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+        onlooker.close()
+
+
+async def test_expired_credentials_leave_the_file(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock) as store:
+        await store.keep_credential("old", uses=1, expires_at=clock.now + 1, body={})
+        await store.keep_credential("new", uses=1, expires_at=clock.now + 10, body={})
+        clock.now += 1
+    async with opened(tmp_path / "s.db", clock, purge_s=0.02) as store:
+        assert await store.use_credential("old") is None
+        clock.now += 9
+        async with asyncio.timeout(60):
+            while await store.use_credential("new") is not None:
+                pass
+
+
+# Locks
+
+
+async def test_writes_wait_while_the_file_is_locked_and_are_not_lost(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        id = await created(store)
+        blocker = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+        blocker.execute("BEGIN EXCLUSIVE")
+        store.remember(id, said("patient"))
+        with pytest.raises(Unavailable):
+            await store.flush()
+        assert not await store.healthy()
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        await store.flush()
+        assert await texts(store, id) == ["patient"]
+        async with asyncio.timeout(60):
+            while not await store.healthy():
+                pass
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process that holds the file; the store waits two seconds for it before a write fails."""
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        blocker.close()
+
+
+async def test_writes_keep_their_order_over_a_lock_that_outlasts_a_write(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db", memory_messages=3) as store:
+        id = await created(store)
+        with locked(tmp_path / "s.db"):
+            for number in (1, 2, 3, 4):
+                store.set_usage(id, {"totalTokens": number})
+                store.record(id, Event(float(number), "tool_finished", {"n": number}))
+                store.remember(id, said(str(number), role="tool"))
+                if number < 4:
+                    assert (
+                        not await store.healthy()
+                    )  # a second each: the first write fails, a later one waits
+        assert await texts(store, id) == ["2", "3", "4"]
+        assert [event.data["n"] for event in await store.events(id)] == [1, 2, 3, 4]
+        assert (await store.get(id, user="ann")).usage == {"totalTokens": 4}
+
+
+async def test_what_waits_behind_a_write_in_flight_follows_it_without_being_asked_for(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        id = await created(store)
+        with locked(tmp_path / "s.db"):
+            store.remember(id, said("in flight", 1))
+            assert not await store.healthy()
+            store.remember(id, said("waiting", 2))
+        onlooker = sqlite3.connect(tmp_path / "s.db")
+        async with asyncio.timeout(60):
+            while onlooker.execute("SELECT count(*) FROM memory").fetchone() != (2,):  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+        onlooker.close()
+
+
+async def test_closing_keeps_what_waits_behind_a_write_in_flight(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s.db") as store:
+        id = await created(store)
+        with locked(tmp_path / "s.db"):
+            store.remember(id, said("in flight", 1))
+            assert not await store.healthy()
+            store.remember(id, said("waiting", 2))
+    async with opened(tmp_path / "s.db") as store:
+        assert await texts(store, id) == ["in flight", "waiting"]
+
+
+async def test_activity_that_waits_behind_a_write_in_flight_still_keeps_its_session(tmp_path: Path) -> None:
+    clock = Clock()
+    async with opened(tmp_path / "s.db", clock, purge_s=0.02) as store:
+        id = await created(store)
+        with locked(tmp_path / "s.db"):
+            store.remember(id, said("in flight"))
+            assert not await store.healthy()
+            clock.now += TTL - 1
+            store.touch(id)
+            clock.now += 2
+            assert not await store.healthy()  # purges fall due meanwhile
+        assert (await store.get(id, user="ann")).id == id
