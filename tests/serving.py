@@ -40,7 +40,8 @@ def nobody_listens() -> Iterator[int]:
 
 
 class Server:
-    """`async with Server() as server:` - leaves by SIGTERM and asserts that the process ended with 0.
+    """`async with Server() as server:` - leaves by SIGTERM, unless it has ended, and asserts that it ended with 0,
+    or with `exit_code`, and that nothing it has started goes on.
 
     `url` and `ws_url` are without a path; `port` and `ws_port` as printed (`ws_port` None where it is off).
     With `tls`, `https` and `tls_port` are those of TLS_PORT, and `ca` is what a client has to trust for it.
@@ -66,13 +67,16 @@ class Server:
         ports: Sequence[str] = ("--port", "0", "--ws-port", "0"),
         voice: str = "off",
         tls: bool = False,
+        exit_code: int = 0,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="tornado-live-") if home is None else None
         self.home = Path(self._temporary.name) if self._temporary else home or Path()
         self._command = [*python, *command, "--home", str(self.home), *ports, "--voice", voice, *args]
-        self._environ = clean_environment(**(environ or {}))
+        # Most tests end in the middle of a conversation, and have nothing to wait for.
+        self._environ = clean_environment(**{"LIMITS__DRAIN_S": "0"} | dict(environ or {}))
         if tls:
             self._command += ["--tls-port", "0", "--tls-self-signed"]
+        self._exit_code = exit_code
         self._has_websocket = "off" not in ports
         self._has_tls = tls or "TLS_PORT" in self._environ
         self._lines: list[str] = []
@@ -139,7 +143,9 @@ class Server:
             if kind is None:
                 raise error
             return
-        assert self._process.returncode == 0, f"exit code {self._process.returncode}:\n{self.log}"
+        assert self._process.returncode == self._exit_code, (
+            f"exit code {self._process.returncode}:\n{self.log}"
+        )
 
     async def printed(self, pattern: str | re.Pattern[str], *, within: float = 30.0) -> re.Match[str]:
         """Waits until a line matches; the process ending, or `within` seconds, is a failure."""
@@ -157,6 +163,11 @@ class Server:
                     await self.grown()
         except TimeoutError:
             raise AssertionError(f"{pattern.pattern!r} was not printed in {within} s:\n{self.log}") from None
+
+    async def ended(self) -> int:
+        """Waits until the process has ended by itself, or by a signal of the test's; its exit code."""
+        assert self._process is not None, "the server was started"
+        return await self._process.wait()
 
     async def grown(self) -> None:
         """Waits for the next line, or for the end of the process."""
