@@ -26,6 +26,7 @@ TIERS: list[list[str]] = [
     ["handlers"],
     ["app"],
     ["doctor", "reload", "processes"],
+    ["deploy"],
     ["__main__"],
 ]
 # Started as a process of its own, so that it shares no code with what it is to test.
@@ -35,8 +36,8 @@ APART = "simulator"
 LIBRARIES: dict[str, list[str]] = {
     "tornado": ["handlers", "app", "live.peer", "live.carriers", "__main__", APART],
     "google.genai": ["assistants", "wire.gemini", "live.upstream", "tools.builtin", "doctor", APART],
-    "httpx": ["tools", "access"],
-    "websockets": ["live", "doctor", APART],
+    "httpx": ["tools", "access", "deploy"],
+    "websockets": ["live", "doctor", "deploy", APART],
     "typer": ["__main__"],
     "pydantic_settings": ["settings"],
     "sqlalchemy": ["tools.builtin"],

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from tornado_live import __version__
-from tornado_live.errors import ConfigError, Problem
+from tornado_live.deploy.remedies import PROXIES
+from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.settings import Settings, load_settings, print_config
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ knowledge = typer.Typer(
     help="The documents that the assistant searches.", no_args_is_help=True, rich_markup_mode=None
 )
 cli.add_typer(knowledge, name="knowledge")
+deploy = typer.Typer(help="The way from people to the server.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(deploy, name="deploy")
 
 Home = Annotated[
     Path,
@@ -392,6 +395,45 @@ def doctor(
 def _say(line: str) -> None:
     """At once, also into a pipe: a probe takes minutes."""
     print(line, flush=True)
+
+
+@deploy.command("check")
+def check_deployment(
+    url: Annotated[str, typer.Argument(metavar="URL", help="What people type: https://example.com/voice.")],
+    ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Authorities to trust as well, as PEM.")
+    ] = None,
+    idle: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to be silent; 0: not at all.")
+    ] = 75.0,
+    http_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65535, help="Where http:// leads to https.")
+    ] = 80,
+    proxy: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(PROXIES), help="Whose lines to print; else by its answers, or nginx."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="To send with every request.")
+    ] = None,
+) -> None:
+    """Open real connections through the proxy, and say which lines to change."""
+    from tornado_live.deploy.check import check
+    from tornado_live.deploy.target import target_of
+
+    headers = {}
+    for line in header or ():
+        name, colon, value = line.partition(":")
+        if not (colon and name.strip()):
+            raise ConfigError([Problem("command line", None, "--header", "is written 'NAME: VALUE'")])
+        headers[name.strip()] = value.strip()
+    if proxy is not None and proxy not in PROXIES:
+        known = f"is one of {', '.join(PROXIES)}{nearest(proxy, PROXIES)}"
+        raise ConfigError([Problem("command line", None, "--proxy", known)])
+    checked = check(
+        target_of(url), _say, ca=ca, idle_s=idle, http_port=http_port, proxy=proxy, headers=headers
+    )
+    raise SystemExit(_run(checked))
 
 
 @cli.command()
