@@ -87,8 +87,8 @@ $(BIN)/python:
 	echo "or from python.org, then run this again." >&2; \
 	exit 1
 
-# The browser tests drive Chromium, the proxy tests nginx, the SQL tests a PostgreSQL server that they start; npm
-# brings Google's JavaScript client. What cannot be installed is skipped visibly; where CI is set a skip fails the
+# The browser tests drive Chromium, the proxy tests nginx, the tests of stores a Redis and the SQL tests a PostgreSQL
+# server that they start; npm brings Google's JavaScript client. What cannot be installed is skipped visibly; where CI is set a skip fails the
 # run (tests/conftest.py).
 packages-for-tests:
 	@missing=""; \
@@ -96,6 +96,7 @@ packages-for-tests:
 		|| command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| missing="$$missing postgresql"; \
 	[ -n "$$missing" ] || exit 0; \

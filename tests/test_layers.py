@@ -43,6 +43,7 @@ LIBRARIES: dict[str, list[str]] = {
     "sqlalchemy": ["tools.builtin"],
     "sqlglot": ["tools.builtin"],
     "psycopg": ["tools.builtin"],
+    "redis": ["sessions.redis_line"],
     "trustme": ["access.authority", APART],
 }
 # These cost up to a second to import, so no module does it while it is imported itself.
