@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tornado_live.jsonvalue import Json
 from tornado_live.live.bounds import Bounds
-from tornado_live.live.calls import STARTED, Calls, Delivery
+from tornado_live.live.calls import NOT_AGAIN, STARTED, Calls, Delivery
 from tornado_live.live.commands import (
     CancelTool,
     Command,
@@ -449,6 +449,72 @@ def test_a_model_that_can_only_wait_does_not_wait_for_a_background_call_that_com
     assert [one["response"] for one in answers(books.ask("b"))] == [STARTED]
     assert ids(books.finish("a")) == []
     assert books.row("b", "state", "sameAs") == ("finished", "a")
+
+
+def test_a_model_that_asks_twice_for_a_side_effect_is_told_that_it_was_not_done_again() -> None:
+    books = Books(CHANGES)
+    books.ask("a")
+    books.ask("b")
+    first, joined = answers(books.finish("a"))
+    (replayed,) = answers(books.ask("c"))
+    assert first["response"] == OK.response
+    for again in (joined, replayed):
+        assert again["response"] == {**OK.response, "note": NOT_AGAIN}
+    assert len({books.row(one, "answerDigest") for one in "abc"}) == 1
+    (plain, twin) = answers([*(books := Books()).ask("a"), *books.ask("b"), *books.finish("a")])
+    assert plain["response"] == twin["response"]
+
+
+def test_a_side_effect_that_was_taken_back_while_it_ran_is_made_again_under_its_first_id() -> None:
+    books = Books(CHANGES)
+
+    def repeats(commands: Iterable[Command]) -> list[str | None]:
+        return [command.repeats for command in commands if isinstance(command, StartTool)]
+
+    assert repeats(books.ask("a")) == [None]
+    books.take(books.calls.cancelled(["a"], FLUENT))
+    books.calls.turn_over()
+    assert repeats(books.ask("b", place="Oslo")) == [None], "another call"
+    assert repeats(books.ask("c")) == ["a"]
+    books.take(books.calls.end())
+    assert repeats(books.ask("d")) == ["a"], "still nobody knows"
+    books.finish("d")
+    books.calls.turn_over()
+    assert repeats(books.ask("e")) == [None]
+
+
+def test_consent_that_was_not_given_yet_leaves_nothing_that_may_have_been_made() -> None:
+    books = Books(CallPolicy(side_effects=True, confirm=True))
+    books.ask("a")
+    books.calls.asks("a", "confirm", {})
+    books.take(books.calls.cancelled(["a"], FLUENT))
+    assert [one.repeats for one in books.ask("b") if isinstance(one, StartTool)] == [None]
+
+
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    some = calls(CHANGES)
+    some.asked([FunctionCall("pay", "a", {"sums": [{"euro": 2}]})], 1, FLUENT)
+    finished(some, "a")
+    for written, again in (({"euro": 2.0}, True), ({"euro": 2.5}, False), ({"euro": True}, False)):
+        asked = some.asked([FunctionCall("pay", f"b{written}", {"sums": [written]})], 1, FLUENT)
+        assert (started(asked.commands) == []) is again
+
+
+@pytest.mark.proves("F17")
+def test_an_id_that_another_session_uses_for_another_call_is_another_call() -> None:
+    books = Books()
+    books.ask("a")
+    books.finish("a")
+    books.switch(resumed=False)
+    assert started(books.ask("a", place="Oslo")) == ["a"]
+    assert books.row("a", "state") == ("running",)
+    assert ids(books.finish("a")) == ["a"]
+
+
+def test_calls_without_an_id_are_told_apart_over_all_conversations_of_a_session() -> None:
+    nameless = FunctionCall("get_weather", None, {"place": "Rome"})
+    named = [started(calls().asked([nameless, nameless], turn, FLUENT).commands) for turn in (1, 2)]
+    assert len({one for some in named for one in some}) == 2
 
 
 def test_a_side_effect_that_was_not_made_may_be_asked_for_again() -> None:

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tornado_live.caller import Caller
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
+from tornado_live.tools.kept import MOST_BYTES, KeptAnswers
 from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
 from tornado_live.tools.runner import ToolCall, ToolRunner
 
@@ -62,8 +64,8 @@ def catalog(home: Path, tool: str, name: str = "order") -> ToolCatalog:
 
 
 @asynccontextmanager
-async def runner() -> AsyncIterator[ToolRunner]:
-    made = ToolRunner(mock="never")
+async def runner(transport: httpx.MockTransport | None = None) -> AsyncIterator[ToolRunner]:
+    made = ToolRunner(mock="never", http=httpx.AsyncClient(transport=transport) if transport else None)
     try:
         yield made
     finally:
@@ -255,6 +257,64 @@ async def test_a_kept_answer_is_given_to_the_same_user_for_the_same_arguments(tm
         assert times(await run(made, tools, caller=Caller("bob"), item="a")) == 3
 
 
+async def test_a_tool_that_was_edited_keeps_no_answer_of_before(tmp_path: Path) -> None:
+    async with runner() as made:
+        tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n")
+        assert (await run(made, tools, item="a")).response["result"] == {
+            **{"item": "a", "tenant": None, "user": None},
+            "times": 1,
+        }
+        tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\nresult: {{select: times}}\n")
+        assert (await run(made, tools, item="a")).response["result"] == 2
+        assert (await run(made, tools, item="a")).response["result"] == 2
+
+
+def test_long_arguments_of_short_answers_are_no_way_to_fill_the_memory(tmp_path: Path) -> None:
+    tool = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n").tools["order"]
+    kept = KeptAnswers()
+    for number in range(40):
+        kept.keep(tool, "ann", {"item": str(number) + "x" * 1_000_000}, "ok", 10.0)
+    held = [kept.get(tool, "ann", {"item": str(number) + "x" * 1_000_000}, 1.0)[0] for number in range(40)]
+    assert held[-1]
+    assert 0 < sum(held) * 1_000_000 <= MOST_BYTES
+
+
+async def test_a_person_who_thinks_about_it_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nconfirm: true\nlimits: {{concurrency: 1}}\n")
+    call = ToolCall("c1", "order", {"item": "pen"})
+    thinking, decided = Somebody(), asyncio.Event()
+
+    async def think(args: Mapping[str, Json]) -> bool:
+        thinking.asked.append(args)
+        asked.set()
+        return await decided.wait()
+
+    asked, thinking.confirm = asyncio.Event(), think  # type: ignore[method-assign]
+    async with runner() as made, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(made.run(tools, call, caller=ANN, session_id="s1", person=thinking))
+        await asked.wait()
+        assert (await made.run(tools, call, caller=ANN, session_id="s2", person=Somebody())).ok
+        decided.set()
+        assert (await first).ok
+
+
+async def test_a_place_that_was_taken_while_a_person_thought_is_told(tmp_path: Path) -> None:
+    tools = catalog(
+        tmp_path,
+        "parameters: {type: object, properties: {}}\nconfirm: true\nlimits: {concurrency: 1}\n",
+        "slow",
+    )
+    call = ToolCall("c1", "slow", {})
+    async with runner() as made, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(made.run(tools, call, caller=ANN, session_id="s1", person=Somebody()))
+        await asyncio.sleep(0)
+        assert not first.done()
+        result = await made.run(tools, call, caller=ANN, session_id="s2", person=Somebody())
+        assert code(result) is ToolCode.LIMITED
+        first.cancel()
+        await asyncio.wait([first])
+
+
 async def test_a_long_list_is_shortened_and_the_page_may_have_it_whole(tmp_path: Path) -> None:
     result = "result: {max_items: 3, to_client: true}"
     tools = catalog(tmp_path, f"parameters: {{type: object, properties: {{}}}}\n{result}\n", "many")
@@ -324,3 +384,33 @@ async def test_the_page_runs_its_own_function_and_may_say_that_it_failed(tmp_pat
         assert "There is no page." in str(result.response)
         result = await made.run(tools, call, caller=ANN, session_id="s1")
         assert code(result) is ToolCode.NOT_ALLOWED
+
+
+async def test_the_idempotency_key_is_that_of_the_call_that_was_broken_off(tmp_path: Path) -> None:
+    text = """
+    version: 1
+    tools:
+      pay:
+        description: Pays.
+        parameters: {type: object, properties: {sum: {type: integer}}, required: [sum]}
+        side_effects: true
+        http: {method: POST, url: "https://bank.example/pay", json: {sum: "{sum}"}}
+    """
+    (tmp_path / "tools.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
+    tools = load_catalog(tmp_path / "tools.yaml", home=tmp_path, data_dir=tmp_path, environment={})
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        return httpx.Response(200, json={})
+
+    async with runner(httpx.MockTransport(answer)) as made:
+        for call in (
+            ToolCall("a", "pay", {"sum": 1}),
+            ToolCall("b", "pay", {"sum": 1}, repeats="a"),
+            ToolCall("b", "pay", {"sum": 1}),
+            ToolCall("a", "pay", {"sum": 2}),
+        ):
+            assert (await made.run(tools, call, caller=ANN, session_id="s1")).ok
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3

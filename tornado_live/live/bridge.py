@@ -692,7 +692,7 @@ class Bridge:
         plan = self.conversation.plan
         result = await self._shared.runner.run(
             self._catalog,
-            ToolCall(command.id, command.name, dict(command.args)),
+            ToolCall(command.id, command.name, dict(command.args), command.repeats),
             caller=self._caller,
             session_id=self.session_id,
             allowed=self._catalog.names(plan.toolset) if plan is not None else None,

@@ -46,6 +46,9 @@ STARTED: Mapping[str, Json] = {
 }
 """What a model that can only wait gets at once for a background call."""
 
+NOT_AGAIN: Final = "It was not done again: this is the answer of the same call before."
+"""What a model is told that asks twice for what changes something."""
+
 _SCHEDULING: Mapping[WhenDone, str] = {
     "interrupt": "INTERRUPT",
     "when_idle": "WHEN_IDLE",
@@ -141,6 +144,8 @@ class Calls:
         self._calls: dict[str, _Call] = {}
         self._answers: dict[tuple[str, str], tuple[str, ToolResult]] = {}
         """By name and arguments: the call that was made, and what came of it."""
+        self._broken_off: dict[tuple[str, str], str] = {}
+        """Calls with side effects that were taken back while they ran: nobody knows whether they were made."""
         self._replay = False
         self._unnamed = 0
         self._connection = 0
@@ -162,11 +167,11 @@ class Calls:
         begun: list[_Call] = []
         for place, wanted in enumerate(calls):
             call_id = wanted.id
-            if not call_id:
+            if not call_id:  # taken once in a session, whose turns are counted on by the next conversation
                 self._unnamed += 1
-                call_id = f"{wanted.name}-{self._unnamed}"
+                call_id = f"{wanted.name}-{turn}-{self._unnamed}"
             known = self._calls.get(call_id)
-            if known is not None and known.state is not CallState.CANCELLED:
+            if known is not None and not self._is_new(known, wanted):
                 commands += self._wanted_again(known, facts)
                 continue
             policy = self._policy(wanted.name)
@@ -184,6 +189,12 @@ class Calls:
                 call.together = tuple(one.id for one in waited)
         return Asked(commands, tuple(shown))
 
+    def _is_new(self, known: _Call, wanted: gemini.FunctionCall) -> bool:
+        """Whether a known id is used for another call: it was taken back, or the session has ids of its own."""
+        if known.state is CallState.DELIVERED and known.connection != self._connection:
+            return known.key != _key(wanted.name, wanted.args or {})
+        return known.state is CallState.CANCELLED
+
     def _wanted_again(self, call: _Call, facts: LiveModel) -> list[Command]:
         """An id that was seen. On the same connection it repeats; a resumed session may want it anew."""
         if call.connection == self._connection:
@@ -194,7 +205,8 @@ class Calls:
         return []
 
     def _begin(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
-        self._calls[call.id] = call
+        self._calls.pop(call.id, None)
+        self._calls[call.id] = call  # the newest
         if len(self._calls) > 2 * _REMEMBERED:
             self._forget()  # also in a turn that does not end
         again = self._replay or call.policy.side_effects
@@ -217,7 +229,8 @@ class Calls:
         if refusal is not None:
             return self._refused(call, refusal, facts)
         commands: list[Command] = [] if call.policy.asks else [_told(call)]
-        commands += [StartTool(call.id, call.name, call.args), _begun(call)]
+        begun = StartTool(call.id, call.name, call.args, repeats=self._broken_off.get(call.key))
+        commands += [begun, _begun(call)]
         return commands + self._put_off(call, facts)
 
     def _put_off(self, call: _Call, facts: LiveModel) -> list[Command]:
@@ -272,6 +285,7 @@ class Calls:
             match call.policy.on_interrupt:
                 case "cancel":
                     stopped.append(call)
+                    self._remember_broken_off(call)
                 case "finish":
                     call.known = False
                 case "detach":
@@ -282,6 +296,12 @@ class Calls:
             if call.state is CallState.FINISHED and call.together and call.result is not None:
                 commands += self._deliver_together(call, call.result, facts).commands
         return commands
+
+    def _remember_broken_off(self, call: _Call) -> None:
+        if call.policy.side_effects and call.question is None:
+            self._broken_off.setdefault(call.key, call.id)
+            while len(self._broken_off) > _REMEMBERED:
+                del self._broken_off[next(iter(self._broken_off))]
 
     def _parted(self, twin: _Call) -> list[str]:
         """A twin wants no answer any more; the call that it shared, where nobody else wants one either."""
@@ -370,6 +390,7 @@ class Calls:
         call.state = CallState.FINISHED if later else CallState.DELIVERED
         if result.error is not ToolCode.LIMITED:  # it was not made
             self._answers[call.key] = (call.id, result)
+            self._broken_off.pop(call.key, None)
         commands: list[Command] = [
             *delivery.commands,
             SendToClient(ToolFinished(call.id, call.name, result)),
@@ -474,9 +495,12 @@ class Calls:
     ) -> Mapping[str, Json]:
         if call.entry is not None:
             return {**call.entry, "id": call_id}
+        response = result.response
+        if call.policy.side_effects and call_id in self._calls and self._calls[call_id].same_as is not None:
+            response = {**response, "note": f"{NOT_AGAIN} {response.get('note', '')}".strip()}
         scheduled = facts.scheduling and call.policy.background and "NON_BLOCKING" in facts.calls
         scheduling = _SCHEDULING[call.policy.when_done] if scheduled else None
-        return gemini.function_response(call_id, call.name, result.response, scheduling=scheduling)
+        return gemini.function_response(call_id, call.name, response, scheduling=scheduling)
 
     # --- connections
 
@@ -531,6 +555,9 @@ class Calls:
 
     def end(self) -> list[Command]:
         """The model side is gone for good: nobody waits for an answer."""
+        for call in self._calls.values():
+            if call.state is CallState.RUNNING:
+                self._remember_broken_off(call)
         open_ones = [
             call for call in self._calls.values() if call.state in (CallState.RUNNING, CallState.JOINED)
         ]
@@ -596,7 +623,20 @@ _REMEMBERED = 200
 
 
 def _key(name: str, args: Mapping[str, Json]) -> tuple[str, str]:
-    return name, json.dumps(args, sort_keys=True, ensure_ascii=False)
+    return name, json.dumps(_plain(dict(args)), sort_keys=True, ensure_ascii=False)
+
+
+def _plain(value: Json) -> Json:
+    """With 2.0 as 2: to Gemini they are the same number."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() else value
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _:
+            return value
 
 
 def _how(delivery: Delivery) -> str:

@@ -286,9 +286,12 @@ class SendToClient:
 
 @dataclass(frozen=True, slots=True)
 class StartTool:
+    """`repeats`: the same call, which was taken back while it ran and may have been made."""
+
     id: str
     name: str
     args: Mapping[str, Json]
+    repeats: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

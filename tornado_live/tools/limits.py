@@ -33,8 +33,7 @@ class Limits:
     def enter(self, tool: Tool, *, user: str, session: str, now: float) -> None:
         """One more call begins; `leave` follows. Raises ToolError(limited). `now` is in seconds."""
         counts, limits = self._tools.setdefault(tool.name, _Counts()), tool.limits
-        if limits.concurrency is not None and counts.running >= limits.concurrency:
-            raise _limited("It is in use by as many as may use it at a time.", retryable=True)
+        self._check_place(tool, counts)
         made = counts.by_user.setdefault(user, deque())
         while made and now - made[0] >= MINUTE_S:
             made.popleft()
@@ -49,6 +48,16 @@ class Limits:
         counts.running += 1
         _keep(counts.by_user, user)
         _keep(counts.by_session, session)
+
+    def enter_again(self, tool: Tool) -> None:
+        """A call that was counted and has left goes on. Raises ToolError(limited) where its place is taken."""
+        counts = self._tools[tool.name]
+        self._check_place(tool, counts)
+        counts.running += 1
+
+    def _check_place(self, tool: Tool, counts: _Counts) -> None:
+        if tool.limits.concurrency is not None and counts.running >= tool.limits.concurrency:
+            raise _limited("It is in use by as many as may use it at a time.", retryable=True)
 
     def leave(self, tool: Tool) -> None:
         self._tools[tool.name].running -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import re
 import threading
@@ -57,11 +58,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One function call of the model's; `id` is the model's own."""
+    """One function call of the model's; `id` is the model's own.
+
+    `repeats`: the id of the same call before, which was broken off and may have been made all the same.
+    """
 
     id: str
     name: str
     args: Mapping[str, Json]
+    repeats: str | None = None
 
 
 class ToolRunner:
@@ -109,8 +114,12 @@ class ToolRunner:
             private = _private(tool, arguments)
             entered = self._enter(tool, caller, session_id)
             if tool.policy.confirm:
+                self._limits.leave(entered)  # whoever thinks about it keeps nobody else waiting
+                entered = None
                 await _consented(person, shown)
-            found, value = self._kept.get(tool.name, caller.user, arguments, started)
+                self._limits.enter_again(tool)
+                entered = tool
+            found, value = self._kept.get(tool, caller.user, arguments, time.monotonic())
             if found:
                 pass
             elif self._mock == "always":
@@ -131,7 +140,7 @@ class ToolRunner:
                 late = _late(tool, person)
                 try:
                     try:
-                        value = await self._perform(tool, arguments, context, person, call.id)
+                        value = await self._perform(tool, arguments, context, person, call)
                         self._keep(tool, caller, arguments, value)
                     finally:
                         if late is not None:
@@ -169,7 +178,7 @@ class ToolRunner:
 
     def _keep(self, tool: Tool, caller: Caller, arguments: Mapping[str, Json], value: Json) -> None:
         if tool.cache_s is not None and not tool.policy.side_effects:
-            self._kept.keep(tool.name, caller.user, arguments, value, time.monotonic() + tool.cache_s)
+            self._kept.keep(tool, caller.user, arguments, value, time.monotonic() + tool.cache_s)
 
     async def _perform(
         self,
@@ -177,7 +186,7 @@ class ToolRunner:
         arguments: Mapping[str, Json],
         context: ToolContext,
         person: Person | None,
-        call_id: str,
+        call: ToolCall,
     ) -> Json:
         """The selected answer of the real tool, which has its deadline to give it."""
         work: Coroutine[object, object, object]
@@ -191,7 +200,7 @@ class ToolRunner:
             )
         else:
             assert tool.endpoint is not None
-            key = _idempotency_key(context.session_id, call_id) if tool.policy.side_effects else None
+            key = _idempotency_key(context.session_id, call) if tool.policy.side_effects else None
             ask = partial(
                 call_endpoint,
                 self._http,
@@ -447,9 +456,10 @@ def _private(tool: Tool, arguments: Mapping[str, Json]) -> list[str]:
     return [text for text in texts if len(text) >= _TELLING]
 
 
-def _idempotency_key(session_id: str, call_id: str) -> str:
+def _idempotency_key(session_id: str, call: ToolCall) -> str:
     """The same for the same call, so that a service that has seen it does nothing twice."""
-    return hashlib.sha256(f"{session_id}/{call_id}".encode()).hexdigest()[:32]
+    asked = json.dumps([session_id, call.repeats or call.id, call.name, call.args], sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
 def _reason(error: ValidationError) -> str:
