@@ -303,6 +303,7 @@ def test_the_sums_are_those_of_one_process_that_did_everything() -> None:
         expected = samples(alone.render().decode())
         del expected["tornado_live_conversations"]
         assert after == pytest.approx(expected)
+        assert "pid=" not in text
         kinds = re.compile(r"^# (?:TYPE|HELP) .*", re.MULTILINE)
         assert set(kinds.findall(text)) <= set(kinds.findall(alone.render().decode()))
 

@@ -220,12 +220,12 @@ class Metrics:
 
     def conversations(self) -> int:
         """How many are open now, in all processes."""
-        if self._counters is None:
-            [family] = self._conversations.collect()
-        else:
+        [own] = self._conversations.collect()
+        families = [own]
+        if self._counters is not None:
             files = self._counters.directory.glob("gauge_livesum_*.db")
-            [family] = MultiProcessCollector.merge([str(file) for file in files])
-        return round(family.samples[0].value)
+            families = MultiProcessCollector.merge([str(file) for file in files])
+        return sum(round(family.samples[0].value) for family in families if family.name == own.name)
 
     def turn_ended(self) -> None:
         self._turns.inc()
