@@ -11,10 +11,11 @@ import sys
 import tempfile
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from tornado_live.tools.handler import spec_of
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import BUILT_IN_HANDLERS, BUILTIN
 from tornado_live.tools.result import Json, ToolCode
+from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.tools.tool import CallLimits
 from tornado_live.tools.tools_file import file_schema
 from tornado_live.yamlfile import parse_yaml, walk
@@ -742,33 +744,127 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(
 EXAMPLES = [block.split("```")[0] for block in PAGE.split("```yaml\n")[1:]]
 
 
-def keys_of(schema: Any) -> set[str]:
-    """Every key that the schema of the file knows; what `properties` means inside of `parameters` is another's."""
-    found: set[str] = set()
-    for path, value in walk(schema):
-        if path and path[-1] == "properties" and isinstance(value, dict):
-            found |= value.keys()
-    return found
+def places(schema: Any, at: str = "") -> Iterator[str]:
+    """Every key that the schema of the file knows, by its place: `tools.*.http.auth.bearer`."""
+    whole: Any = file_schema()
+    if "$ref" in schema:
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            whole = whole[part]
+        schema = {**whole, **{key: value for key, value in schema.items() if key != "$ref"}}
+    for key, rule in schema.get("properties", {}).items():
+        yield f"{at}{key}"
+        yield from places(rule, f"{at}{key}.")
+    for more, sign in (("additionalProperties", "*."), ("items", "")):
+        if isinstance(schema.get(more), dict):
+            yield from places(schema[more], at + sign)
+
+
+def place_of(path: Sequence[str | int]) -> str:
+    names = [part for part in path if isinstance(part, str)]
+    return ".".join(
+        [*names[:1], *["*" for _ in names[1:2]], *names[2:]] if names[:1] != ["defaults"] else names
+    )
 
 
 def test_the_documentation_names_every_key() -> None:
     told = {word for code in re.findall(r"`([^`\n]+)`", PAGE) for word in re.findall(r"\w+", code)}
-    assert sorted(keys_of(file_schema()) - told) == []
+    assert sorted({place.rpartition(".")[2] for place in places(file_schema())} - told) == []
 
 
-def test_the_documentation_has_an_example_of_every_key() -> None:
-    shown = {str(path[-1]) for block in EXAMPLES for path, _ in walk(parse_yaml(block, "x").data) if path}
-    assert sorted(keys_of(file_schema()) - shown) == []
+def test_the_documentation_has_an_example_of_every_key_at_every_place() -> None:
+    shown = {place_of(path) for block in EXAMPLES for path, _ in walk(parse_yaml(block, "x").data)}
+    assert sorted(set(places(file_schema())) - shown) == []
+    assert len(shown) > 100
+
+
+def documented(home: Path, number: int) -> ToolCatalog:
+    names = re.findall(r"\$\{(\w+)\}|environment\.([A-Z_]+)", EXAMPLES[number])
+    return load(home, EXAMPLES[number], {one or other: "canary-value" for one, other in names})
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_every_example_of_the_documentation_loads(tmp_path: Path, number: int) -> None:
-    names = re.findall(r"\$\{(\w+)\}|environment\.([A-Z_]+)", EXAMPLES[number])
-    environment = {one or other: "canary-value" for one, other in names}
-    catalog = load(tmp_path, EXAMPLES[number], environment)
+    catalog = documented(tmp_path, number)
     assert catalog.tools
     assert catalog.left_out == ()
     assert "canary" not in json.dumps([catalog.listing(), catalog.declarations()])
+
+
+# Arguments of each HTTP tool that the documentation shows, and the requests that they make, one for each example.
+CALLS: dict[str, tuple[Any, ...]] = {
+    "look_up_article": ({"title": "A/B"}, "GET https://en.wikipedia.org/api/rest_v1/page/summary/A%2FB"),
+    "get_menu": ({}, "GET http://127.0.0.1:8000/menu.json"),
+    "track_parcel": (
+        {"number": "12345678"},
+        "GET https://parcels.example.com/v2/parcels/12345678",
+        "POST http://parcels.example.com:8080/track number=12345678&lang=en",
+    ),
+    "find_supplier": ({"product": "ink"}, "GET https://supplies.example.com/of/ink"),
+    "order_supplies": (
+        {"supplier": "s", "product": "ink", "amount": 2},
+        'POST https://supplies.example.com/orders {"supplier":"s","product":"ink","amount":2}',
+    ),
+    "find_trains": (
+        {"start": "Lyon", "goal": "Paris"},
+        "GET https://trains.example.com/search?from=Lyon&to=Paris",
+    ),
+    "cancel_order": (
+        {"number": 7},
+        "DELETE https://orders.example.com/api/canary-value/acme/orders/7",
+    ),
+    "find_customer": (
+        {"name": "Ada", "cities": ["Rome", "Oslo"]},
+        "GET https://crm.example.com/api/customers/Ada?city=Rome&city=Oslo&limit=5",
+    ),
+    "add_note": (
+        {"id": 1, "text": "hello"},
+        'POST https://crm.example.com/api/notes {"customer":1,"note":{"text":"By telephone: hello"}}',
+    ),
+    "read_status": ({"site": "shop.example.com"}, "GET https://shop.example.com/status"),
+    "find_invoice": ({"number": 3}, "GET https://billing.example.com/invoices/3"),
+    "count_stock": ({"product": "ink"}, "GET https://stock.example.com/v1/count/ink"),
+    "find_route": ({"branch": "oslo"}, "GET https://routes.example.com/to/oslo"),
+}
+
+
+def test_the_mistake_that_the_documentation_makes_is_told_as_it_says(tmp_path: Path) -> None:
+    [block] = [block for block in EXAMPLES if "get_menu" in block]
+    told = PAGE.split("write `selct` for `select`")[1].split("```\n")[1].strip()
+    assert mistakes(tmp_path, block.replace("select:", "selct:")) == [told]
+
+
+class Agreeable:
+    async def confirm(self, args: Mapping[str, Json]) -> bool:
+        return True
+
+    async def perform(self, args: Mapping[str, Json]) -> Json:
+        return None
+
+    def slow(self, say: str) -> None: ...
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+async def test_every_http_tool_of_the_documentation_makes_its_request(tmp_path: Path, number: int) -> None:
+    catalog = documented(tmp_path, number)
+    caller = Caller("u", roles=frozenset(["staff", "support", "orders:write"]), claims={"tenant_id": "acme"})
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url} {request.content.decode()}".strip())
+        text = {"Content-Type": "text/plain"} if request.url.path == "/status" else {}
+        return httpx.Response(200, headers=text or {"Content-Type": "application/json"}, content=b'{"a": 1}')
+
+    runner = ToolRunner(mock="never", http=httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    try:
+        for tool in catalog.tools.values():
+            if tool.endpoint is not None:
+                args, *requests = CALLS[tool.name]
+                call = ToolCall("1", tool.name, args)
+                result = await runner.run(catalog, call, caller=caller, session_id="s", person=Agreeable())
+                assert result.ok, result.response
+                assert any(asked[-1].startswith(request) for request in requests), asked[-1]
+    finally:
+        await runner.close()
 
 
 async def test_the_calls_that_the_documentation_gives_as_examples_are_answered_so(tmp_path: Path) -> None:

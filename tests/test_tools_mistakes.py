@@ -566,8 +566,36 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "select": (
         tool(URL, "result: {select: 'items[}'}"),
         [
-            'tools.yaml:7: find.result.select: "items[}" is not JMESPath: Expecting: star, got:'
-            ' rbrace: Parse error at column 6, token "}" (RBRACE)',
+            'tools.yaml:7: find.result.select: "items[}" is not JMESPath: } is not understood at character 7',
+        ],
+    ),
+    "select end": (
+        tool(URL, "result: {select: 'length(items'}"),
+        [
+            'tools.yaml:7: find.result.select: "length(items" is not JMESPath: it breaks off at the end',
+        ],
+    ),
+    "select quote": (
+        tool(URL, "result: {select: 'items.`a'}"),
+        [
+            'tools.yaml:7: find.result.select: "items.`a" is not JMESPath: what begins with ` at character 7'
+            " has no end",
+        ],
+    ),
+    "select function": (
+        tool(URL, "result: {select: '{n: xyz(items), m: lenght(items), s: sort(items)}'}"),
+        [
+            "tools.yaml:7: find.result.select: xyz() is no function of JMESPath; known: abs, avg, ceil,"
+            " contains, ends_with, floor, join, keys, length, map, max, max_by, merge, min, min_by, not_null,"
+            " reverse, sort, sort_by, starts_with, sum, to_array, to_number, to_string, type, values",
+            'tools.yaml:7: find.result.select: lenght() is no function of JMESPath - did you mean "length"?',
+        ],
+    ),
+    "slot without quotes": (
+        tool('http: {url: "https://a.example", query: {q: {q}}}'),
+        [
+            'tools.yaml:6: find.http.query.q: {"q": null} must be a text or a number or true or false;'
+            ' put the placeholder in quotes: "{q}"',
         ],
     ),
     "max_bytes": (

@@ -7,6 +7,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from jmespath.exceptions import (
+    EmptyExpressionError,
+    IncompleteExpressionError,
+    JMESPathError,
+    LexerError,
+    ParseError,
+)
 from jsonschema.exceptions import SchemaError, ValidationError
 
 from tornado_live.errors import nearest
@@ -36,11 +43,11 @@ def complaint(error: ValidationError | SchemaError) -> str:
     match error.validator:
         case "type":
             kinds = rule if isinstance(rule, list) else [rule]
-            hint = (
-                " (put it in quotes)"
-                if kinds == ["string"] and isinstance(error.instance, int | float)
-                else ""
-            )
+            hint = ""
+            if kinds == ["string"] and isinstance(error.instance, int | float):
+                hint = " (put it in quotes)"
+            elif "string" in kinds and (slot := _slot_without_quotes(error.instance)) is not None:
+                hint = f'; put the placeholder in quotes: "{{{slot}}}"'
             return f"must be {' or '.join(_ARTICLES.get(kind, str(kind)) for kind in kinds)}{hint}"
         case "enum":
             texts = list(dict.fromkeys(one if isinstance(one, str) else json.dumps(one) for one in rule))
@@ -68,6 +75,30 @@ def complaint(error: ValidationError | SchemaError) -> str:
             return f"must have at most {rule}"
         case _:
             return f"does not fit the rule {error.validator}"
+
+
+def _slot_without_quotes(value: object) -> str | None:
+    """`{city}`, which is a mapping to YAML, was meant as a text."""
+    match value:
+        case dict() if len(value) == 1 and list(value.values()) == [None]:
+            return str(next(iter(value)))
+        case _:
+            return None
+
+
+def not_jmespath(error: JMESPathError) -> str:
+    """Where an expression breaks, and at what."""
+    match error:
+        case IncompleteExpressionError() | EmptyExpressionError():
+            return "it breaks off at the end"
+        case LexerError() if error.message.startswith("Unclosed"):
+            return (
+                f"what begins with {error.token_value[:1]} at character {error.lex_position + 1} has no end"
+            )
+        case ParseError():
+            return f"{error.token_value} is not understood at character {error.lex_position + 1}"
+        case _:
+            return str(error).splitlines()[0].rstrip(":")
 
 
 def _no_time(written: object) -> str:

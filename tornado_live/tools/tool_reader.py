@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -11,12 +11,13 @@ from typing import Any, Final
 import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
 
 from tornado_live.errors import Problem, nearest
 from tornado_live.tools.answer import redacted_text
-from tornado_live.tools.complaints import complaint, listed, schema_complaint
+from tornado_live.tools.complaints import complaint, listed, not_jmespath, schema_complaint
 from tornado_live.tools.http_declared import EndpointReader
 from tornado_live.tools.http_retry import RETRY_ON, Retry
 from tornado_live.tools.http_template import Endpoint
@@ -43,6 +44,7 @@ from tornado_live.yamlfile import YamlPath, dotted, walk
 DEFAULT_TIMEOUT_S: Final = 10.0
 _LONGEST_DESCRIPTION: Final = 16_000
 
+_JMESPATH_FUNCTIONS = sorted(Functions.FUNCTION_TABLE)
 _BOUND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -192,8 +194,14 @@ class ToolReader:
             try:
                 compiled = jmespath.compile(select)
             except JMESPathError as error:
-                reason = str(error).splitlines()[0].rstrip(":").removesuffix(", for expression")
-                self.refuse(f'"{select}" is not JMESPath: {reason}', "result", "select")
+                self.refuse(f'"{select}" is not JMESPath: {not_jmespath(error)}', "result", "select")
+            else:
+                for name in _functions_in(compiled.parsed):
+                    if name not in _JMESPATH_FUNCTIONS:
+                        hint = (
+                            nearest(name, _JMESPATH_FUNCTIONS) or f"; known: {', '.join(_JMESPATH_FUNCTIONS)}"
+                        )
+                        self.refuse(f"{name}() is no function of JMESPath{hint}", "result", "select")
         cap = written.get("max_bytes", DEFAULT_MAX_BYTES)
         return ResultRules(
             select=compiled,
@@ -518,6 +526,15 @@ def _place_of(reference: str, parameters: dict[str, Json]) -> YamlPath:
     within = target[0] if target is not None else ()
     places = [at for at, part in subschemas(parameters) if part.get("$ref") == reference]
     return next((at for at in places if at[: len(within)] == within), places[0])
+
+
+def _functions_in(node: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the functions that a parsed JMESPath expression calls."""
+    if node.get("type") == "function_expression":
+        yield str(node["value"])
+    for child in node.get("children", ()):
+        if isinstance(child, dict):
+            yield from _functions_in(child)
 
 
 def _is_case(written: Json) -> bool:
