@@ -88,8 +88,8 @@ $(BIN)/python:
 	exit 1
 
 # The browser tests drive Chromium, the proxy tests nginx, the tests of stores a Redis and the SQL tests a PostgreSQL
-# server that they start; npm brings Google's JavaScript client. What cannot be installed is skipped visibly; where CI is set a skip fails the
-# run (tests/conftest.py).
+# server that they start; npm brings Google's JavaScript client, libfaketime another time. What cannot be installed
+# is skipped visibly; where CI is set a skip fails the run (tests/conftest.py).
 packages-for-tests:
 	@missing=""; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
@@ -97,6 +97,7 @@ packages-for-tests:
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| missing="$$missing postgresql"; \
 	[ -n "$$missing" ] || exit 0; \

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import trustme
 
 READY = "Ready to accept connections"
+NEEDS_REDIS = pytest.mark.skipif(
+    shutil.which("redis-server") is None,
+    reason="there is no redis-server; make test installs it where apt may be used",
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,7 @@ class RedisServer:
     def start(self) -> None:
         """Returns when it says that it is ready."""
         program = shutil.which("redis-server")
-        assert program is not None, (
-            "redis-server is not installed; make test installs it where apt may be used"
-        )
+        assert program is not None
         self._process = subprocess.Popen(
             [program, *self._arguments()],
             cwd=self.folder,

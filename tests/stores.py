@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from redis_server import NEEDS_REDIS, RedisServer, running
 
 from tornado_live.sessions.machine import Clocks
+from tornado_live.sessions.redis import RedisSessionStore
 from tornado_live.sessions.sqlite import SqliteSessionStore
 from tornado_live.sessions.store import NODE_LIFE_S, SessionStore
 
@@ -97,8 +99,75 @@ def sqlite_place(folder: Path) -> Iterator[Place]:
     yield SqlitePlace(folder / "s.db")
 
 
+_PASS = """
+local ms = tonumber(ARGV[1])
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key)
+  if left > ms then redis.call('PEXPIRE', key, left - ms) elseif left >= 0 then redis.call('DEL', key) end
+end
+for _, key in ipairs(redis.call('KEYS', '*k:*')) do
+  for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, -ms, one) end
+end
+for _, key in ipairs(redis.call('KEYS', '*revoked')) do
+  local all = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for at = 1, #all, 2 do
+    local ends, subject = string.match(all[at], '^(%d+) (.*)$')
+    redis.call('ZREM', key, all[at])
+    redis.call('ZADD', key, all[at + 1], string.format('%.0f %s', ends - ms, subject))
+  end
+end
+"""
+
+
+class RedisPlace:
+    """Redis's own time passes by what is left of each TTL."""
+
+    node_life_s = 60.0
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.wall = Clock()
+        self.steady = Clock()
+
+    async def open(self, *, impatient: bool = False, **bounds: Any) -> RedisSessionStore:
+        return RedisSessionStore(
+            self.server.url,
+            prefix="tornado-live:",
+            ttl_s=TTL,
+            deadline_s=0.1 if impatient else 30.0,
+            node_life_s=self.node_life_s,
+            wall=self.wall,
+            steady=self.steady,
+            **bounds,
+        )
+
+    def now(self) -> float:
+        return self.wall.now
+
+    def jump(self, seconds: float) -> None:
+        self.wall.now += seconds
+
+    async def pass_time(self, seconds: float) -> None:
+        self.wall.now += seconds
+        self.steady.now += seconds
+        with self.server.client() as client:
+            client.eval(_PASS, 0, str(round(1000 * seconds)))
+
+    def cut(self) -> AbstractContextManager[None]:
+        return self.server.hung()
+
+
+@contextmanager
+def redis_place(folder: Path) -> Iterator[Place]:
+    with running(folder) as server:
+        yield RedisPlace(server)
+
+
 Given = Callable[[Path], AbstractContextManager[Place]]
-PLACES = [pytest.param(sqlite_place, id="sqlite")]
+PLACES = [
+    pytest.param(sqlite_place, id="sqlite"),
+    pytest.param(redis_place, id="redis", marks=NEEDS_REDIS),
+]
 """Of each kind of store a place without data, given an empty folder."""
 
 

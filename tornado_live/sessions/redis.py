@@ -14,9 +14,7 @@ Redis Cluster is not supported. Several servers behind one address, of which one
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -27,13 +25,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from tornado_live.errors import BadMessage, Limited, Unavailable
+from tornado_live.errors import Limited, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions import redis_scripts as scripts
 from tornado_live.sessions.redis_copies import Copies, Copy
-from tornado_live.sessions.redis_line import Argument, Away, Call, Line, Refused
+from tornado_live.sessions.redis_line import DEADLINE_S, Argument, Away, Call, Line, Refused
 from tornado_live.sessions.redis_records import (
     Unreadable,
     about_text,
@@ -58,8 +56,13 @@ from tornado_live.sessions.store import (
     MemoryItem,
     News,
     Session,
+    cursor_of,
+    digest_of,
     new_session_id,
     not_found,
+    out_of_reach,
+    place_in_memory,
+    place_of,
 )
 from tornado_live.sessions.waiting import Batch, Bounds, Holding, Touched, Unreachable, Waiting
 
@@ -72,7 +75,6 @@ CHUNK: Final = 64
 CHUNK_BYTES: Final = 256 * 1024
 """What goes to Redis at once, and has to be answered in time."""
 
-_PLACES = {"user": 0, "tool": 1, "model": 2}
 _STATES: Final[Mapping[bytes, Literal["good", "used_up", "expired"]]] = {
     b"good": "good",
     b"used_up": "used_up",
@@ -116,6 +118,7 @@ class RedisSessionStore:
         memory_bytes: int = 262144,
         events: int = 500,
         waiting: int = 5000,
+        deadline_s: float = DEADLINE_S,
         node_life_s: float = NODE_LIFE_S,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -126,7 +129,7 @@ class RedisSessionStore:
         self._wall = wall
         self._steady = steady
         self._loop = asyncio.get_running_loop()
-        self._line = Line(url)
+        self._line = Line(url, deadline_s=deadline_s)
         self._waiting = Waiting(self._write, bounds=self._bounds, name="redis", retry_s=RETRY_S)
         self._copies = Copies(self._bounds)
         self._writer = secrets.token_hex(6)
@@ -185,7 +188,9 @@ class RedisSessionStore:
     async def list(
         self, user: str, *, limit: int = 50, after: str | None = None
     ) -> tuple[Sequence[Session], str | None]:
-        score, before = ("+inf", "") if after is None else _place_of(after)
+        score, before = (math.inf, "") if after is None else place_of(after)
+        if math.isnan(score) or (before and not is_name(before)):
+            return [], None  # nothing comes after a place that is none
         listed = self._prefix + "u:" + _list_name(user)
         found = await self._ask(scripts.LIST, [listed], self._prefix, limit + 1, score, before)
         sessions = []
@@ -193,7 +198,7 @@ class RedisSessionStore:
             session = self._readable(_listed, name, fields)
             if session is not None and session.user == user:
                 sessions.append(session)
-        return sessions[:limit], _cursor(sessions[limit - 1]) if len(sessions) > limit else None
+        return sessions[:limit], cursor_of(sessions[limit - 1]) if len(sessions) > limit else None
 
     async def memory(self, id: str) -> Sequence[MemoryItem]:
         return self._items(await self._of_session(id, scripts.ITEMS, "sm") or [])
@@ -225,7 +230,7 @@ class RedisSessionStore:
         kind: str = "",
         at_most: int | None = None,
     ) -> None:
-        digest = _digest(name)
+        digest = digest_of(name).hex()
         limited = await self._ask(
             scripts.KEEP,
             [f"{self._prefix}c:{digest}", f"{self._prefix}k:{kind}"],
@@ -247,11 +252,13 @@ class RedisSessionStore:
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
         by = self._line.deadline()
         await self._sent(by)
-        call = Call(scripts.USE, [f"{self._prefix}c:{_digest(name)}"], ["1" if spend else "0", KEPT_MS])
+        call = Call(
+            scripts.USE, [f"{self._prefix}c:{digest_of(name).hex()}"], ["1" if spend else "0", KEPT_MS]
+        )
         try:
             found = await self._line.ask(call, by=by)
         except Away as away:
-            raise _out_of_reach() from away
+            raise out_of_reach() from away
         except Refused as refused:
             self._not_read(refused)
             return None
@@ -267,7 +274,7 @@ class RedisSessionStore:
             case None:
                 raise not_found()
             case _:
-                raise _out_of_reach()
+                raise out_of_reach()
         session = self._readable(session_of, id, fields)
         if session is None:
             self.release(id, node=node)
@@ -331,10 +338,10 @@ class RedisSessionStore:
 
     async def flush(self) -> None:
         if self._closed:
-            raise _out_of_reach()
+            raise out_of_reach()
         await self._waiting.send()
         if self._waiting.failing:
-            raise _out_of_reach()
+            raise out_of_reach()
 
     async def close(self) -> None:
         if self._closed:
@@ -396,12 +403,12 @@ class RedisSessionStore:
     async def _sent(self, by: float) -> None:
         """Redis has everything that was queued, or cannot take it now. Raises Unavailable after `by`."""
         if self._closed:
-            raise _out_of_reach()
+            raise out_of_reach()
         try:
             async with asyncio.timeout_at(by):
                 await self._waiting.send()
         except TimeoutError as error:
-            raise _out_of_reach() from error
+            raise out_of_reach() from error
 
     async def _ask(self, script: Script, keys: Sequence[str | bytes], *arguments: Argument) -> Any:
         """What the script answers, behind everything that was queued. Raises Unavailable."""
@@ -411,9 +418,9 @@ class RedisSessionStore:
             return await self._line.ask(Call(script, keys, arguments), by=by)
         except Refused as refused:
             log_event(logger, "store_refused", level=logging.ERROR, error=refused, script=script.name)
-            raise _out_of_reach() from refused
+            raise out_of_reach() from refused
         except Away as away:
-            raise _out_of_reach() from away
+            raise out_of_reach() from away
 
     async def _of_session(self, id: str, script: Script, parts: str, *arguments: Argument) -> Any:
         """The same about one session, which is brought back where Redis has lost it. None for an unknown one."""
@@ -430,7 +437,7 @@ class RedisSessionStore:
             self._not_read(refused)
             return None
         except Away as away:
-            raise _out_of_reach() from away
+            raise out_of_reach() from away
         return answer
 
     async def _read(self, id: str, user: str, *, with_memory: bool) -> tuple[Session, Sequence[bytes]]:
@@ -457,7 +464,7 @@ class RedisSessionStore:
 
     def _items(self, memory: Sequence[object]) -> Sequence[MemoryItem]:
         items = (self._readable(item_of, text) for text in memory)
-        return sorted((item for item in items if item is not None), key=_place)
+        return sorted((item for item in items if item is not None), key=place_in_memory)
 
     def _readable(self, read: Callable[..., Record], *values: object) -> Record | None:
         try:
@@ -616,10 +623,6 @@ def _chunks(calls: Sequence[tuple[str | None, Call]]) -> Iterator[Sequence[tuple
         yield chunk
 
 
-def _out_of_reach() -> Unavailable:
-    return Unavailable("The session store cannot be reached. Try again in a moment.", retry_after_ms=1000)
-
-
 def _listed(name: object, fields: object) -> Session:
     return session_of(text_of(name), fields)
 
@@ -634,33 +637,5 @@ def _subject(told: bytes) -> str:
     return told.decode("utf-8", "surrogatepass")
 
 
-def _place(item: MemoryItem) -> tuple[int, int]:
-    return item.turn, _PLACES[item.role]
-
-
 def _list_name(user: str) -> str:
-    return _digest(user)[:32]
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _cursor(session: Session) -> str:
-    place = json.dumps([float(session.created_at), session.id])
-    return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
-
-
-def _place_of(cursor: str) -> tuple[str, str]:
-    try:
-        place = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=="))
-    except (ValueError, RecursionError) as error:
-        raise _bad_cursor() from error
-    match place:
-        case [float() as created_at, str() as id] if math.isfinite(created_at) and is_name(id):
-            return repr(created_at), id
-    raise _bad_cursor()
-
-
-def _bad_cursor() -> BadMessage:
-    return BadMessage('"after" is not a place in this list: pass the "next" of the page before, unchanged.')
+    return digest_of(user).hex()[:32]

@@ -72,11 +72,9 @@ local function former(s, prefix, anew)
     local node = string.match(all[at], '^had:(.*)$')
     if node then
       local state = redis.call('GET', prefix .. 'n:' .. node)
-      if all[at + 1] == 'dead' then
-        if anew then redis.call('HDEL', s, all[at]) else abandoned = 1 end
-      elseif state == '1' then
+      if state == '1' then
         leaving[#leaving + 1] = node
-      elseif state == 'left' then
+      elseif state == 'left' or (anew and all[at + 1] == 'dead') then
         redis.call('HDEL', s, all[at])
       else
         redis.call('HSET', s, all[at], 'dead')
