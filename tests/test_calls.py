@@ -543,10 +543,12 @@ class Lives(RuleBasedStateMachine):
         self.books = Books()
         self.asked: set[str] = set()
         self.live = True
+        self.changes = False
 
     @initialize(side_effects=st.booleans(), wait=st.sampled_from(["blocking", "background"]))
     def begin(self, side_effects: bool, wait: str) -> None:
         self.books = Books(CallPolicy(wait, side_effects=side_effects))  # type: ignore[arg-type]
+        self.changes = side_effects
 
     @precondition(lambda self: self.live)
     @rule(asked=st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["Rome", "Oslo"])), max_size=3))
@@ -586,6 +588,22 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def turn_over(self) -> None:
         self.books.calls.turn_over()
+        self.books.commands.append(Record("turn", {}))
+
+    @invariant()
+    def nothing_is_changed_twice_in_a_turn_unless_the_service_can_tell(self) -> None:
+        """As far as the session goes: a call that was taken back while it ran may have been made."""
+        if not self.changes:
+            return
+        made: set[tuple[str, str]] = set()
+        for command in self.books.commands:
+            match command:
+                case StartTool(name=name, args=args, repeats=repeats):
+                    key = (name, json.dumps(args))
+                    assert key not in made or repeats is not None
+                    made.add(key)
+                case Record(kind="turn"):
+                    made.clear()
 
     @invariant()
     def every_id_is_in_the_ledger_as_it_is(self) -> None:
