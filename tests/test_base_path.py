@@ -45,7 +45,9 @@ async def dropped_in(url: str) -> bool:
 
 
 async def test_every_route_is_served_below_the_base_path_and_without_it() -> None:
-    async with Server(tls=True, environ={"BASE_PATH": "/voice"}) as server:
+    async with Server(
+        tls=True, environ={"BASE_PATH": "/voice", "GEMINI_API_KEY": "a-key-of-tests"}
+    ) as server:
         trusted = ssl.create_default_context(cafile=str(server.ca))
         for url in (server.url, server.https):
             async with asking(url, trusted) as client:

@@ -29,6 +29,7 @@ from tornado_live.access.proxies import Proxies
 from tornado_live.errors import Unavailable
 from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers import tools as tool_api
+from tornado_live.handlers.accepting import Accepting, room
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.handlers.paths import Paths, under
@@ -193,6 +194,8 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, parts, secured)
         with _listening(settings, share) as listening:
+            registry, metrics = parts.registry, parts.metrics
+            accepting = Accepting(room(), lines=lambda: registry.model_lines, paused=metrics.accept_paused)
             servers = []
             for listeners, is_main, context in (
                 (listening.main, True, None),
@@ -206,7 +209,7 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
                     main=is_main,
                 )
                 server = _server(app, context)
-                server.add_sockets(listeners)
+                accepting.add(server, listeners)
                 servers.append(server)
             gc.collect()
             gc.freeze()
@@ -219,6 +222,7 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
             await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
             await _end_conversations(parts.registry, settings.limits.drain_s, orders)
+            accepting.close()
             for server in servers:
                 server.stop()
                 await server.close_all_connections()

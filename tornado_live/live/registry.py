@@ -57,6 +57,11 @@ class Registry:
         return len(self._bridges)
 
     @property
+    def model_lines(self) -> int:
+        """How many connections to the model side are open."""
+        return sum(bridge.model is not None for bridge in self._bridges.values())
+
+    @property
     def node(self) -> str:
         """This process, as others that share the session store know it."""
         return self._shared.node

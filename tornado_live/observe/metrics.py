@@ -210,6 +210,17 @@ class Metrics:
             registry=registry,
         )
         self._requests = {hundred: requests.labels(f"{hundred}xx") for hundred in (1, 2, 3, 4, 5)}
+        self._paused = Gauge(
+            "tornado_live_accept_paused",
+            "Processes that take no new connections now, for want of file descriptors",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._pauses = Counter(
+            "tornado_live_accept_pauses_total",
+            "Times in which no new connections were taken, for want of file descriptors",
+            registry=registry,
+        )
 
     def conversation_opened(self) -> None:
         self._conversations.inc()
@@ -285,6 +296,11 @@ class Metrics:
     def tokens(self, input_tokens: int, output_tokens: int) -> None:
         self._tokens_in.inc(input_tokens)
         self._tokens_out.inc(output_tokens)
+
+    def accept_paused(self, paused: bool) -> None:
+        """A time begins, or is over, in which new connections wait."""
+        self._paused.set(int(paused))
+        self._pauses.inc(int(paused))
 
     def http_answered(self, status: int) -> None:
         self._requests.get(status // 100, self._requests[5]).inc()
