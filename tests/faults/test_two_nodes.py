@@ -92,8 +92,11 @@ async def test_of_many_sockets_at_once_on_two_nodes_one_is_left_with_one_line(
 async def test_a_session_that_is_deleted_on_one_node_ends_on_the_other(store: Mapping[str, str]) -> None:
     async with nodes(store) as both, both.talking() as talk:
         async with httpx.AsyncClient(base_url=both.other.url, trust_env=False) as http:
-            shown = (await http.get(f"/api/sessions/{talk.session}")).json()
-            assert shown["connected"] is True
+
+            async def seen_there() -> bool:
+                return (await http.get(f"/api/sessions/{talk.session}")).json()["connected"] is True
+
+            await settled(seen_there)
             deleted = time.monotonic()
             assert (await http.delete(f"/api/sessions/{talk.session}")).status_code == 204
         assert (await talk.client.closed())[0] == 4410

@@ -548,6 +548,8 @@ class Conversation:
             commands += self._rotate(now)
         elif self._seeking and self.phase is Phase.LIVE:
             commands += self._rotate(now)
+        if self.draining.begun and self.phase is Phase.LIVE:
+            commands += self._drain(now)  # the next question would come before the timer
         return commands
 
     def _content(
@@ -912,10 +914,10 @@ class Conversation:
         """The session was deleted, or the server stops: both sides are closed."""
         if self.phase is Phase.CLOSED:
             return ()
-        commands: list[Command] = [CloseClient(error)] if self._client_here else []
-        return [*commands, *self._end(now)]
+        return self._end(now, [CloseClient(error)] if self._client_here else [])
 
-    def _end(self, now: float) -> list[Command]:
+    def _end(self, now: float, goodbye: Sequence[Command] = ()) -> list[Command]:
+        """What was open is finished, and told, before the goodbye."""
         commands = self._hang_up(now)
         self._enter(Phase.CLOSED)
-        return [*commands, CloseModel(), End()]
+        return [*commands, *goodbye, CloseModel(), End()]
