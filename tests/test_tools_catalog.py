@@ -695,6 +695,23 @@ def test_options_are_checked_by_the_handlers_own_schema_and_filled_with_its_defa
     ]
 
 
+def test_words_of_options_may_be_of_any_language(tmp_path: Path) -> None:
+    text = """
+    version: 1
+    sources: {handbook: {documents: {paths: [knowledge/]}}}
+    tools:
+      find:
+        description: Finds.
+        parameters: {type: object, properties: {query: {type: string}}, required: [query]}
+        python: builtin.knowledge:search
+        options: {source: handbook, synonyms: [[größe, μέγεθος, 大きさ, no1]]}
+    """
+    assert load(tmp_path, text).tools["find"].options["synonyms"] == [["größe", "μέγεθος", "大きさ", "no1"]]
+    assert mistakes(tmp_path, text.replace("größe", "two words")) == [
+        'tools.yaml:8: find.options.synonyms[0][0]: "two words" does not fit the pattern ^[\\p{L}\\p{N}]+$'
+    ]
+
+
 def test_a_tool_that_gemini_cannot_be_told_of_is_left_out_and_the_others_work(tmp_path: Path) -> None:
     text = WEATHER + textwrap.indent(
         textwrap.dedent(

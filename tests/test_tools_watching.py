@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
+from endpoints import serving
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import Server
+from serving import ROOT, Server
 from talking import Talker
+from tornado.web import RequestHandler
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError, Problem
@@ -394,3 +397,39 @@ async def test_a_saved_tool_is_used_by_the_next_conversation_and_a_mistake_chang
         metrics = (await client.get("/metrics")).text
         assert 'tornado_live_tools_reloads_total{outcome="taken"} 3.0' in metrics
         assert "canary-4711-secret" not in server.log + found["error"]
+
+
+async def test_the_first_tool_of_the_documentation_works_word_for_word(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/tools.md").read_text(encoding="utf-8")
+    guide = guide.split("## A first tool in five minutes")[1].split("\n## ")[0]
+    menu = re.findall(r"^echo '(.*)' > cafe/menu.json$", guide, re.MULTILINE)[0]
+    told = guide.split("```\n")[-2].strip()
+
+    def answer(handler: RequestHandler) -> None:
+        handler.set_header("Content-Type", "application/json")
+        handler.write(menu)
+
+    file = tmp_path / "tools.yaml"
+    file.write_text("version: 1\ntools: {}\n")
+    async with (
+        serving(answer) as (port, seen),
+        Server(home=tmp_path) as server,
+        httpx.AsyncClient(base_url=server.url, trust_env=False) as client,
+    ):
+        written = guide.split("```yaml\n")[1].split("```")[0].replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        file.write_text(written)
+        await after(server, "tools_reloaded", 1, client)
+
+        async def ask() -> None:
+            async with Talker(f"{server.url.replace('http', 'ws')}/ws") as talker:
+                await talker.connected()
+                await talker.send("text", {"text": "What is on the menu of the cafe?"})
+                result = await talker.until("tool_result")
+                assert (result["name"], result["ok"]) == ("get_menu", True)
+
+        await ask()
+        file.write_text(written.replace("select:", "selct:"))
+        found = await after(server, "tools_reload_failed", 1, client)
+        assert found == {"loaded": 1, "error": told}
+        await ask()
+        assert [request.path for request in seen] == ["/menu.json"] * 2

@@ -33,7 +33,7 @@ OPTIONS: Final[dict[str, Json]] = {
                 "type": "array",
                 "minItems": 2,
                 "maxItems": 20,
-                "items": {"type": "string", "pattern": r"^[^\W_]+$", "maxLength": 60},
+                "items": {"type": "string", "pattern": r"^[\p{L}\p{N}]+$", "maxLength": 60},
             },
             "default": [],
             "description": "Lists of words that people say for one another",
