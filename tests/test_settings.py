@@ -873,6 +873,10 @@ def test_the_path_below_which_everything_is_served_begins_with_a_slash_and_ends_
             '"/a/../b" is not a path - write one such as /voice, of letters, digits and ._~-',
         ),
         (
+            "base_path: /api/voice",
+            '"/api/voice" begins as paths of this server do - write another one, such as /voice',
+        ),
+        (
             "base_path: https://example.org/voice",
             '"https://example.org/voice" is an address - write its path alone, such as /voice',
         ),

@@ -41,7 +41,7 @@ from tornado_live.live.vertex import vertex_upstream
 from tornado_live.observe.logs import Masker, configure, log_event
 from tornado_live.observe.metrics import Counters, Metrics
 from tornado_live.resources import require
-from tornado_live.sessions.sqlite import SqliteSessionStore
+from tornado_live.sessions.opening import open_store
 from tornado_live.sessions.store import SessionStore
 from tornado_live.settings import Settings, is_loopback
 from tornado_live.tools.loading import watch_tools
@@ -300,13 +300,7 @@ async def _parts(
         if settings.upstream == "simulator" and share is None:
             simulator = SimulatorAddress()
             supervisor = owned.create_task(EmbeddedSimulator(settings.simulator, simulator.tell).run())
-        store = await SqliteSessionStore.open(
-            settings.data_dir / "sessions.db",
-            ttl_s=limits.session_ttl_s,
-            memory_messages=limits.memory_messages,
-            memory_message_bytes=limits.memory_message_bytes,
-            memory_bytes=limits.memory_bytes,
-        )
+        store = await open_store(settings, mask=masker.mask)
         runner = ToolRunner(mock=settings.mock_tools)
         touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
         upstream = _upstream(settings, simulator)

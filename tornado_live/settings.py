@@ -73,6 +73,7 @@ _IPV6 = re.compile(r"\[[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]", re.I)
 _CLOUD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
 _MODULE = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_OWN_PATHS = ("api", "ws", "health", "metrics", "openapi.json", "v1", "v1beta", "v1alpha")
 _REDIS_PREFIX = re.compile(r"[A-Za-z0-9._:/-]{1,100}")
 _FIELD = re.compile(r"[a-z][A-Za-z0-9]*(\.[a-z][A-Za-z0-9]*)*")
 _USUAL_PORTS = {"http": "80", "https": "443"}
@@ -230,6 +231,8 @@ def _as_base_path(value: object) -> object:
         return None
     if "://" in text:
         raise _wrong(f'"{value}" is an address - write its path alone, such as /voice')
+    if text.split("/")[1:2] and text.split("/")[1] in _OWN_PATHS:
+        raise _wrong(f'"{value}" begins as paths of this server do - write another one, such as /voice')
     if not _BASE_PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
         raise _wrong(f'"{value}" is not a path - write one such as /voice, of letters, digits and ._~-')
     return text

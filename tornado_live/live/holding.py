@@ -42,9 +42,9 @@ class Holding:
         SessionNotFound and Unavailable.
         """
         self._claims[id] += 1
+        self._held.add(id)  # a question whose answer was lost may have taken effect
         try:
             found = await self._store.hold(id, node=self.node)
-            self._held.add(id)
             try:
                 async with asyncio.timeout(LEAVE_S):
                     while found.leaving:
