@@ -364,7 +364,9 @@ class RedisSessionStore:
 
     def touch(self, id: str) -> None:
         at = Touched(self._steady(), self._wall())
-        self._copies.touch(id, at)
+        copy = self._copies.of(id)
+        if copy is not None and self._left_ms(copy.active) > 0:
+            copy.active = at
         self._waiting.touch(id, at)
 
     def remember(self, id: str, item: MemoryItem) -> None:
@@ -515,6 +517,7 @@ class RedisSessionStore:
         ttl_ms, active = 0, ""
         if said.touched is not None:
             copy = self._copies.of(id)
+            # Since the batch was closed there may have been more of it.
             touched = said.touched if copy is None else max(said.touched, copy.active)
             ttl_ms = self._left_ms(touched)
             active = activity_text(touched.shown, touched.shown + self._bounds.ttl_s)

@@ -115,11 +115,6 @@ class Copies:
             self._cost += copy.cost
             self._shrink()
 
-    def touch(self, id: str, at: Touched) -> None:
-        copy = self._copies.get(id)
-        if copy is not None:
-            copy.active = at
-
     def drop(self, id: str, *, node: str | None = None) -> None:
         copy = self.of(id, node=node)
         if copy is not None:

@@ -19,14 +19,19 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from tornado_live.errors import ConfigError, Problem, nearest
@@ -84,44 +89,50 @@ class Refused(Exception):
 class _Cause:
     cause: str
     sign: re.Pattern[str]
-    kind: type[RedisError] | None
+    kinds: tuple[type[RedisError], ...]
     do: str
 
 
-def _cause(cause: str, sign: str, kind: type[RedisError] | None, do: str) -> _Cause:
-    # Inside a script Redis 6 hides the word behind its own, after a dash.
-    return _Cause(cause, re.compile(rf"(?:^|[\s-])(?:{sign})\b"), kind, do)
+def _cause(cause: str, sign: str, do: str, *kinds: type[RedisError]) -> _Cause:
+    # Inside a script Redis 6 hides the word behind its own, after a dash; the library takes some words away.
+    return _Cause(cause, re.compile(rf"(?:^|[\s-])(?:{sign})\b"), kinds, do)
 
 
 _CAUSES: Final = (
     _cause(
         "no_permission",
-        "NOPERM|ACL failure in script",
-        NoPermissionError,
+        "NOPERM|user executing the script",
         "give its user the rights that docs/redis.md lists",
+        NoPermissionError,
     ),
-    _cause("password", "NOAUTH|WRONGPASS", AuthenticationError, "set user and password in REDIS_URL"),
-    _cause("loading", "LOADING", BusyLoadingError, "wait: Redis reads its file"),
-    _cause("full", "OOM", OutOfMemoryError, "raise Redis's maxmemory, or free memory"),
+    _cause("password", "NOAUTH|WRONGPASS", "set user and password in REDIS_URL", AuthenticationError),
+    _cause("loading", "LOADING", "wait: Redis reads its file", BusyLoadingError),
+    _cause("full", "OOM", "raise Redis's maxmemory, or free memory", OutOfMemoryError),
     _cause(
         "read_only",
         "READONLY",
-        ReadOnlyError,
         "set REDIS_URL to the primary: this is a replica of another one",
+        ReadOnlyError,
     ),
-    _cause("no_disk", "MISCONF", None, "see Redis's own log: it cannot save to its disk, and refuses writes"),
-    _cause(
-        "no_replicas", "NOREPLICAS", None, "see why Redis's replicas are gone, or lower min-replicas-to-write"
-    ),
-    _cause("busy", "BUSY", None, "wait: Redis runs another script"),
-    _cause("no_primary", "MASTERDOWN", None, "wait until Redis has its primary again"),
+    _cause("no_disk", "MISCONF", "see Redis's own log: it cannot save to its disk, and refuses writes"),
+    _cause("no_replicas", "NOREPLICAS", "see why Redis's replicas are gone, or lower min-replicas-to-write"),
+    _cause("busy", "BUSY", "wait: Redis runs another script"),
+    _cause("no_primary", "MASTERDOWN", "wait until Redis has its primary again", MasterDownError),
     _cause(
         "cluster",
         "CLUSTERDOWN|CROSSSLOT|MOVED|ASK|TRYAGAIN",
-        None,
         "set REDIS_URL to a Redis that is no cluster: Redis Cluster is not supported",
+        ClusterCrossSlotError,
+        ClusterDownError,
+        AskError,
+        TryAgainError,
     ),
-    _cause("connections", "max number of clients", None, "raise Redis's maxclients"),
+    _cause(
+        "certificate",
+        "CERTIFICATE_VERIFY_FAILED",
+        "name the authority of Redis's certificate in REDIS_URL: ?ssl_ca_certs=/path/of/ca.pem at its end",
+    ),
+    _cause("connections", "max number of clients", "raise Redis's maxclients"),
 )
 _DATABASE = "set a database that Redis has in REDIS_URL, such as /0 at its end"
 
@@ -244,7 +255,7 @@ async def _run(connection: AbstractConnection, commands: Sequence[tuple[Argument
 
 def _cause_of(error: BaseException) -> _Cause | None:
     for known in _CAUSES:
-        if (known.kind is not None and isinstance(error, known.kind)) or known.sign.search(str(error)):
+        if isinstance(error, known.kinds) or known.sign.search(str(error)):
             return known
     return None
 
