@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from jsonschema import Draft202012Validator
 
 from tornado_live.caller import Caller
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import spec_of
 from tornado_live.tools.owned import Owned
+from tornado_live.tools.validation import validator_of
 
 
 def context_for(
@@ -28,7 +28,7 @@ def context_for(
     """
     spec = spec_of(function)
     assert spec is not None
-    Draft202012Validator(spec.options).validate(options)
+    validator_of(spec.options).validate(options)
     defaults = {
         name: rule["default"] for name, rule in spec.options["properties"].items() if "default" in rule
     }

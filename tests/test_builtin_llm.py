@@ -295,6 +295,10 @@ def test_mistakes_of_the_options_are_found_at_load() -> None:
     ]
     assert problems(["city"], system="About {city}.") == []
     assert problems([], schema={"type": "objekt"}) != []
+    assert problems([], schema={"properties": {"a": {"pattern": "a++"}}}) == [
+        'schema.properties.a.pattern: "a++" has a possessive ++, which patterns cannot have here;'
+        " write +; nothing is ever tried again"
+    ]
     assert problems([], base_url="http://10.0.0.1/gemini") == [
         "base_url: the key would cross the network unencrypted; write https://"
     ]

@@ -12,7 +12,6 @@ import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
-from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
 
 from tornado_live.errors import Problem, nearest
@@ -38,7 +37,7 @@ from tornado_live.tools.tool import (
     validator_for,
 )
 from tornado_live.tools.tools_file import LONGEST_S, SHORTEST_SECRET, ToolsFile, in_seconds
-from tornado_live.tools.validation import schema_mistakes, subschemas, validator_of
+from tornado_live.tools.validation import check_schema, schema_mistakes, subschemas, validator_of
 from tornado_live.yamlfile import YamlPath, dotted, walk
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -160,7 +159,7 @@ class ToolReader:
             self.refuse("needs type: object", "parameters")
             return None
         try:
-            Draft202012Validator.check_schema(parameters, FormatChecker(()))
+            check_schema(parameters)
         except SchemaError as error:
             at = ("parameters", *error.absolute_path)
             deepest = best_match(error.context or ()) or error

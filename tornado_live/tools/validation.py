@@ -49,6 +49,11 @@ def validator_of(schema: Mapping[str, Json], *, formats: bool = False) -> Valida
     return checked
 
 
+def check_schema(schema: Mapping[str, Json]) -> None:
+    """Raises SchemaError unless `schema` is JSON Schema; what its patterns are is for `schema_mistakes`."""
+    Draft202012Validator.check_schema(schema, FormatChecker(()))
+
+
 def schema_mistakes(schema: Mapping[str, Json]) -> Iterator[tuple[YamlPath, str]]:
     """What `schema` says that is JSON Schema and still cannot be used here: where, and what to write instead."""
     parts = list(subschemas(dict(schema)))

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from referencing import Registry
 
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import handler
 from tornado_live.tools.result import Json, ToolCode, ToolError
+from tornado_live.tools.validation import check_schema, schema_mistakes, validator_of
+from tornado_live.yamlfile import dotted
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -85,9 +85,12 @@ def check_prompt(options: Mapping[str, Json], parameters: Mapping[str, Json]) ->
     schema = options.get("schema")
     if isinstance(schema, dict):
         try:
-            Draft202012Validator.check_schema(schema)
+            check_schema(schema)
         except SchemaError as error:
             yield f"schema is not JSON Schema: {error.message.splitlines()[0][:200]}"
+        else:
+            for path, mistake in schema_mistakes(schema):
+                yield f"{dotted(('schema', *path))}: {mistake}"
     base = urlsplit(str(options["base_url"]))
     if base.scheme == "http" and base.hostname not in _LOOPBACK:
         yield "base_url: the key would cross the network unencrypted; write https://"
@@ -279,7 +282,7 @@ def _told(answer: GenerateContentResponse, schema: Json) -> Json:
         return {"text": text, "note": "The answer was cut: it was too long."} if is_cut else {"text": text}
     try:
         data: Json = json.loads(text)
-        Draft202012Validator(schema, registry=Registry()).validate(data)
+        validator_of(schema).validate(data)
     except Exception as error:  # whatever a schema's check may come to with data of a model
         cut = " because it was too long" if is_cut else ""
         raise ToolError(
