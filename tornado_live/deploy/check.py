@@ -67,6 +67,7 @@ _PLACES = {
     "nginx http": "nginx, in http",
     "nginx server": "nginx, in server, in place of lines of the same names there and in its locations",
     "nginx location": "nginx, in server",
+    "nginx redirect": "nginx, in the server of port 80",
     ".env": "tornado-live, in .env",
 }
 
@@ -137,21 +138,24 @@ async def _examine(way: Way, told: _Told, idle_s: float, http_port: int) -> None
     if alive.verdict == "WRONG":
         return
     told.tell(findings.of_ready(await probes.ask(way, "/health/ready")))
-    own = await probes.upgrade(way)
-    told.tell(findings.of_upgrade(own, target))
-    foreign = await probes.upgrade(way, origin=findings.FOREIGN)
-    told.tell(*findings.of_origins(own, foreign, await probes.upgrade(way, origin=None), target))
+    told.tell(*findings.of_client(await probes.client(way), target))
     told.tell(
         findings.of_host(await probes.ask(way, "/api/tools", headers={"Host": "foreign.invalid"}), target)
     )
-    told.tell(*findings.of_client(await probes.client(way), target))
     session = await _sessions(way, told)
-    if not isinstance(own, Answer) or own.status != 101:
-        return
-    await _sockets(way, told, session, reached.connect_ms)
-    if idle_s > 0:
-        told.report.plain(f"      for up to {idle_s:.0f} s nobody says anything now")
-        told.tell(findings.of_idle(await probes.idle(way, idle_s), idle_s))
+    # Of one session all the time, so that nothing is left of it.
+    path = f"/ws?sessionId={session}" if session else "/ws"
+    own = await probes.upgrade(way, path)
+    told.tell(findings.of_upgrade(own, target))
+    foreign = await probes.upgrade(way, path, origin=findings.FOREIGN)
+    told.tell(*findings.of_origins(own, foreign, await probes.upgrade(way, path, origin=None)))
+    if isinstance(own, Answer) and own.status == 101:
+        await _sockets(way, told, path, reached.connect_ms)
+        if session:
+            told.tell(findings.of_returns(await probes.returns(way, session)))
+        if idle_s > 0:
+            told.report.plain(f"      for up to {idle_s:.0f} s nobody says anything now")
+            told.tell(findings.of_idle(await probes.idle(way, idle_s), idle_s))
     if session:
         await probes.forget(way, session)
 
@@ -168,14 +172,11 @@ async def _sessions(way: Way, told: _Told) -> str:
     return str(made.get("sessionId", ""))
 
 
-async def _sockets(way: Way, told: _Told, session: str, connect_ms: float) -> None:
-    echoes = await probes.echoes(way)
+async def _sockets(way: Way, told: _Told, path: str, connect_ms: float) -> None:
+    echoes = await probes.echoes(way, path)
     if isinstance(echoes, Answer | NoAnswer):
         told.tell(findings.of_upgrade(echoes, way.target))
     else:
         told.tell(*findings.of_echoes(echoes, connect_ms))
-    guest = await probes.drop_in(way)
-    told.tell(findings.of_drop_in(guest))
+    told.tell(findings.of_drop_in(await probes.drop_in(way)))
     told.tell(findings.of_largest(await probes.largest(way)))
-    if session:
-        told.tell(findings.of_returns(await probes.returns(way, session)))

@@ -171,7 +171,7 @@ def _not_known_by_its_name(seen: Answer, target: Target) -> str:
     )
 
 
-def of_origins(own: Seen, foreign: Seen, without: Seen, target: Target) -> list[Finding]:
+def of_origins(own: Seen, foreign: Seen, without: Seen) -> list[Finding]:
     """`own` is the upgrade with the page's own origin, which `of_upgrade` speaks of."""
     found = []
     if isinstance(foreign, Answer) and foreign.status == 101:

@@ -38,7 +38,7 @@ from tornado_live.deploy.target import Target
 PATIENCE_S = 10.0
 MODEL_S = 40.0
 """The server may dial the model side three times, ten seconds each."""
-ECHOES = 5
+ECHOES = 3
 SIZES = (64, 1024, 16 * 1024, 200 * 1024)
 RETURNS = 6
 
@@ -209,7 +209,7 @@ async def opened(way: Way, path: str = "/ws", *, origin: str | None = "") -> Asy
         await line.close()
 
 
-async def upgrade(way: Way, path: str = "/ws", *, origin: str | None = "") -> Seen:
+async def upgrade(way: Way, path: str, *, origin: str | None = "") -> Seen:
     try:
         async with opened(way, path, origin=origin) as line:
             assert line.response is not None
@@ -247,11 +247,11 @@ async def _own_addresses(target: Target) -> tuple[str, ...]:
     return (address,)
 
 
-async def echoes(way: Way) -> Sequence[Echo] | Seen:
+async def echoes(way: Way, path: str) -> Sequence[Echo] | Seen:
     """Messages of growing size, each sent when the one before it has come back."""
     found = []
     try:
-        async with opened(way) as line:
+        async with opened(way, path) as line:
             for size in SIZES:
                 took: list[float] = []
                 words = ""

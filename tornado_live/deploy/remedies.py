@@ -137,9 +137,7 @@ TLS_VERSION: Final = Remedy(
 REDIRECT: Final = Remedy(
     "redirect",
     {
-        "nginx http": (
-            "server { listen 80; server_name <host>; location / { return 308 <origin>$request_uri; } }",
-        ),
+        "nginx redirect": ("location / { return 308 <origin>$request_uri; }",),
         "traefik entryPoints.web": (
             "http:",
             "  redirections:",
