@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from redis_server import NEEDS_REDIS, running
 from talking import Talker
 from websockets.exceptions import InvalidStatus
 
@@ -21,9 +22,14 @@ from faults.stage import settled
 SPEECH = bytes(640)
 
 
-@pytest.fixture(params=["sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Mapping[str, str]:
-    return shared_file(tmp_path)
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=NEEDS_REDIS)])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    """The settings that make two nodes share their sessions."""
+    if request.param == "sqlite":
+        yield shared_file(tmp_path)
+        return
+    with running(tmp_path) as redis:
+        yield {"REDIS_URL": redis.url}
 
 
 @asynccontextmanager
