@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tornado_live.jsonvalue import Json
 from tornado_live.live.bounds import Bounds
-from tornado_live.live.calls import NOT_AGAIN, STARTED, Calls, Delivery
+from tornado_live.live.calls import NOT_AGAIN, STARTED, TANGLED, Calls, Delivery
 from tornado_live.live.commands import (
     CancelTool,
     Command,
@@ -284,6 +284,25 @@ def test_an_id_whose_answer_a_connection_has_is_no_new_call_on_it() -> None:
     some.reconnected(FLUENT, resumed=True)
     assert some.finished("a", OK, FLUENT, live=True) is not None
     assert some.asked([call("a")], 1, FLUENT).commands == []
+
+
+@pytest.mark.parametrize("opening", ['{"x":', "["])
+def test_arguments_nested_without_end_are_refused_and_the_conversation_goes_on(opening: str) -> None:
+    books = Books()
+    nested: Json = json.loads(opening * 500 + "1" + {"[": "]"}.get(opening, "}") * 500)
+    tangled = FunctionCall("get_weather", "a", {"place": nested})
+    commands = books.take(books.calls.asked([tangled, call("b")], 1, FLUENT).commands)
+    assert started(commands) == ["b"]
+    (answer,) = answers(commands)
+    assert (answer["id"], answer["response"]) == ("a", TANGLED.response)
+    assert told(commands)[:2] == [
+        ToolStarted("a", "get_weather", {}),
+        ToolFinished("a", "get_weather", TANGLED),
+    ]
+    assert books.row("a", "state", "error") == ("finished", "invalid_arguments")
+    assert books.ask("a") == [], "it was answered"
+    theirs = Calls(lambda name: CallPolicy(), guests=lambda name: True)
+    assert theirs.asked([tangled], 1, FLUENT).shown == ((0, "a"),), "a guest reads its own"
 
 
 # What the client answers

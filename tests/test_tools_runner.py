@@ -127,6 +127,21 @@ def answers(kind):
         "long": 2 ** 70, "surrogate": "a\\ud800b", "tuple": (1, [2]), "none": None,
     }[kind]
 
+async def babbles(context):
+    for number in range(100_000):
+        context.progress(number)
+
+
+def babbles_in_thread(context):
+    for number in range(100_000):
+        context.progress(number)
+
+
+async def mumbles(context):
+    for text in ("\\ud800", None, object(), b"x", "x" * 1_000_000):
+        context.progress(text)
+
+
 def deep():
     value = []
     for _ in range(500):
@@ -335,6 +350,24 @@ async def test_a_sync_handler_runs_in_a_thread_and_knows_its_context(own: Handle
     }
     assert heard == [("looking", threading.current_thread().name)]
     assert result.summary == "thread: tool-, user: ann, session: s7, tool: where"
+
+
+@pytest.mark.parametrize("name", ["babbles", "babbles_in_thread", "mumbles"])
+async def test_progress_of_a_handler_that_never_stops_talking_or_talks_nonsense_is_bounded_text(
+    own: Handlers, name: str
+) -> None:
+    heard: list[str] = []
+    async with runner() as made:
+        result = await made.run(
+            *(own.catalog, ToolCall("c", name, {})),
+            caller=Caller("ann"),
+            session_id="s7",
+            progress=heard.append,
+        )
+    assert result.ok
+    assert len(heard) < 1000
+    assert all(len(text.encode()) <= 300 for text in heard)
+    assert name == "mumbles" or heard[-1] == "99999", "the newest is told before the end"
 
 
 @pytest.mark.parametrize(

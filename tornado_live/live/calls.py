@@ -175,8 +175,14 @@ class Calls:
                 commands += self._wanted_again(known, facts)
                 continue
             policy = self._policy(wanted.name)
-            call = _Call(call_id, wanted.name, wanted.args or {}, turn, policy, self._connection)
+            args = wanted.args or {}
+            tangled = not _is_shallow(args)
+            call = _Call(call_id, wanted.name, {} if tangled else args, turn, policy, self._connection)
             call.guests, call.begun = self._guests(wanted.name), now
+            if tangled and not call.guests:
+                self._calls[call.id] = call
+                commands += self._refused(call, TANGLED, facts)
+                continue
             commands += self._begin(call, facts, now)
             if call.state in (CallState.RUNNING, CallState.JOINED):
                 begun.append(call)
@@ -227,7 +233,7 @@ class Calls:
             return [_begun(call)]
         refusal = self._bounds.refusal(call.key, call.turn, now) if self._bounds is not None else None
         if refusal is not None:
-            return self._refused(call, refusal, facts)
+            return self._refused(call, limited(refusal), facts)
         commands: list[Command] = [] if call.policy.asks else [_told(call)]
         begun = StartTool(call.id, call.name, call.args, repeats=self._broken_off.get(call.key))
         commands += [begun, _begun(call)]
@@ -241,9 +247,9 @@ class Calls:
         placeholder = gemini.tool_response(call.id, call.name, STARTED)
         return [SendToModel(placeholder, Upward.TOOL_RESPONSE)]
 
-    def _refused(self, call: _Call, why: str, facts: LiveModel) -> list[Command]:
+    def _refused(self, call: _Call, result: ToolResult, facts: LiveModel) -> list[Command]:
         """Answered at once, and not made."""
-        call.state, call.result = CallState.DELIVERED, limited(why)
+        call.state, call.result = CallState.DELIVERED, result
         return [
             _told(call),
             self._answer(call, call, call.result, facts),
@@ -688,13 +694,37 @@ def _delivered(call: _Call, how: str) -> Record:
 
 
 def limited(why: str) -> ToolResult:
-    error: Json = {
-        "code": ToolCode.LIMITED.value,
-        "message": why,
-        "retryable": False,
-        "hint": "Answer with what you know, or ask the person.",
-    }
-    return ToolResult(False, {"status": "error", "error": error}, 0, ToolCode.LIMITED, summary=why)
+    return _not_made(ToolCode.LIMITED, why, "Answer with what you know, or ask the person.")
+
+
+def _not_made(code: ToolCode, why: str, hint: str) -> ToolResult:
+    error: Json = {"code": code.value, "message": why, "retryable": False, "hint": hint}
+    return ToolResult(False, {"status": "error", "error": error}, 0, code, summary=why)
+
+
+TANGLED: Final = _not_made(
+    ToolCode.INVALID_ARGUMENTS,
+    "The arguments are nested too deep to be read.",
+    "Correct the arguments and call again.",
+)
+_DEEPEST = 100
+"""Levels of lists and objects in arguments; no tool's schema has so many."""
+
+
+def _is_shallow(args: Mapping[str, Json]) -> bool:
+    """Without recursion, which has an end of its own."""
+    level: list[Json] = [dict(args)]
+    for _ in range(_DEEPEST):
+        inner: list[Json] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += [item for item in one.values() if isinstance(item, dict | list)]
+            elif isinstance(one, list):
+                inner += [item for item in one if isinstance(item, dict | list)]
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 SUMMARY_CHARS = 200

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ _PATIENCE_S: Final = 1.0
 _MOST_REASONS: Final = 5
 _LONGEST_REASON: Final = 300
 _LONGEST_NAME: Final = 64
+_MOST_WAITING: Final = 4
+_PROGRESS_PAUSE_S: Final = 0.1
 # Shorter texts are in words that have nothing to do with them.
 _TELLING: Final = 4
 
@@ -275,28 +278,46 @@ class ToolRunner:
 
 
 class _Progress:
-    """Passes texts on, on the loop's thread, until `end`."""
+    """Passes texts on, on the loop's thread, until `end`; of a flood of them, the newest a few times a second."""
 
     def __init__(self, told: Callable[[str], None]) -> None:
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
+        self._due = False
+        """Whether those that wait will be told without more ado."""
         self._ended = False
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, text: object) -> None:
+        # A handler's own text may be anything, also what cannot be sent.
+        self._waiting.append(str(text)[:_LONGEST_REASON].encode("utf-8", "replace").decode())
+        if self._due:
+            return
+        self._due = True
         if threading.get_ident() == self._thread:
-            self._tell(text)
+            self._tell()
             return
         try:
-            self._loop.call_soon_threadsafe(self._tell, text)
+            self._loop.call_soon_threadsafe(self._tell)
         except RuntimeError:
             pass  # the loop is closed: nobody listens any more
 
-    def _tell(self, text: str) -> None:
-        if not self._ended:
-            self._told(text)
+    def _tell(self) -> None:
+        self._due = False  # before the look: what a thread adds after it comes back here
+        if self._ended or not self._waiting:
+            return
+        self._due = True
+        self._flush()
+        self._loop.call_later(_PROGRESS_PAUSE_S, self._tell)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            self._told(self._waiting.popleft())
 
     def end(self) -> None:
+        if not self._ended:
+            self._flush()
         self._ended = True
 
 
