@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ tools:
 class Processes(Server):
     """A server in `count` processes, and what its log tells of them."""
 
-    def __init__(self, count: int, *args: str, **more: Any) -> None:
-        super().__init__("--processes", str(count), *args, **more)
+    def __init__(self, count: int, *args: str, environ: Mapping[str, str] | None = None, **more: Any) -> None:
+        environ = {"LIMITS__DRAIN_S": "1"} | dict(environ or {})
+        super().__init__("--processes", str(count), *args, environ=environ, **more)
         self.count = count
 
     def lines(self, event: str, **fields: object) -> list[dict[str, Any]]:
@@ -211,10 +212,41 @@ async def test_all_end_in_order_however_often_each_is_told() -> None:
     assert not directory.exists()
 
 
-async def test_one_that_is_told_to_end_is_replaced() -> None:
-    async with Processes(2) as server, server.talkers() as talkers:
+async def test_the_second_signal_ends_all_at_once(tmp_path: Path) -> None:
+    scenario = tmp_path / "slow.yaml"
+    scenario.write_text("turns: [{do: [{say: One.}, {wait: 3000}, {say: Two.}]}]\n")
+    patient = {"LIMITS__DRAIN_S": "3600"}
+    async with (
+        Processes(2, "--scenario", str(scenario), environ=patient) as server,
+        server.talkers() as talkers,
+    ):
+        for talker in talkers.values():
+            await talker.send("text", {"text": "Count."})
+            await talker.until("transcription", lambda data: not data["isUser"])
+        os.kill(server.pid, signal.SIGTERM)
+        for talker in talkers.values():
+            await talker.until("status", lambda data: data["status"] == "DRAINING")
+        os.kill(server.pid, signal.SIGTERM)
+        for talker in talkers.values():
+            assert (await talker.closed())[0] == 1001
+
+
+async def test_those_who_come_while_one_ends_are_for_the_others(tmp_path: Path) -> None:
+    scenario = tmp_path / "slow.yaml"
+    scenario.write_text("turns: [{do: [{say: One.}, {wait: 3000}, {say: Two.}]}]\n")
+    patient = {"LIMITS__DRAIN_S": "3600"}
+    async with (
+        Processes(2, "--scenario", str(scenario), environ=patient) as server,
+        server.talkers() as talkers,
+    ):
+        await talkers[2].send("text", {"text": "Count."})
+        await talkers[2].until("transcription", lambda data: not data["isUser"])
         os.kill(server.process(2), signal.SIGTERM)
-        assert (await talkers[2].closed())[0] == 1001
+        await talkers[2].until("status", lambda data: data["status"] == "DRAINING")
+        for _ in range(10):
+            async with Talker(f"{server.url.replace('http', 'ws')}/ws") as talker:
+                assert await server.process_of(talker) == 1
+        await talkers[2].connection.close()
         ended = await server.logged("process_ended", process=2)
         assert (ended["code"], ended["level"]) == (0, "warning")
         await server.logged("process_serving", process=2, times=2)

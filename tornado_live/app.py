@@ -86,6 +86,7 @@ class Share:
     """One of several processes that share `ports` (processes.py).
 
     `serving` hears what is to be told to the person at the terminal. `simulator` is run by another process.
+    `leaves`: the others go on, so that those who come are for them.
     """
 
     counters: Counters
@@ -93,6 +94,7 @@ class Share:
     simulator: SimulatorAddress | None
     orders: Orders
     serving: Callable[[Sequence[str]], None]
+    leaves: Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,10 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
                 share.serving(addresses)
             await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
+            if share is not None and share.leaves():
+                accepting.close()
+                for listener in (*listening.main, *listening.websocket, *listening.tls):
+                    listener.close()
             await _end_conversations(parts.registry, settings.limits.drain_s, orders)
             accepting.close()
             for server in servers:

@@ -130,7 +130,11 @@ class _Parent:
         restarts = Restarts()
         while not self._orders.stop.is_set():
             started = loop.time()
-            code = await self._live(child)
+            try:
+                code = await self._live(child)
+            except OSError as error:  # no process, descriptor or memory to be had
+                log_event(_log, "process_not_started", child.facts, level=logging.ERROR, error=error)
+                code = 1
             if self._orders.stop.is_set():
                 if code != 0 and child.serves:
                     self._code = 1
@@ -301,6 +305,7 @@ class Child:
         task = pickle.loads(self._channel.recv(length, socket.MSG_WAITALL))  # noqa: S301 - from the parent
         assert isinstance(task, Task)
         self._task = task
+        self._all_end = False
 
     async def serve(self) -> None:
         """Raises as app.serve does."""
@@ -318,9 +323,12 @@ class Child:
         def serving(addresses: Sequence[str]) -> None:
             writer.write(msgspec.json.encode(_News(serving=tuple(addresses))) + b"\n")
 
+        def leaves() -> bool:
+            return not self._all_end
+
         listening = loop.create_task(self._listen(reader, orders, simulator))
         try:
-            await serve(task.settings, Share(task.counters, task.ports, simulator, orders, serving))
+            await serve(task.settings, Share(task.counters, task.ports, simulator, orders, serving, leaves))
         finally:
             listening.cancel()
             writer.close()
@@ -341,11 +349,12 @@ class Child:
             while line := await reader.readline():
                 order = msgspec.json.decode(line, type=_Order)
                 if order.stop:
+                    self._all_end = True
                     orders.stop.set()
                 if order.now:
-                    orders.stop.set()
                     orders.now.set()
                 if order.simulator is not None and simulator is not None:
                     simulator.tell(order.simulator.url, order.simulator.voice)
         log_event(_log, "parent_gone", level=logging.ERROR)
+        self._all_end = True
         orders.stop.set()

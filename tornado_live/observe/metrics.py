@@ -9,9 +9,11 @@ PROMETHEUS_MULTIPROC_DIR, which the library reads), so that any of them can tell
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -26,6 +28,8 @@ MAX_TOOLS = 200
 
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the directory that is made in it is its owner's alone
+_PREFIX: Final = "tornado-live-counters-"
+_OWNED: Final = "owned"
 _ROOM: Final = {"counter": 1 << 20, "histogram": 1 << 20, "gauge_livesum": 1 << 16}
 
 DialOutcome = Literal["opened", "refused", "timeout", "failed"]
@@ -36,18 +40,23 @@ _SOUND_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 
 @contextmanager
 def shared_directory() -> Iterator[Path]:
-    """Where several processes count: in memory if the system has such a place, since a disk makes writers wait."""
-    roots = [_IN_MEMORY] if _IN_MEMORY.is_dir() else []
-    for root in (*roots, None):
-        try:
-            made = tempfile.TemporaryDirectory(prefix="tornado-live-", dir=root, ignore_cleanup_errors=True)
-        except OSError:
-            if root is None:
-                raise
-        else:
-            break
-    with made as name:
-        yield Path(name)
+    """Where several processes count: in memory if the system has such a place, since a disk makes writers wait.
+
+    One whose owner was killed is removed by the next one.
+    """
+    import fcntl  # not on every system, as sharing ports is not
+
+    root = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob(f"{_PREFIX}*"):
+        with suppress(OSError), (left / _OWNED).open("rb") as owned:
+            fcntl.flock(owned, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its owner lives
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=root, ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        with (directory / "new").open("wb") as owned:
+            fcntl.flock(owned, fcntl.LOCK_EX)
+            (directory / "new").rename(directory / _OWNED)
+            yield directory
 
 
 @dataclass(frozen=True, slots=True)
