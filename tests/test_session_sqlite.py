@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from store_process import store_process
 from stores import TTL, Clock
 
-from tornado_live.errors import ConfigError, Unavailable
+from tornado_live.errors import ConfigError, SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
-from tornado_live.sessions.machine import Clocks
+from tornado_live.sessions.machine import Clocks, clocks
 from tornado_live.sessions.sqlite import SqliteSessionStore
 from tornado_live.sessions.store import Credential, Hold, MemoryItem
 
@@ -298,3 +300,191 @@ async def test_activity_that_waits_behind_a_write_in_flight_still_keeps_its_sess
             clock.now += 2
             assert not await store.healthy()  # purges fall due meanwhile
         assert (await store.get(id, user="ann")).id == id
+
+
+# Several processes on one file
+
+
+async def test_processes_that_take_the_same_sessions_at_once_agree_on_who_has_each(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with store_process(path, "a") as one, store_process(path, "b") as two, opened_here(path) as store:
+        ids = [await created(store) for _ in range(40)]
+        found = await asyncio.gather(one.does("hold", ids=ids), two.does("hold", ids=ids[::-1]))
+        by_id = list(zip(ids, found[0], found[1][::-1], strict=True))
+        assert all([in_one, in_two] in ([[], ["a"]], [["b"], []]) for _, in_one, in_two in by_id)
+        assert await one.does("beat", ids=ids) == sorted(id for id, in_one, _ in by_id if not in_one)
+        assert await two.does("beat", ids=ids) == sorted(id for id, _, in_two in by_id if not in_two)
+
+
+async def test_of_fifty_uses_in_two_processes_one_is_good(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with store_process(path, "a") as one, store_process(path, "b") as two, opened_here(path) as store:
+        await store.keep_credential("secret", uses=1, expires_at=time.time() + 600, body={})
+        states = await asyncio.gather(*(each.does("use", name="secret", times=25) for each in (one, two)))
+        assert sorted(states[0] + states[1]) == ["good"] + ["used_up"] * 49
+
+
+async def test_two_processes_get_no_more_of_a_counter_than_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with store_process(path, "a") as one, store_process(path, "b") as two, opened_here(path) as store:
+        given: dict[str, Any] = {"counter": "calls", "limit": 200, "times": 60}
+        kept = sum(await asyncio.gather(one.does("take", **given), two.does("take", **given)))
+        assert kept <= 200
+        assert await store.take("calls", 200, limit=200, window_s=3600) == 200 - kept
+
+
+async def test_two_processes_that_write_at_once_lose_nothing_and_keep_their_order(tmp_path: Path) -> None:
+    """Neither ever says that the file is locked (`store_process` fails where one complains)."""
+    path, turns = tmp_path / "s.db", 200
+    async with store_process(path, "a") as one, store_process(path, "b") as two, opened_here(path) as store:
+        mine = {"a": await one.does("create", count=5), "b": await two.does("create", count=5)}
+        shared = await created(store)
+        await asyncio.gather(
+            one.does("talk", ids=[*mine["a"], shared], turns=turns),
+            two.does("talk", ids=[*mine["b"], shared], turns=turns),
+            one_after_the_other(store, 100),
+        )
+        for node, ids in mine.items():
+            for id in ids:
+                assert await texts(store, id) == [f"{node} {turn}" for turn in range(1, turns + 1)]
+                assert [event.data["turn"] for event in await store.events(id)] == [*range(1, turns + 1)]
+                assert (await store.get(id, user="ann")).usage == {"totalTokens": turns}
+        both = await texts(store, shared)
+        assert sorted(both) == sorted(f"{node} {turn}" for node in "ab" for turn in range(1, turns + 1))
+        for node in "ab":
+            assert [text for text in both if text[0] == node] == [
+                f"{node} {turn}" for turn in range(1, turns + 1)
+            ]
+        assert await one.does("texts", id=shared) == await two.does("texts", id=shared) == both
+
+
+async def one_after_the_other(store: SqliteSessionStore, times: int) -> None:
+    for _ in range(times):
+        id = await created(store)
+        await store.hold(id, node="c")
+        await store.delete(id, user="ann")
+
+
+async def test_stores_that_make_and_leave_a_file_at_once_do_not_trip_over_each_other(tmp_path: Path) -> None:
+    """A new file gets its tables, its journal and its clock from whoever comes first; the last takes its journal
+    away."""
+
+    async def come_and_go(path: Path) -> str:
+        async with opened_here(path) as store:
+            return await created(store)
+
+    for number in range(10):
+        path = tmp_path / f"{number}.db"
+        ids = await asyncio.gather(*(come_and_go(path) for _ in range(8)))
+        async with opened_here(path) as store:
+            assert {session.id for session in (await store.list("ann"))[0]} == set(ids)
+
+
+@asynccontextmanager
+async def opened_here(path: Path) -> AsyncIterator[SqliteSessionStore]:
+    """By the machine's own clocks, as other processes read them."""
+    store = await SqliteSessionStore.open(path, ttl_s=TTL, memory_messages=10_000, memory_bytes=10_000_000)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.mark.proves("F34")
+async def test_a_process_that_was_killed_is_found_dead_before_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    this = clocks()
+    opened_at = this.steady()
+    stopped = Clocks(this.wall, lambda: opened_at, this.boot)  # so that no beat ever gets old
+    store = await SqliteSessionStore.open(path, ttl_s=TTL, clocks=stopped)
+    async with store_process(path, "a") as other:
+        held, taken = await other.does("create", count=2)
+        assert await store.hold(taken, node="b") == Hold(frozenset({"a"}), abandoned=False)
+        other.process.kill()
+        await other.process.wait()
+        assert await store.hold(held, node="b") == Hold(frozenset(), abandoned=True)
+        assert await store.leaving(taken, node="b") == Hold(frozenset(), abandoned=True)
+    await store.close()
+
+
+# The clock
+
+
+async def test_processes_of_one_boot_have_one_time_whenever_they_start(tmp_path: Path) -> None:
+    wall, steady = Clock(1_800_000_000.0), Clock(5000.0)
+    async with at_boot("first", tmp_path, wall, steady) as one:
+        id = await created(one)
+        wall.now -= 86400
+        async with at_boot("first", tmp_path, wall, steady) as two:
+            for store in (one, two):
+                assert (await store.get(id, user="ann")).id == id
+            steady.now += TTL
+            for store in (one, two):
+                with pytest.raises(SessionNotFound):
+                    await store.get(id, user="ann")
+
+
+async def test_the_time_that_a_machine_was_off_counts(tmp_path: Path) -> None:
+    wall, steady = Clock(1_800_000_000.0), Clock(5000.0)
+    async with at_boot("first", tmp_path, wall, steady) as store:
+        id = await created(store)
+    steady.now, wall.now = 20.0, wall.now + TTL - 1
+    async with at_boot("second", tmp_path, wall, steady) as store:
+        assert (await store.get(id, user="ann")).id == id
+        steady.now += 1
+        with pytest.raises(SessionNotFound):
+            await store.get(id, user="ann")
+
+
+async def test_a_machine_that_starts_with_its_clock_behind_does_not_go_back_in_time(tmp_path: Path) -> None:
+    wall, steady = Clock(1_800_000_000.0), Clock(5000.0)
+    async with at_boot("first", tmp_path, wall, steady) as store:
+        await created(store)
+    steady.now += 600
+    async with at_boot("first", tmp_path, wall, steady) as store:
+        id = await created(store)
+    steady.now, wall.now = 20.0, 0.0
+    async with at_boot("second", tmp_path, wall, steady) as store:
+        assert [session.id for session in (await store.list("ann"))[0]][:1] == [id]
+        steady.now += TTL
+        assert await store.list("ann") == ([], None)
+
+
+@asynccontextmanager
+async def at_boot(boot: str, folder: Path, wall: Clock, steady: Clock) -> AsyncIterator[SqliteSessionStore]:
+    store = await SqliteSessionStore.open(folder / "s.db", ttl_s=TTL, clocks=Clocks(wall, steady, boot))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+FAKE_TIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+
+
+@pytest.mark.proves("F36")
+@pytest.mark.skipif(FAKE_TIME is None, reason="needs libfaketime, which make test installs")
+async def test_processes_whose_wall_clocks_are_days_apart_share_their_sessions(tmp_path: Path) -> None:
+    """Its other clocks libfaketime leaves alone, as setting a machine's clock does."""
+    path = tmp_path / "s.db"
+    ahead, behind = (
+        {"LD_PRELOAD": str(FAKE_TIME), "FAKETIME": days, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        for days in ("+2d", "-2d")
+    )
+    async with (
+        store_process(path, "a", environ=ahead) as one,
+        store_process(path, "b", environ=behind) as two,
+        opened_here(path) as store,
+    ):
+        ids = [*await one.does("create", count=1), *await two.does("create", count=1), await created(store)]
+        for id in ids:
+            for process, days in ((one, 2), (two, -2)):
+                _, active, ends = await process.does("times", id=id)
+                assert active == pytest.approx(time.time() + days * 86400, abs=600)
+                assert ends == active + TTL
+            store.touch(id)
+            assert (await store.get(id, user="ann")).last_active_at == pytest.approx(time.time(), abs=600)
+        onlooker = sqlite3.connect(path)
+        left = {ends for (ends,) in onlooker.execute("SELECT ends FROM session")}
+        onlooker.close()
+        assert max(left) - min(left) < 600
