@@ -94,7 +94,8 @@ export class TornadoLive extends EventTarget {
 
   /**
    * @param {object} [settings]
-   * @param {string} [settings.url]  address of the server or path of its socket; default: `/ws` of the page's own host
+   * @param {string|URL} [settings.url]  address of the server, `https://host` or `https://host/path`, or of its socket;
+   *   default: `/ws` of the page's own host
    * @param {string|null} [settings.sessionId]  a conversation to go on with; without one the server makes one
    */
   constructor({ url = "/ws", sessionId = null } = {}) {
@@ -261,12 +262,15 @@ export class TornadoLive extends EventTarget {
 
   #receive(data) {
     this.#heardAt = performance.now();
-    if (this.#phase === Phase.OPENING) this.#later("connect", MODEL_TIMEOUT_MS, () => this.#abandonLine(4504));
-    if (data instanceof ArrayBuffer) {
+    const message = data instanceof ArrayBuffer ? null : JSON.parse(data);
+    // A pong, which the server also sends unasked to a line that is silent for long, brings the model no nearer.
+    if (this.#phase === Phase.OPENING && message?.type !== "pong") {
+      this.#later("connect", MODEL_TIMEOUT_MS, () => this.#abandonLine(4504));
+    }
+    if (message === null) {
       this.#play(data, OUTPUT_RATE);
       return;
     }
-    const message = JSON.parse(data);
     if (message.sessionId) this.#sessionId = message.sessionId;
     const detail = message.data ?? {};
     switch (message.type) {
@@ -557,9 +561,12 @@ export class TornadoLive extends EventTarget {
   }
 }
 
+/** A server's socket is at `ws` below its address; what begins with ws is a socket's own address. */
 function socketAddress(url) {
   const address = new URL(url, location.href);
-  if (address.protocol.startsWith("http") && address.pathname === "/") address.pathname = "/ws";
+  if (address.protocol.startsWith("http") && !address.pathname.endsWith("/ws")) {
+    address.pathname = `${address.pathname.replace(/\/+$/, "")}/ws`;
+  }
   address.protocol = address.protocol.replace("http", "ws");
   return address;
 }

@@ -5,9 +5,11 @@ import { ConsentView } from "./consent.js";
 import { Conversation } from "./conversation.js";
 import { ConversationView, element } from "./view.js";
 
-const SESSION_KEY = "tornado-live.session";
-const TALK_KEY = "tornado-live.push-to-talk";
-const ASKED_KEY = "tornado-live.asked";
+const SERVER = new URL("../", import.meta.url); // it may be below a path of its host, beside others
+
+const SESSION_KEY = `tornado-live.session ${SERVER.pathname}`;
+const TALK_KEY = `tornado-live.push-to-talk ${SERVER.pathname}`;
+const ASKED_KEY = `tornado-live.asked ${SERVER.pathname}`;
 
 // A question for each tool that comes with the server; shown only where the tool is there.
 const EXAMPLES = [
@@ -135,7 +137,7 @@ function firstAsked({ id, until, signal }) {
 
 /** One TornadoLive per conversation; the events of one that was given up no longer count. */
 function newLive(sessionId) {
-  const made = new TornadoLive({ sessionId });
+  const made = new TornadoLive({ url: SERVER, sessionId });
   const on = (name, act) =>
     made.addEventListener(name, ({ detail }) => {
       if (made === live) act(detail);
@@ -515,7 +517,7 @@ function showVoice(reason) {
 
 async function askForVoice() {
   const asked = healthTimer;
-  const health = await fetched("/health").catch(() => null);
+  const health = await fetched("health").catch(() => null);
   if (asked !== healthTimer) return; // a newer word came meanwhile
   showVoice(health ? (health.upstreamNotice ?? null) : ui.simulatorVoice.textContent);
 }
@@ -562,13 +564,13 @@ ui.panelClose.addEventListener("click", closePanel);
 // What the server says before anybody connects
 
 async function fetched(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const response = await fetch(new URL(path, SERVER), { headers: { Accept: "application/json" } });
   return response.ok ? response.json() : null;
 }
 
 async function showServer() {
   try {
-    const health = await fetched("/health");
+    const health = await fetched("health");
     if (health) showUpstream(health.upstream);
     if (health?.upstream === "simulator") showVoice(health.upstreamNotice ?? null);
     const { loaded = 0, error } = health?.tools ?? {};
@@ -581,7 +583,7 @@ async function showServer() {
 
 async function showTools() {
   try {
-    const { tools } = (await fetched("/api/tools")) ?? { tools: [] };
+    const { tools } = (await fetched("api/tools")) ?? { tools: [] };
     const list = JSON.stringify(tools);
     if (list === listed) return; // whoever has the focus there keeps it
     listed = list;
@@ -624,7 +626,7 @@ function chip(question) {
 }
 
 const fetchedSession = () =>
-  fetched(`/api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
+  fetched(`api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
 
 /** After a reload the earlier words are shown at once; the session itself is taken up by Connect. */
 async function showMemory() {

@@ -77,6 +77,74 @@ async def test_options_go_to_the_server_and_an_address_may_be_given(chromium: Br
         assert server.lines[0].asked_for == "mine"
 
 
+async def test_a_server_may_be_below_a_path_of_its_host(chromium: Browser) -> None:
+    """An address of a server or page leads to its `ws`; one that begins with ws is a socket's own."""
+    async with ScriptedServer(stay) as server, opened(chromium, server.url) as page:
+        own = f"ws://localhost:{server.port}"
+        led = {
+            "https://host": "wss://host/ws",
+            "https://host/": "wss://host/ws",
+            "http://host:3001/voice": "ws://host:3001/voice/ws",
+            "https://host/a/voice/": "wss://host/a/voice/ws",
+            "https://host/voice/ws": "wss://host/voice/ws",
+            "/voice": f"{own}/voice/ws",
+            "/ws": f"{own}/ws",
+            "ws://host:3002": "ws://host:3002/",
+            "wss://host/any/socket": "wss://host/any/socket",
+        }
+        addresses = await run(
+            page,
+            f"""
+            const addresses = [];
+            window.WebSocket = class {{
+              static OPEN = 1;
+              constructor(address) {{ addresses.push(String(address)); }}
+              close() {{}}
+            }};
+            for (const url of [undefined, ...{list(led)}]) {{
+              const live = made({{ url }});
+              live.connect().catch(() => {{}});
+              live.disconnect();
+            }}
+            return addresses;
+            """,
+        )
+    assert addresses == [f"{own}/ws", *led.values()]
+
+
+async def test_a_silent_line_that_is_kept_open_brings_the_model_no_nearer(chromium: Browser) -> None:
+    silent = asyncio.Event()
+
+    async def script(line: Line) -> None:
+        await line.message("connect")
+        await line.send("status", status="CONNECTING")
+        await silent.wait()
+        await line.send("pong")  # as the server does it where nothing else was sent for long
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        await page.clock.install()
+        await run(
+            page,
+            """
+            window.heard = 0;
+            window.WebSocket = class extends WebSocket {
+              constructor(address) {
+                super(address);
+                this.addEventListener("message", () => (heard += 1));
+              }
+            };
+            made().connect().catch((error) => (window.failed = error.code));
+            """,
+        )
+        await until(page, "heard === 1")
+        await page.clock.fast_forward(40_000)
+        silent.set()
+        await until(page, "heard === 2")
+        await page.clock.fast_forward(30_000)
+        await until(page, "window.failed === 'upstream_timeout'")
+
+
 async def test_a_refused_first_connect_rejects_and_is_not_repeated(chromium: Browser) -> None:
     async def script(line: Line) -> None:
         await line.message("connect")

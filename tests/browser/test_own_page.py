@@ -82,6 +82,22 @@ async def test_the_example_page_shows_words_while_they_are_spoken(
             await browser.close()
 
 
+async def test_the_example_page_reaches_a_server_below_a_path(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        other_web_server(tmp_path) as origin,
+        Server(environ={"ALLOWED_ORIGINS": origin, "BASE_PATH": "/voice"}) as server,
+    ):
+        own_page(tmp_path, server)
+        script = tmp_path / "own.js"
+        script.write_text(script.read_text().replace(f":{server.port}", f":{server.port}/voice"))
+        assert "/voice" in script.read_text()
+        async with opened(chromium, origin) as page:
+            async with page.expect_websocket() as found:
+                await page.get_by_role("button", name="Talk").click()
+            assert (await found.value).url == f"ws://127.0.0.1:{server.port}/voice/ws"
+            await expect(page.locator("#note")).to_have_text("")
+
+
 async def test_the_example_page_says_once_why_it_cannot_connect(chromium: Browser, tmp_path: Path) -> None:
     async with other_web_server(tmp_path) as origin, Server() as server:  # its origin is not allowed
         own_page(tmp_path, server)
