@@ -65,6 +65,32 @@ def test_the_field_that_was_asked_for_comes_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("result", "sentences"),
+    [
+        (
+            {"question": "Why did the scarecrow win a prize?", "answer": "He was outstanding in his field."},
+            ["Why did the scarecrow win a prize?", "He was outstanding in his field."],
+        ),
+        (
+            {"id": 7, "setup": "What do you call a fake noodle", "punchline": "An impasta"},
+            ["What do you call a fake noodle?", "An impasta."],
+        ),
+        (
+            [
+                {"question": "When do you open?", "answer": "At nine."},
+                {"question": "Do you sell gift cards?", "answer": "Yes, at the counter."},
+            ],
+            ["There are 2 results.", "Do you sell gift cards?", "Yes, at the counter."],
+        ),
+        ({"question": "Is it open?", "answer": True}, ["Is it open?", "Yes."]),
+        ({"question": "How many?", "answer": 3}, ["Question How many?, answer 3."]),
+    ],
+)
+def test_a_question_is_asked_before_its_answer_is_given(result: Any, sentences: list[str]) -> None:
+    assert said(result, "gift cards") == sentences
+
+
 def test_rows_are_counted_and_the_first_are_read_with_their_columns() -> None:
     rows = [
         {"id": n, "name": f"Person {n}", "email": f"p{n}@example.com", "city": "Rome", "age": n}

@@ -51,6 +51,9 @@ _TEXTS = frozenset(
         "abstract",
     ]
 )
+# What is asked, and what is said to it: read out one after the other.
+_QUESTIONS = frozenset(["question", "setup", "riddle"])
+_REPLIES = frozenset(["answer", "punchline", "delivery", "solution"])
 # Fields that mean something to programs only.
 _TECHNICAL = frozenset(
     [
@@ -218,6 +221,8 @@ class _Wording:
         content = _content(fields)
         if content is not None:
             return self.sentences(content)
+        if exchange := self._exchange(fields):
+            return exchange
         sizes = {len(item) for item in fields.values() if isinstance(item, list)}
         currency = fields.get("currency")
         money = currency if isinstance(currency, str) else ""
@@ -275,6 +280,20 @@ class _Wording:
         ]
         # Room for both: what belongs together in one object, then what is in lists.
         return [*sentences, *described[: 1 if listed else 2], *listed, *described[1:2]]
+
+    def _exchange(self, fields: Mapping[str, object]) -> list[str]:
+        """A question and then its answer, which is all that people want to hear of them, or nothing."""
+        question = next((item for key, item in fields.items() if _label(key) in _QUESTIONS), None)
+        reply = next((item for key, item in fields.items() if _label(key) in _REPLIES), None)
+        if isinstance(reply, bool):
+            reply = _plain("", reply).capitalize()
+        if not isinstance(question, str) or not isinstance(reply, str):
+            return []
+        asked = _clipped(_clean(question), LONGEST_TEXT)
+        asked = asked if re.search(r"[.!?…][\"”)]?$", asked) else f"{asked}?"
+        others = {key: item for key, item in fields.items() if self._is_asked(key)}
+        others = {key: item for key, item in others.items() if item is not question and item is not reply}
+        return [asked, *_text(reply, self._asked), *(self._object(others) if others else [])]
 
     def _facts(
         self,
@@ -363,10 +382,13 @@ class _Wording:
 
     def _fit(self, row: Mapping[str, object]) -> int:
         """How many of the words that were asked are in a passage itself, rather than in the title of the whole."""
-        heading = row.get("heading")
-        return _hits(f"{heading if isinstance(heading, str) else ''} {_clean(_text_of(row))}", self._asked)
+        heads = [item for key, item in row.items() if _label(str(key)) in {"heading", *_QUESTIONS}]
+        head = " ".join(item for item in heads if isinstance(item, str))
+        return _hits(f"{head} {_clean(_text_of(row))}", self._asked)
 
     def _passage(self, row: Mapping[str, object]) -> list[str]:
+        if exchange := self._exchange({str(key): item for key, item in row.items()}):
+            return exchange
         source = next(
             (row[name] for name in ("title", "name", "heading") if isinstance(row.get(name), str)), None
         )
