@@ -374,7 +374,7 @@ def test_a_prompt_that_names_no_parameter_is_a_mistake_of_the_file(tmp_path: Pat
 def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "builtin-tools.md").read_text(encoding="utf-8")
     [example] = [
-        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "builtin.llm" in block
+        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "plan_day" in block
     ]
     tools = catalog(tmp_path, {}, f"version: 1\ntools:\n{example}")
     assert list(tools.tools) == ["plan_day"]

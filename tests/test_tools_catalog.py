@@ -19,6 +19,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import ROOT
 
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
@@ -26,6 +27,7 @@ from tornado_live.tools import builtin
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.commands import OK, run_examples
 from tornado_live.tools.handler import spec_of
+from tornado_live.tools.patterns import BadPattern, compiled
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import BUILT_IN_HANDLERS, BUILTIN
 from tornado_live.tools.result import Json, ToolCode
@@ -757,7 +759,7 @@ def test_a_mock_is_one_answer_or_several_by_arguments(
     assert tool.mock.answer(arguments) == expected
 
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "tools.md").read_text(encoding="utf-8")
 EXAMPLES = [block.split("```")[0] for block in PAGE.split("```yaml\n")[1:]]
 
 
@@ -805,6 +807,42 @@ def test_every_example_of_the_documentation_loads(tmp_path: Path, number: int) -
     assert catalog.tools
     assert catalog.left_out == ()
     assert "canary" not in json.dumps([catalog.listing(), catalog.declarations()])
+
+
+BUILT_IN_PAGE = (ROOT / "docs" / "builtin-tools.md").read_text(encoding="utf-8")
+
+
+def test_every_option_of_the_built_in_handlers_is_told_and_shown_in_a_file_that_loads(tmp_path: Path) -> None:
+    [whole] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", BUILT_IN_PAGE, re.DOTALL) if "version: 1" in block
+    ]
+    catalog = load(tmp_path, whole, {"SUMMARY_KEY": "canary-value"})
+    written: Any = parse_yaml(whole, "x").data
+    shown = {tool["python"]: set(tool["options"]) for tool in written["tools"].values()}
+    known: dict[str, set[str]] = {}
+    for tool in catalog.tools.values():
+        assert tool.handler is not None
+        assert tool.handler.spec is not None
+        properties = tool.handler.spec.options["properties"]
+        assert isinstance(properties, dict)
+        known[tool.handler.name] = set(properties)
+    assert shown == known
+    assert known.keys() == set(BUILT_IN_HANDLERS)
+    for option in set().union(*known.values()):
+        assert f"`{option}`" in BUILT_IN_PAGE
+    assert "canary" not in json.dumps([catalog.listing(), catalog.declarations()])
+
+
+def test_what_the_documentation_writes_instead_of_a_pattern_can_be_used() -> None:
+    rows = PAGE.split("| instead of | write |")[1].split("\n\n")[0].splitlines()[2:]
+    for row in rows:
+        instead, write = (cell.replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:3])
+        for pattern in re.findall(r"`([^`]+)`", instead):
+            with pytest.raises(BadPattern):
+                compiled(pattern)
+        for pattern in re.findall(r'pattern: "([^"]+)"', write) or re.findall(r"`(\S+)`", write):
+            compiled(pattern)
+    assert len(rows) >= 5
 
 
 # Arguments of each HTTP tool that the documentation shows, and the requests that they make, one for each example.

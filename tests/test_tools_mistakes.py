@@ -910,6 +910,15 @@ def test_a_mistake_has_its_column_and_its_tool_too(tmp_path: Path) -> None:
         "find",
         "find.timeout",
     )
+    [problem] = problems(
+        tmp_path, params('{type: object, properties: {q: {type: string, pattern: "a++"}}, required: [q]}')
+    )
+    assert (problem.line, problem.column, problem.tool, problem.path) == (
+        5,
+        63,
+        "find",
+        "find.parameters.properties.q.pattern",
+    )
     [problem] = problems(tmp_path, HEAD + "toolsets: {support: [find, fnd]}\n" + tool(URL)[len(HEAD) :])
     assert (problem.line, problem.column, problem.tool) == (2, 28, None)
 
