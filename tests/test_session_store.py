@@ -733,6 +733,17 @@ async def test_a_credential_without_a_number_of_uses_lasts_until_it_expires(plac
         assert await store.use_credential("secret") in (Credential({}, "expired"), None)
 
 
+async def test_a_credential_tells_how_far_it_is_from_its_end(place: Place) -> None:
+    async with opened(place) as store:
+        await store.keep_credential("secret", uses=None, expires_at=place.now() + 600, body={})
+        for left_s, jump in ((600, 0), (500, 86400), (400, -86400)):
+            place.jump(jump)
+            found = await store.use_credential("secret")
+            assert found is not None
+            assert left_s - 60 < found.left_s <= left_s
+            await place.pass_time(100)
+
+
 async def test_a_credential_kept_again_is_replaced(place: Place) -> None:
     async with opened(place) as store:
         for n in (1, 2):

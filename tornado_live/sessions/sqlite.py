@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tornado_live.errors import ConfigError, Limited, Problem, Unavailable
 from tornado_live.jsonvalue import Json
@@ -390,7 +390,7 @@ class SqliteSessionStore:
         try:
             return await self._loop.run_in_executor(self._thread, question)
         except sqlite3.Error as error:
-            log_event(logger, "store_failed", level=logging.ERROR, error=error, file=self._path)
+            log_event(logger, "store_failed", level=logging.ERROR, reason=error, file=self._path)
             raise out_of_reach() from error
 
     def _purge(self) -> None:
@@ -631,13 +631,14 @@ def _use(connection: sqlite3.Connection, digest: bytes, spend: bool, now: float)
         if row is None:
             return None
         uses, expires_at, body = row
+        state: Literal["good", "used_up", "expired"] = "good"
         if expires_at <= now:
-            return Credential(json.loads(body), "expired")
-        if uses == 0:
-            return Credential(json.loads(body), "used_up")
-        if spend and uses is not None:
+            state = "expired"
+        elif uses == 0:
+            state = "used_up"
+        elif spend and uses is not None:
             connection.execute("UPDATE credential SET uses = uses - 1 WHERE digest = ?", (digest,))
-        return Credential(json.loads(body), "good")
+        return Credential(json.loads(body), state, max(expires_at - now, 0.0))
 
 
 def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now: float) -> Hold:

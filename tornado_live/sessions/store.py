@@ -15,7 +15,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from tornado_live.errors import BadMessage, SessionNotFound, Unavailable
@@ -78,10 +78,12 @@ class MemoryItem:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent."""
+    """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent. `left_s` is how far
+    it is from its end, by the store's time; no two look-ups give the same, so it does not count in comparisons."""
 
     body: Mapping[str, Json]
     state: Literal["good", "used_up", "expired"]
+    left_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
