@@ -78,8 +78,10 @@ class MemoryItem:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent. `left_s` is how far
-    it is from its end, by the store's time; no two look-ups give the same, so it does not count in comparisons."""
+    """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent.
+
+    `left_s` is how far it is from its end by the store's time. It does not count in comparisons.
+    """
 
     body: Mapping[str, Json]
     state: Literal["good", "used_up", "expired"]
