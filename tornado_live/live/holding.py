@@ -93,7 +93,7 @@ class Holding:
             news = await self._store.beat(self.node, tuple(self._held))
         except Unavailable as error:
             if self._reached:
-                log_event(_log, "beat_failed", level=logging.WARNING, error=error)
+                log_event(_log, "beat_failed", level=logging.WARNING, reason=error.message)
             self._reached = False
             return
         self._reached = True

@@ -285,7 +285,7 @@ class Waiting:
     def _put_back(self, batch: Batch, error: Unreachable) -> None:
         said = error.__cause__ or error
         if str(said) != self._failing:
-            log_event(logger, "store_failed", level=logging.ERROR, error=said, store=self._name)
+            log_event(logger, "store_failed", level=logging.ERROR, reason=said, store=self._name)
         self._failing = str(said)
         self._failed = batch
         while self._length() > self._bounds.waiting:
