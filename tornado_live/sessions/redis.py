@@ -14,7 +14,6 @@ Redis Cluster is not supported. Several servers behind one address, of which one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import math
@@ -30,7 +29,7 @@ from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions import redis_scripts as scripts
-from tornado_live.sessions.redis_copies import Copies, Copy
+from tornado_live.sessions.redis_copies import COPIES_BYTES, Copies, Copy
 from tornado_live.sessions.redis_line import DEADLINE_S, Argument, Away, Call, Line, Refused
 from tornado_live.sessions.redis_records import (
     Unreadable,
@@ -120,6 +119,7 @@ class RedisSessionStore:
         waiting: int = 5000,
         deadline_s: float = DEADLINE_S,
         node_life_s: float = NODE_LIFE_S,
+        copies_bytes: int = COPIES_BYTES,
         wall: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,7 +131,7 @@ class RedisSessionStore:
         self._loop = asyncio.get_running_loop()
         self._line = Line(url, deadline_s=deadline_s)
         self._waiting = Waiting(self._write, bounds=self._bounds, name="redis", retry_s=RETRY_S)
-        self._copies = Copies(self._bounds)
+        self._copies = Copies(self._bounds, copies_bytes)
         self._writer = secrets.token_hex(6)
         self._written = 0
         self._heard: dict[str, tuple[str, int]] = {}
@@ -424,12 +424,18 @@ class RedisSessionStore:
         except Away as away:
             raise out_of_reach() from away
 
-    async def _of_session(self, id: str, script: Script, parts: str, *arguments: Argument) -> Any:
-        """The same about one session, which is brought back where Redis has lost it. None for an unknown one."""
+    async def _of_session(
+        self, id: str, script: Script, parts: str, *arguments: Argument, by: float | None = None
+    ) -> Any:
+        """The same about one session, which is brought back where Redis has lost it. None for an unknown one.
+
+        With `by` everything queued has been sent.
+        """
         if not is_name(id):
             return None
-        by = self._line.deadline()
-        await self._sent(by)
+        if by is None:
+            by = self._line.deadline()
+            await self._sent(by)
         call = Call(script, [self._key(id, part) for part in parts], arguments)
         try:
             answer = await self._line.ask(call, by=by)
@@ -457,11 +463,11 @@ class RedisSessionStore:
         return session, memory
 
     async def _hold(self, id: str, node: str) -> Any:
-        with contextlib.suppress(Unavailable):
-            await self._sent(self._line.deadline())
-        number = self._copies.applied
+        by = self._line.deadline()
+        await self._sent(by)
+        known = (self._writer, self._copies.applied)
         return await self._of_session(
-            id, scripts.HOLD, "sm", self._prefix, id, node, self._node_life_ms, self._writer, number
+            id, scripts.HOLD, "sm", self._prefix, id, node, self._node_life_ms, *known, by=by
         )
 
     def _items(self, memory: Sequence[object]) -> Sequence[MemoryItem]:
@@ -630,10 +636,10 @@ def _listed(name: object, fields: object) -> Session:
     return session_of(text_of(name), fields)
 
 
-def _credential(state: bytes, body: object = None) -> Credential:
+def _credential(state: bytes, body: object = None, left_ms: int = 0) -> Credential:
     if state not in _STATES:
         raise Unreadable("credential")
-    return Credential(body_of(body), _STATES[state])
+    return Credential(body_of(body), _STATES[state], left_ms / 1000)
 
 
 def _subject(told: bytes) -> str:

@@ -53,7 +53,7 @@ class Copy:
 class Copies:
     """Of what this process holds, no more than `limit` bytes of it: beyond that the longest untouched go."""
 
-    def __init__(self, bounds: Bounds, limit: int = COPIES_BYTES) -> None:
+    def __init__(self, bounds: Bounds, limit: int) -> None:
         self._bounds = bounds
         self._limit = limit
         self._copies: dict[str, Copy] = {}

@@ -457,14 +457,15 @@ local found = redis.call('HMGET', KEYS[1], 'body', 'uses')
 if not found[1] then return false end
 local state, uses = 'good', found[2] and tonumber(found[2])
 if found[2] and not uses then return {'unreadable'} end
-if redis.call('PTTL', KEYS[1]) <= tonumber(ARGV[2]) then
+local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[2])
+if left <= 0 then
   state = 'expired'
 elseif uses and uses < 1 then
   state = 'used_up'
 elseif uses and ARGV[1] == '1' then
   redis.call('HINCRBY', KEYS[1], 'uses', -1)
 end
-return {state, found[1]}
+return {state, found[1], math.max(0, left)}
 """,
 )
 """KEYS credential."""
