@@ -567,6 +567,31 @@ def test_a_repeated_call_id_is_not_run_again() -> None:
     assert talk.from_model(called(("1", "a")), 1.1) == []
 
 
+@pytest.mark.parametrize(
+    ("told_of_it", "made"),
+    [pytest.param(False, [], id="not-heard-of"), pytest.param(True, ["2"], id="heard-of")],
+)
+def test_what_changes_something_is_not_made_again_for_a_user_who_broke_in_before_hearing_of_it(
+    told_of_it: bool, made: list[str]
+) -> None:
+    talk = conversation(policies={"order": CallPolicy(side_effects=True)})
+    talk.client_came(0.0)
+    talk.from_client(Open(ConnectOptions()), 0.0)
+    talk.model_opened(0.5)
+    for message in (heard("Order one"), sound(), called(("1", "order"))):
+        talk.from_model(message, 1.0)
+    talk.tool_finished("1", OK, 1.5)
+    for message in (*([sound()] if told_of_it else []), INTERRUPTED, heard("Thanks"), TURN_COMPLETE):
+        talk.from_model(message, 2.0)
+    again = talk.from_model(called(("2", "order")), 3.0)
+    assert [command.id for command in again if isinstance(command, StartTool)] == made
+    for message in (sound(), TURN_COMPLETE, heard("Order one more")):
+        talk.from_model(message, 4.0)
+    later = talk.from_model(called(("3", "order")), 5.0)
+    if not told_of_it:
+        assert [command.id for command in later if isinstance(command, StartTool)] == ["3"]
+
+
 def test_calls_without_an_id_are_each_run() -> None:
     talk = live()
     started: list[Command] = []

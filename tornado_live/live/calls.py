@@ -546,10 +546,13 @@ class Calls:
                 deliveries.append(replace(delivery, commands=[*delivery.commands, *told]))
         return deliveries
 
-    def turn_over(self) -> None:
-        """A turn has ended as it should: its answers are not wanted again."""
+    def turn_over(self, *, untold: bool = False) -> None:
+        """A turn has ended: its answers are not wanted again. `untold`: it was cut before the user heard of them,
+        and what changed something is likely to be asked for once more.
+        """
         self._replay = False
-        self._answers.clear()
+        if not untold:
+            self._answers.clear()
         self._forget()
 
     def _forget(self) -> None:

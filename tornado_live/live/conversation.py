@@ -597,7 +597,7 @@ class Conversation:
                     self.owing.unanswered(happened.owed)
                 commands += self.owing.turn_over(self._facts, now)
             if step is None:
-                self.calls.turn_over()
+                self.calls.turn_over(untold=happened.cut and happened.untold)
                 commands += self.owing.tell_notes(self._facts, now)
         if step is not None:
             return commands + self._help(step, now)
@@ -654,6 +654,8 @@ class Conversation:
         turn, line, delivery = done
         commands = [*delivery.commands, *self.dialogue.tool_line(turn, line)]
         if live:
+            if delivery.reply:
+                self.dialogue.call_answered()
             commands += self.owing.deliver(delivery, self._facts, now)
             commands += self._listen()
         if self._seeking:

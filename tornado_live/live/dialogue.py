@@ -46,6 +46,7 @@ class Happened:
     `pauses`: a thinking model has said its first words, and goes on in the same turn. `completed` is the turn that
     ended; `cut`: it was interrupted before; `empty`: nothing was said in it, and `owed` is what it should have
     answered. `ends_call`: an end that it says is that of a call, whose answer goes on in the same turn of ours.
+    `untold`: nothing was said after the last result of a call.
     """
 
     content: bool = False
@@ -58,6 +59,7 @@ class Happened:
     empty: bool = False
     owed: Owed = NOTHING_OWED
     ends_call: bool = False
+    untold: bool = False
 
 
 class Dialogue:
@@ -77,6 +79,8 @@ class Dialogue:
         self._generated = False
         self._answered = False
         self._called = False
+        self._untold = False
+        """Whether nothing was said since the model had the last result, whoever broke in."""
         self._silent = False
         """Whether the latest sound was digital silence."""
         self._sound_from = 0.0
@@ -112,7 +116,7 @@ class Dialogue:
         data = _only_audio(message, content)
         if _is_silence(data, few=self._silent):
             return ""
-        self._silent = False
+        self._silent, self._untold = False, self._untold and not data
         return data
 
     def content(
@@ -151,8 +155,9 @@ class Dialogue:
         self._answered = self._answered or spoke
         if spoke and not zeros_s:
             self.turns.answered()
-        if spoke and not waiting:
-            self._called = False
+        if spoke:
+            self._untold = False
+            self._called = self._called and waiting
         ends_call = waiting or (facts.turn_after_call == "new" and self._called)
         if content.generation_complete and not ends_call:
             self._generated = True
@@ -167,8 +172,9 @@ class Dialogue:
             owed = self.owed() if empty else owed
             commands += self._turn_complete(message.usage_metadata)
             self._turn_is_new()
+        untold = self._untold
         if content.turn_complete:
-            self._called = False
+            self._called = self._untold = False
         happened = Happened(
             content=spoke,
             zeros_s=zeros_s if spoke else 0.0,
@@ -180,6 +186,7 @@ class Dialogue:
             empty=empty,
             owed=owed,
             ends_call=ends_call,
+            untold=untold,
         )
         return commands, happened
 
@@ -231,6 +238,10 @@ class Dialogue:
         self._answered = True
         self._called = waits
         return self.turns.number
+
+    def call_answered(self) -> None:
+        """The model has the result of a call, and is to say what came of it."""
+        self._untold = True
 
     def owed(self) -> Owed:
         """What the open turn still needs of the model."""
