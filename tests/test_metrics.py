@@ -42,6 +42,7 @@ def test_a_conversation_is_counted_from_its_opening_to_its_close() -> None:
 
 def test_each_fact_has_its_series() -> None:
     metrics = Metrics()
+    metrics.serves()
     metrics.turn_ended()
     metrics.barged_in()
     metrics.audio_dropped(0.5)
@@ -59,6 +60,7 @@ def test_each_fact_has_its_series() -> None:
     metrics.http_answered(201)
     assert samples(metrics) == pytest.approx(
         {
+            "tornado_live_processes": 1,
             "tornado_live_turns_total": 1,
             "tornado_live_upstream_losses_total{line_lost}": 1,
             "tornado_live_switches_total{planned,reseeded}": 1,
@@ -137,4 +139,4 @@ def test_the_documentation_names_every_series_and_no_other() -> None:
     rendered = set(re.findall(r"^# TYPE (\S+)", Metrics().render().decode(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(tornado_live_\w+)", OPERATIONS.read_text(), re.MULTILINE))
     assert documented == rendered
-    assert len(rendered) == 23
+    assert len(rendered) == 24

@@ -156,6 +156,7 @@ async def test_connections_are_spread_and_every_process_tells_what_all_of_them_d
         await server.conversations(3)
         health = (await server.get("/health")).json()
         assert (health["conversations"], health["processes"]) == (3, 3)
+        assert (await server.sums())["tornado_live_processes"] == 3
         assert len(server.lines("process_serving")) == 3
         assert server.log.count("is listening on") == 1
 
@@ -182,6 +183,7 @@ async def test_one_that_is_killed_is_started_again_and_its_sums_stay() -> None:
         await talkers[2].send("text", {"text": "Hello"})
         await talkers[2].until("turn_complete")
         await server.conversations(1)
+        await server.summed("tornado_live_processes", 2)
         await server.logged("process_serving", process=1, times=2)
         async with server.talkers() as again:
             assert set(again) == {1, 2}
@@ -316,6 +318,29 @@ def test_a_server_of_which_no_process_can_live_gives_up(tmp_path: Path) -> None:
     events = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
     assert [line["code"] for line in events if line["event"] == "process_ended"] == [7, 7]
     assert "processes_given_up" in [line["event"] for line in events]
+
+
+def test_where_a_killed_server_counted_is_cleared_away_by_the_next_one() -> None:
+    program = (
+        "from tornado_live.observe.metrics import shared_directory\n"
+        "with shared_directory() as directory: print(directory, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        with shared_directory():
+            assert left.is_dir()
+        killed.kill()
+        killed.wait()
+        with shared_directory() as own:
+            assert own.is_dir()
+            assert not left.exists()
 
 
 def test_the_sums_are_those_of_one_process_that_did_everything() -> None:

@@ -216,6 +216,7 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
             gc.collect()
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
+            metrics.serves()
             addresses = _addresses(settings, listening, secured)
             if share is None:
                 announce(settings, addresses)

@@ -164,14 +164,18 @@ class _Parent:
         """One life of it, from its start to its exit code (negative: the signal)."""
         child.begin()
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *_command(theirs.fileno()),
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl+C is for the parent, which tells its children
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *_command(theirs.fileno()),
+                    env=self._environment,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # Ctrl+C is for the parent, which tells its children
+                )
+        except BaseException:
+            ours.close()
+            raise
         try:
             reader, child.writer = await asyncio.open_unix_connection(sock=ours)
             child.process, child.facts["pid"] = process, process.pid

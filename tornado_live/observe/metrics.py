@@ -92,6 +92,12 @@ class Metrics:
             self._registry = CollectorRegistry()
             MultiProcessCollector(self._registry, str(counters.directory))
 
+        self._processes = Gauge(
+            "tornado_live_processes",
+            "Server processes that serve now",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._conversations = Gauge(
             "tornado_live_conversations",
             "Conversations that are open now",
@@ -230,6 +236,10 @@ class Metrics:
             "Times in which no new connections were taken, for want of file descriptors",
             registry=registry,
         )
+
+    def serves(self) -> None:
+        """This process takes clients from now on."""
+        self._processes.set(1)
 
     def conversation_opened(self) -> None:
         self._conversations.inc()
