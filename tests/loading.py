@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
 import struct
 import sys
 import time
@@ -73,8 +74,9 @@ async def model(port: int) -> None:
     report(heard)
 
 
-async def clients(url: str, count: int, seconds: float, direct: bool) -> None:
-    """`count` conversations through the gateway at `url`, or straight to a model side."""
+async def clients(url: str, count: int, seconds: float, direct: bool, ca: str | None = None) -> None:
+    """`count` conversations through the gateway at `url`, or straight to a model side. `ca` is trusted for TLS."""
+    tls = ssl.create_default_context(cafile=ca) if ca is not None else None
     tracks = [Track() for _ in range(count)]
     messages = int(seconds / PACE_S)
 
@@ -94,7 +96,9 @@ async def clients(url: str, count: int, seconds: float, direct: bool) -> None:
             await socket.send(json.dumps(message))
 
     async def talk(number: int, track: Track) -> None:
-        async with connect(url, compression=None, proxy=None, max_size=None, ping_interval=None) as socket:
+        async with connect(
+            url, ssl=tls, compression=None, proxy=None, max_size=None, ping_interval=None
+        ) as socket:
             await socket.send('{"setup": {"model": "models/m"}}' if direct else '{"type": "connect"}')
             ready = b"setupComplete" if direct else b'"CONNECTED"'
             while ready not in await socket.recv(decode=False):
@@ -147,4 +151,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "model":
         uvloop.run(model(0))
     else:
-        uvloop.run(clients(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5] == "direct"))
+        url, count, seconds, way, *ca = sys.argv[2:]
+        uvloop.run(clients(url, int(count), float(seconds), way == "direct", *ca))

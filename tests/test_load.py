@@ -44,10 +44,13 @@ class ModelSide:
             self.heard = json.loads(output)
 
 
-async def load(url: str, seconds: float, *, direct: bool) -> dict[str, Any]:
+async def load(
+    url: str, seconds: float, *, direct: bool, count: int = CONVERSATIONS, ca: Path | None = None
+) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *(LOADING, "clients", url, str(CONVERSATIONS), str(seconds), "direct" if direct else "gateway"),
+        *(LOADING, "clients", url, str(count), str(seconds), "direct" if direct else "gateway"),
+        *([str(ca)] if ca is not None else []),
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
