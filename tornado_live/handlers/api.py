@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -250,7 +251,8 @@ class MetricsHandler(ApiHandler):
             raise Forbidden("Metrics are given to this machine only. Read them at a loopback address.")
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
-        self.write(self.house.metrics.render())
+        # The sums of many processes take some time, in which conversations are not to wait.
+        self.write(await asyncio.to_thread(self.house.metrics.render))
 
     head = get
 
