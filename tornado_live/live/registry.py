@@ -246,7 +246,7 @@ class Registry:
             log_event(_log, kind, level=logging.WARNING, queued=found.queued)
         for session_id in found.shed:
             self._bridges[session_id].shed()
-        if any(each.slow_since is not None for each in waiting):
+        if found.full or any(each.slow_since is not None for each in waiting):
             self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._relieve_again)
 
     def _relieve_again(self) -> None:
