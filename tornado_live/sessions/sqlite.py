@@ -306,7 +306,7 @@ class SqliteSessionStore:
 
     async def leaving(self, id: str, *, node: str) -> Hold:
         now = self._clock()
-        return await self._ask(lambda: _leaving(self._connection, id, node, now))
+        return await self._ask(lambda: _leaving(self._connection, id, self._process, now))
 
     async def beat(self, node: str, held: Collection[str]) -> News:
         now, ids, heard = self._clock(), list(held), self._heard.get(node, 0)
@@ -647,7 +647,7 @@ def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now:
         if row is None:
             raise not_found()
         _seen(connection, node, process, now)
-        _bury(connection, node, now)
+        _bury(connection, process, now)
         (holder,) = row
         if holder != node:
             connection.execute("UPDATE session SET holder = ?, connected = 0 WHERE id = ?", (node, id))
@@ -657,9 +657,9 @@ def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now:
         return _found(connection, id)
 
 
-def _leaving(connection: sqlite3.Connection, id: str, node: str, now: float) -> Hold:
+def _leaving(connection: sqlite3.Connection, id: str, process: str, now: float) -> Hold:
     with _transaction(connection):
-        _bury(connection, node, now)
+        _bury(connection, process, now)
         return _found(connection, id)
 
 
@@ -679,7 +679,7 @@ def _beat(
     """What is new, and the last revocation that has been heard now."""
     with _transaction(connection):
         _seen(connection, node, process, now)
-        _bury(connection, node, now)
+        _bury(connection, process, now)
         found = connection.execute(
             "SELECT id, holder FROM session WHERE id IN (SELECT value FROM json_each(?)) AND ends > ?",
             (json.dumps(held), now),
@@ -699,10 +699,10 @@ def _seen(connection: sqlite3.Connection, node: str, process: str, now: float) -
     connection.execute("REPLACE INTO node (name, process, beat_at) VALUES (?, ?, ?)", (node, process, now))
 
 
-def _bury(connection: sqlite3.Connection, node: str, now: float) -> None:
-    """Only the living stay: those that beat, and whose process there is."""
+def _bury(connection: sqlite3.Connection, process: str, now: float) -> None:
+    """Only the living stay: those that beat, and whose process, if it is not this one, there is."""
     connection.execute("DELETE FROM node WHERE beat_at <= ?", (now - NODE_LIFE_S,))
-    others = connection.execute("SELECT name, process FROM node WHERE name != ?", (node,)).fetchall()
+    others = connection.execute("SELECT name, process FROM node WHERE process != ?", (process,)).fetchall()
     connection.executemany(
         "DELETE FROM node WHERE name = ?", [(name,) for name, process in others if gone(process)]
     )
