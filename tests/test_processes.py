@@ -172,8 +172,15 @@ async def test_the_simulator_runs_once_and_is_found_again_by_all() -> None:
             await talker.until("turn_complete")
 
 
+@pytest.mark.proves("F34")
 async def test_one_that_is_killed_is_started_again_and_its_sums_stay() -> None:
     async with Processes(2) as server, server.talkers() as talkers:
+        session = talkers[1].seen[-1]["sessionId"]
+        await talkers[1].send("text", {"text": "Hello"})
+        await talkers[1].until("turn_complete")
+        async with asyncio.timeout(60):
+            while len((await server.get(f"/api/sessions/{session}?include=memory")).json()["memory"]) < 2:
+                pass
         await server.conversations(2)
         before = await server.sums()
         os.kill(server.process(1), signal.SIGKILL)
@@ -182,14 +189,18 @@ async def test_one_that_is_killed_is_started_again_and_its_sums_stay() -> None:
         assert (ended["signal"], ended["restart_s"]) == ("SIGKILL", 0.2)
         await talkers[2].send("text", {"text": "Hello"})
         await talkers[2].until("turn_complete")
-        await server.conversations(1)
+        async with Talker(f"{server.url.replace('http', 'ws')}/ws?sessionId={session}") as talker:
+            await talker.connected()
+            await talker.send("text", {"text": "What did I say?"})
+            assert (await talker.until("turn_complete"))["turn"] == 2
+            await server.conversations(2)
         await server.summed("tornado_live_processes", 2)
         await server.logged("process_serving", process=1, times=2)
         async with server.talkers() as again:
             assert set(again) == {1, 2}
             after = await server.sums()
         opened = "tornado_live_conversations_opened_total"
-        assert after[opened] >= before[opened] + 2
+        assert after[opened] >= before[opened] + 3
 
 
 async def test_when_the_first_one_is_killed_so_hard_that_nobody_can_tell_the_others_end_too() -> None:
