@@ -44,7 +44,7 @@ from tornado_live.sessions.redis_records import (
     item_of,
     item_text,
     session_of,
-    text_of,
+    shown,
 )
 from tornado_live.sessions.redis_scripts import Script
 from tornado_live.sessions.store import (
@@ -149,15 +149,15 @@ class RedisSessionStore:
         label: str = "",
         node: str | None = None,
     ) -> Session:
-        shown, at = self._wall(), self._steady()
+        now, at = self._wall(), self._steady()
         session = Session(
             id=new_session_id(),
             user=user,
             metadata=dict(metadata),
             assistant=assistant,
-            created_at=shown,
-            last_active_at=shown,
-            expires_at=shown + self._bounds.ttl_s,
+            created_at=now,
+            last_active_at=now,
+            expires_at=now + self._bounds.ttl_s,
             message_count=0,
             usage={},
             last_turn=0,
@@ -192,13 +192,13 @@ class RedisSessionStore:
         if math.isnan(score) or (before and not is_name(before)):
             return [], None  # nothing comes after a place that is none
         listed = self._prefix + "u:" + _list_name(user)
-        found = await self._ask(scripts.LIST, [listed], self._prefix, limit + 1, score, before)
+        found = await self._look(Call(scripts.LIST, [listed], (self._prefix, limit + 1, score, before))) or []
         sessions = []
-        for name, fields in found:
-            session = self._readable(_listed, name, fields)
+        for name, fields in found[:limit]:
+            session = self._readable(session_of, shown(name), fields)
             if session is not None and session.user == user:
                 sessions.append(session)
-        return sessions[:limit], cursor_of(sessions[limit - 1]) if len(sessions) > limit else None
+        return sessions, cursor_of(sessions[-1]) if sessions and len(found) > limit else None
 
     async def memory(self, id: str) -> Sequence[MemoryItem]:
         return self._items(await self._of_session(id, scripts.ITEMS, "sm") or [])
@@ -250,18 +250,8 @@ class RedisSessionStore:
             )
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
-        by = self._line.deadline()
-        await self._sent(by)
-        call = Call(
-            scripts.USE, [f"{self._prefix}c:{digest_of(name).hex()}"], ["1" if spend else "0", KEPT_MS]
-        )
-        try:
-            found = await self._line.ask(call, by=by)
-        except Away as away:
-            raise out_of_reach() from away
-        except Refused as refused:
-            self._not_read(refused)
-            return None
+        key = f"{self._prefix}c:{digest_of(name).hex()}"
+        found = await self._look(Call(scripts.USE, [key], ["1" if spend else "0", KEPT_MS]))
         return None if found is None else self._readable(_credential, *found)
 
     async def hold(self, id: str, *, node: str) -> Hold:
@@ -285,13 +275,13 @@ class RedisSessionStore:
             self._copies.keep(
                 session, usage, user=listed, node=node, holds=holds, memory=memory, at=self._steady()
             )
-        return Hold(frozenset(map(text_of, leaving)), abandoned == 1)
+        return Hold(frozenset(map(shown, leaving)), abandoned == 1)
 
     async def leaving(self, id: str, *, node: str) -> Hold:
         if not is_name(id):
             return Hold(frozenset(), abandoned=False)
         leaving, abandoned = await self._ask(scripts.LEAVING, [self._key(id, "s")], self._prefix)
-        return Hold(frozenset(map(text_of, leaving)), abandoned == 1)
+        return Hold(frozenset(map(shown, leaving)), abandoned == 1)
 
     async def beat(self, node: str, held: Collection[str]) -> News:
         known = [id for id in held if is_name(id)]
@@ -302,17 +292,17 @@ class RedisSessionStore:
             facts += [id, -1, 0] if copy is None else [id, copy.holds, copy.written]
         arguments = (self._prefix, node, self._node_life_ms, secrets.token_hex(6), heard, self._writer, born)
         born_now, number, revoked, became = await self._ask(scripts.BEAT, [], *arguments, *facts)
-        self._heard[node] = text_of(born_now), number
+        self._heard[node] = shown(born_now), number
         taken, ended = set(), set(held) - set(known)
         for name, word in became:
-            id = text_of(name)
+            id = shown(name)
             if word == b"taken":
                 taken.add(id)
             elif word == b"deleted" or not await self._brought_back(id, node):
                 ended.add(id)
         for id in taken | ended:
             self._copies.drop(id, node=node)
-        return News(frozenset(taken), frozenset(ended), frozenset(map(_subject, revoked)))
+        return News(frozenset(taken), frozenset(ended), frozenset(map(shown, revoked)))
 
     def listen(self, look: Callable[[], None]) -> None:
         self._listener = self._loop.create_task(self._listen(look))
@@ -424,28 +414,29 @@ class RedisSessionStore:
         except Away as away:
             raise out_of_reach() from away
 
-    async def _of_session(
-        self, id: str, script: Script, parts: str, *arguments: Argument, by: float | None = None
-    ) -> Any:
-        """The same about one session, which is brought back where Redis has lost it. None for an unknown one.
-
-        With `by` everything queued has been sent.
-        """
-        if not is_name(id):
-            return None
+    async def _look(self, call: Call, *, by: float | None = None) -> Any:
+        """As `_ask`, but None where the script finds something that it cannot read. With `by` all was sent."""
         if by is None:
             by = self._line.deadline()
             await self._sent(by)
-        call = Call(script, [self._key(id, part) for part in parts], arguments)
         try:
-            answer = await self._line.ask(call, by=by)
-            if answer is None and await self._brought_back(id):
-                answer = await self._line.ask(call)
+            return await self._line.ask(call, by=by)
         except Refused as refused:
             self._not_read(refused)
             return None
         except Away as away:
             raise out_of_reach() from away
+
+    async def _of_session(
+        self, id: str, script: Script, parts: str, *arguments: Argument, by: float | None = None
+    ) -> Any:
+        """The same about one session, which is brought back where Redis has lost it. None for an unknown one."""
+        if not is_name(id):
+            return None
+        call = Call(script, [self._key(id, part) for part in parts], arguments)
+        answer = await self._look(call, by=by)
+        if answer is None and await self._brought_back(id):
+            answer = await self._look(call)
         return answer
 
     async def _read(self, id: str, user: str, *, with_memory: bool) -> tuple[Session, Sequence[bytes]]:
@@ -632,18 +623,10 @@ def _chunks(calls: Sequence[tuple[str | None, Call]]) -> Iterator[Sequence[tuple
         yield chunk
 
 
-def _listed(name: object, fields: object) -> Session:
-    return session_of(text_of(name), fields)
-
-
 def _credential(state: bytes, body: object = None, left_ms: int = 0) -> Credential:
     if state not in _STATES:
         raise Unreadable("credential")
     return Credential(body_of(body), _STATES[state], left_ms / 1000)
-
-
-def _subject(told: bytes) -> str:
-    return told.decode("utf-8", "surrogatepass")
 
 
 def _list_name(user: str) -> str:

@@ -157,14 +157,12 @@ def body_of(text: object) -> dict[str, Json]:
     return _read(text, dict[str, Any], "credential")
 
 
-def text_of(value: object) -> str:
-    """A name that a script answers."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            pass
-    raise Unreadable("name")
+def shown(name: bytes) -> str:
+    """A name that a script answers: as it was written, if this store wrote it."""
+    try:
+        return name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return name.decode("utf-8", "replace")
 
 
 def is_name(id: str) -> bool:

@@ -41,14 +41,16 @@ local function at_least(key, ttl)
 end
 """
 
-# The values of redis_records.FIELDS, then whether somebody is connected, then how many messages there are.
+# The values of redis_records.FIELDS, then whether somebody is connected, then how many messages there are; nothing
+# where somebody else wrote something of another type.
 _FIELDS = """
 local function fields_of(s, m, prefix)
-  local found = redis.call('HMGET', s, 'about', 'active', 'turn', 'usage', 'handle', 'connected', 'holder')
+  local found = redis.pcall('HMGET', s, 'about', 'active', 'turn', 'usage', 'handle', 'connected', 'holder')
+  local messages = redis.pcall('LLEN', m)
+  if found.err or type(messages) == 'table' then return false end
   local holder = table.remove(found)
-  local alive = found[6] == '1' and holder and redis.call('GET', prefix .. 'n:' .. holder) == '1'
-  found[6] = alive and 1 or 0
-  found[7] = redis.call('LLEN', m)
+  local alive = found[6] == '1' and holder and redis.pcall('GET', prefix .. 'n:' .. holder) == '1'
+  found[6], found[7] = alive and 1 or 0, messages
   return found
 end
 """
@@ -57,7 +59,7 @@ _LIVES = """
 local function lives(prefix, node, life)
   local key = prefix .. 'n:' .. node
   -- A full Redis takes no new keys, but lets old ones live on.
-  if redis.call('GET', key) ~= '1' or redis.call('PEXPIRE', key, life) == 0 then
+  if redis.pcall('GET', key) ~= '1' or redis.call('PEXPIRE', key, life) == 0 then
     redis.pcall('SET', key, '1', 'PX', life)
   end
 end
@@ -71,7 +73,7 @@ local function former(s, prefix, anew)
   for at = 1, #all, 2 do
     local node = string.match(all[at], '^had:(.*)$')
     if node then
-      local state = redis.call('GET', prefix .. 'n:' .. node)
+      local state = redis.pcall('GET', prefix .. 'n:' .. node)
       if state == '1' then
         leaving[#leaving + 1] = node
       elseif state == 'left' or (anew and all[at + 1] == 'dead') then
@@ -300,9 +302,9 @@ DELETE: Final = _script(
     """
 local s, m, e, d = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, id, ttl, writer = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local user = redis.call('HGET', s, 'user')
+local user = redis.pcall('HGET', s, 'user')
 if redis.call('DEL', s, m, e) == 0 then return 0 end
-if user then redis.call('ZREM', prefix .. 'u:' .. user, id) end
+if type(user) == 'string' then redis.pcall('ZREM', prefix .. 'u:' .. user, id) end
 redis.call('SET', d, 1, 'PX', ttl)
 redis.call('PUBLISH', prefix .. 'news', writer .. ' ended ' .. id)
 return 1
@@ -361,10 +363,10 @@ local prefix, node, life, born, heard, writer = ARGV[1], ARGV[2], ARGV[3], ARGV[
 local store = prefix .. 'store'
 lives(prefix, node, life)
 redis.pcall('HSETNX', store, 'born', born)
-local known = redis.call('HMGET', store, 'born', 'revocations')
+local known = redis.pcall('HMGET', store, 'born', 'revocations')
 if known[1] ~= ARGV[7] then heard = 0 end
 local revoked, time = {}, now()
-for _, one in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'revoked', '(' .. heard, '+inf')) do
+for _, one in ipairs(redis.pcall('ZRANGEBYSCORE', prefix .. 'revoked', '(' .. heard, '+inf')) do
   local ends, subject = string.match(one, '^(%d+) (.*)$')
   if ends and tonumber(ends) > time then revoked[#revoked + 1] = subject end
 end
