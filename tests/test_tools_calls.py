@@ -28,6 +28,9 @@ def order(item, tenant=None, user=None):
     made.append((item, tenant, user))
     return {"item": item, "tenant": tenant, "user": user, "times": len(made)}
 
+def key(item, context):
+    return context.idempotency_key
+
 def many():
     return list(range(10))
 
@@ -257,6 +260,34 @@ async def test_a_kept_answer_is_given_to_the_same_user_for_the_same_arguments(tm
         assert times(await run(made, tools, caller=Caller("bob"), item="a")) == 3
 
 
+async def test_an_answer_is_kept_for_who_the_caller_is_not_for_a_name(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n")
+    callers = [
+        Caller("ann", claims={"tenant": "t1", "exp": 1, "jti": "a"}),
+        Caller("ann", claims={"exp": 2, "tenant": "t1", "jti": "b"}),
+        Caller("ann", claims={"tenant": "t2", "exp": 1}),
+        Caller("ann", roles=frozenset({"admin"}), claims={"tenant": "t1", "exp": 1}),
+    ]
+    async with runner() as made:
+        results = [(await run(made, tools, caller=caller, item="a")).response["result"] for caller in callers]
+    assert [result["times"] for result in results] == [1, 1, 2, 3]  # type: ignore[index, call-overload]
+
+
+async def test_a_handler_knows_a_call_again_that_was_broken_off(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nside_effects: true\n", "key")
+    async with runner() as made:
+        keys = [
+            (await made.run(tools, call, caller=ANN, session_id="s1")).response["result"]
+            for call in (
+                ToolCall("a", "key", {"item": "pen"}),
+                ToolCall("b", "key", {"item": "pen"}, repeats="a"),
+                ToolCall("b", "key", {"item": "pen"}),
+            )
+        ]
+    assert keys[0] == keys[1] != keys[2]
+    assert all(keys)
+
+
 async def test_a_tool_that_was_edited_keeps_no_answer_of_before(tmp_path: Path) -> None:
     async with runner() as made:
         tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n")
@@ -273,8 +304,8 @@ def test_long_arguments_of_short_answers_are_no_way_to_fill_the_memory(tmp_path:
     tool = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n").tools["order"]
     kept = KeptAnswers()
     for number in range(40):
-        kept.keep(tool, "ann", {"item": str(number) + "x" * 1_000_000}, "ok", 10.0)
-    held = [kept.get(tool, "ann", {"item": str(number) + "x" * 1_000_000}, 1.0)[0] for number in range(40)]
+        kept.keep(tool, ANN, {"item": str(number) + "x" * 1_000_000}, "ok", 10.0)
+    held = [kept.get(tool, ANN, {"item": str(number) + "x" * 1_000_000}, 1.0)[0] for number in range(40)]
     assert held[-1]
     assert 0 < sum(held) * 1_000_000 <= MOST_BYTES
 

@@ -29,6 +29,7 @@ class ToolContext:
     checked after resolution. A request may carry `extensions={"allow_private": True}` (a service of the
     operator's own, said so in YAML) and `extensions={"max_bytes": n}` (default 1 MiB). What the guard refuses,
     or what cannot be reached, is raised as ToolError.
+    `idempotency_key` is the same for the same call: also where it was broken off and is made once more.
     `owned` keeps what handlers open once and share, such as connections.
     `progress(text)` tells the person who waits. Cancellation arrives as asyncio.CancelledError.
     """
@@ -41,6 +42,7 @@ class ToolContext:
     http: httpx.AsyncClient
     progress: Callable[[str], None] = field(default=_unheard)
     owned: Owned = field(default_factory=Owned)
+    idempotency_key: str = ""
 
     def source(self, name: str) -> Mapping[str, Json]:
         return self.sources[name]

@@ -7,12 +7,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tornado_live.caller import Caller
 from tornado_live.tools.answer import size
 from tornado_live.tools.result import Json
 from tornado_live.tools.tool import Tool
 
 MOST_BYTES = 16 * 1024 * 1024
 LARGEST_BYTES = 1024 * 1024
+_OF_THE_TOKEN = frozenset({"exp", "iat", "nbf", "jti", "auth_time"})
 _ENTRY_BYTES = 256
 """What an answer takes beside its arguments and itself."""
 
@@ -32,9 +34,9 @@ class KeptAnswers:
         self._kept: OrderedDict[tuple[str, str, str], _Kept] = OrderedDict()
         self._bytes = 0
 
-    def get(self, tool: Tool, user: str, arguments: Mapping[str, Json], now: float) -> tuple[bool, Json]:
+    def get(self, tool: Tool, caller: Caller, arguments: Mapping[str, Json], now: float) -> tuple[bool, Json]:
         """Whether there is one that is still good, and it."""
-        key = _key(tool, user, arguments)
+        key = _key(tool, caller, arguments)
         kept = self._kept.get(key)
         if kept is None:
             return False, None
@@ -44,9 +46,11 @@ class KeptAnswers:
         self._kept.move_to_end(key)
         return True, kept.value
 
-    def keep(self, tool: Tool, user: str, arguments: Mapping[str, Json], value: Json, until: float) -> None:
+    def keep(
+        self, tool: Tool, caller: Caller, arguments: Mapping[str, Json], value: Json, until: float
+    ) -> None:
         """One that is larger than LARGEST_BYTES with its arguments is not kept."""
-        key = _key(tool, user, arguments)
+        key = _key(tool, caller, arguments)
         taken = size(value) + sum(len(part.encode()) for part in key) + _ENTRY_BYTES
         self._drop(key)
         if taken > LARGEST_BYTES:
@@ -62,5 +66,8 @@ class KeptAnswers:
             self._bytes -= kept.bytes
 
 
-def _key(tool: Tool, user: str, arguments: Mapping[str, Json]) -> tuple[str, str, str]:
-    return tool.name, user, json.dumps(arguments, sort_keys=True)
+def _key(tool: Tool, caller: Caller, arguments: Mapping[str, Json]) -> tuple[str, str, str]:
+    """A handler may answer by anything that is known of the caller, but for what each token has of its own."""
+    claims = {name: claim for name, claim in caller.claims.items() if name not in _OF_THE_TOKEN}
+    who = json.dumps([caller.user, sorted(caller.roles), claims], sort_keys=True, default=str)
+    return tool.name, who, json.dumps(arguments, sort_keys=True)

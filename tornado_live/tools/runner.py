@@ -122,7 +122,7 @@ class ToolRunner:
                 await _consented(person, shown)
                 self._limits.enter_again(tool)
                 entered = tool
-            found, value = self._kept.get(tool, caller.user, arguments, time.monotonic())
+            found, value = self._kept.get(tool, caller, arguments, time.monotonic())
             if found:
                 pass
             elif self._mock == "always":
@@ -138,12 +138,13 @@ class ToolRunner:
                     sources=catalog.sources,
                     http=self._http,
                     owned=self._owned,
+                    idempotency_key=_idempotency_key(session_id, call),
                     **({} if report is None else {"progress": report}),
                 )
                 late = _late(tool, person)
                 try:
                     try:
-                        value = await self._perform(tool, arguments, context, person, call)
+                        value = await self._perform(tool, arguments, context, person)
                         self._keep(tool, caller, arguments, value)
                     finally:
                         if late is not None:
@@ -181,7 +182,7 @@ class ToolRunner:
 
     def _keep(self, tool: Tool, caller: Caller, arguments: Mapping[str, Json], value: Json) -> None:
         if tool.cache_s is not None and not tool.policy.side_effects:
-            self._kept.keep(tool, caller.user, arguments, value, time.monotonic() + tool.cache_s)
+            self._kept.keep(tool, caller, arguments, value, time.monotonic() + tool.cache_s)
 
     async def _perform(
         self,
@@ -189,7 +190,6 @@ class ToolRunner:
         arguments: Mapping[str, Json],
         context: ToolContext,
         person: Person | None,
-        call: ToolCall,
     ) -> Json:
         """The selected answer of the real tool, which has its deadline to give it."""
         work: Coroutine[object, object, object]
@@ -203,7 +203,7 @@ class ToolRunner:
             )
         else:
             assert tool.endpoint is not None
-            key = _idempotency_key(context.session_id, call) if tool.policy.side_effects else None
+            key = context.idempotency_key if tool.policy.side_effects else None
             ask = partial(
                 call_endpoint,
                 self._http,
