@@ -6,8 +6,7 @@
 The bare client gives its statements one after the other in one thread, with nothing around them: no queue, no
 event loop, no values of ours; on Redis it also leaves out what makes a change one step. Both do their rounds in
 turns, and each number is the lowest of the rounds: other work on the machine only ever adds. `queued` is what the
-caller of a plain method waits for, all that the audio path ever pays; `written` is the same work until it is in the
-store.
+caller of a plain method waits for, all that the audio path ever pays; `written` is the same until it is stored.
 """
 
 from __future__ import annotations

@@ -439,14 +439,16 @@ async def test_the_time_that_a_machine_was_off_counts(tmp_path: Path) -> None:
 async def test_a_machine_that_starts_with_its_clock_behind_does_not_go_back_in_time(tmp_path: Path) -> None:
     wall, steady = Clock(1_800_000_000.0), Clock(5000.0)
     async with at_boot("first", tmp_path, wall, steady) as store:
-        await created(store)
-    steady.now += 600
+        older = await created(store)
+        wall.now, steady.now = wall.now + 600, steady.now + 600
     async with at_boot("first", tmp_path, wall, steady) as store:
-        id = await created(store)
-    steady.now, wall.now = 20.0, 0.0
+        newer = await created(store)
+    wall.now, steady.now = 0.0, 20.0
     async with at_boot("second", tmp_path, wall, steady) as store:
-        assert [session.id for session in (await store.list("ann"))[0]][:1] == [id]
-        steady.now += TTL
+        assert {session.id for session in (await store.list("ann"))[0]} == {older, newer}
+        steady.now += TTL - 600
+        assert {session.id for session in (await store.list("ann"))[0]} == {newer}
+        steady.now += 600
         assert await store.list("ann") == ([], None)
 
 

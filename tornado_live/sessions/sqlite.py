@@ -104,6 +104,8 @@ ALTER TABLE session ADD COLUMN connected INTEGER NOT NULL DEFAULT 0;
 UPDATE session SET ends = expires_at;
 DROP INDEX session_by_end;
 CREATE INDEX session_by_end ON session (ends);
+DROP INDEX memory_of_session;
+CREATE INDEX memory_of_session ON memory (session, n, bytes);
 CREATE TABLE node (
     name TEXT PRIMARY KEY,
     process TEXT NOT NULL,
@@ -138,6 +140,9 @@ _SCHEMA = (_SESSIONS, _CREDENTIALS, _NODES)
 _COLUMNS = """id, user, metadata, assistant, created_at, last_active_at, expires_at,
     (SELECT count(*) FROM memory WHERE memory.session = session.id), usage, last_turn, label, handle,
     connected AND EXISTS (SELECT 1 FROM node WHERE name = holder AND beat_at > :dead)"""
+
+_MEMORY_FULL = """
+SELECT count(*) > :messages OR sum(bytes) > :bytes FROM memory WHERE session = :session"""
 
 _TRIM_MEMORY = """
 DELETE FROM memory WHERE session = :session AND n NOT IN (
@@ -505,7 +510,9 @@ def _write(connection: sqlite3.Connection, batch: Batch, bounds: Bounds, now: fl
         connection.executemany("UPDATE session SET last_turn = max(last_turn, ?) WHERE id = ?", turns)
         for id in {id for id, _ in batch.items}:
             limits = {"session": id, "messages": bounds.memory_messages, "bytes": bounds.memory_bytes}
-            connection.execute(_TRIM_MEMORY, limits)
+            (full,) = connection.execute(_MEMORY_FULL, limits).fetchone()
+            if full:
+                connection.execute(_TRIM_MEMORY, limits)
         for id in {id for id, *_ in batch.events}:
             connection.execute(_TRIM_EVENTS, {"session": id, "events": bounds.events})
         connection.executemany(
