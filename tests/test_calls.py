@@ -660,6 +660,6 @@ class Lives(RuleBasedStateMachine):
 
 
 Lives.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=30, deadline=None, derandomize=True, database=None
+    max_examples=80, stateful_step_count=30, deadline=None, derandomize=True, database=None
 )
 TestLives = Lives.TestCase

@@ -106,63 +106,70 @@ async def test_an_order_that_comes_twice_is_made_once_and_both_calls_are_told_an
 ) -> None:
     async with talking(tmp_path) as (server, client):
         await client.send("text", {"text": "Order twice"})
-        begun = [await client.until("tool_call") for _ in range(1)]
-        ended = [await client.until("tool_result")]
-        begun.append(await client.until("tool_call"))
-        ended.append(await client.until("tool_result"))
+        first = await client.until("tool_call")
+        made = await client.until("tool_result")
+        second = await client.until("tool_call")
+        answered = await client.until("tool_result")
         spoken = await client.until("transcription", lambda data: data["isFinal"] and not data["isUser"])
         assert spoken["text"] == "Ordered: 1."
-        first, second = begun
-        assert first["id"] != second["id"]
-        assert [one.get("sameAs") for one in (*begun, *ended)] == [None, first["id"]] * 2
-        assert [one["id"] for one in ended] == [first["id"], second["id"]]
-        assert [one["args"] for one in begun] == [{"item": "pen"}] * 2
-        assert ended[0]["summary"] == ended[1]["summary"]
-        made, answered = await ledger(server, client)
-        assert (made["id"], answered["id"], answered["sameAs"]) == (first["id"], second["id"], first["id"])
+        assert first["id"] == made["id"] != second["id"] == answered["id"]
+        assert [one.get("sameAs") for one in (first, made, second, answered)] == [
+            None,
+            None,
+            *[first["id"]] * 2,
+        ]
+        assert first["args"] == second["args"] == {"item": "pen"}
+        assert made["summary"] == answered["summary"]
+        listed = await ledger(server, client)
+        assert [(one["id"], one.get("sameAs")) for one in listed] == [
+            (first["id"], None),
+            (second["id"], first["id"]),
+        ]
         for key in ("name", "turn", "state", "argsDigest", "answerDigest", "ok", "delivered"):
-            assert made[key] == answered[key]
-        assert answered["state"] == "finished"
-        assert "sameAs" not in made
+            assert listed[0][key] == listed[1][key]
+        assert listed[1]["state"] == "finished"
+        await client.until("turn_complete")
+        await what_is_bound_is_named_to_nobody(server, client)
 
 
-async def test_what_is_bound_is_named_to_nobody_whatever_the_model_sends(tmp_path: Path) -> None:
-    async with talking(tmp_path) as (server, client):
-        await client.send("text", {"text": "Order from a shelf"})
-        ended = await client.until("tool_result")
-        assert ended["error"] == "invalid_arguments"
-        assert ended["summary"].startswith('There are no parameters "shelf_mark", "colour"')
-        assert ended["summary"].endswith("(the parameters are item)")
-        async with httpx.AsyncClient(base_url=server.url) as http:
-            asked = {"args": {"item": 7}}
-            answer = await http.post("/api/tools/order/invoke", json=asked)
-            assert answer.json()["error"]["code"] == "invalid_arguments"
-            assert "shelf_mark" not in answer.text + (await http.get("/api/tools")).text
+async def what_is_bound_is_named_to_nobody(server: Server, client: Talker) -> None:
+    """Whatever the model sends."""
+    await client.send("text", {"text": "Order from a shelf"})
+    ended = await client.until("tool_result")
+    assert ended["error"] == "invalid_arguments"
+    assert ended["summary"].startswith('There are no parameters "shelf_mark", "colour"')
+    assert ended["summary"].endswith("(the parameters are item)")
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        answer = await http.post("/api/tools/order/invoke", json={"args": {"item": 7}})
+        assert answer.json()["error"]["code"] == "invalid_arguments"
+        assert "shelf_mark" not in answer.text + (await http.get("/api/tools")).text
 
 
-async def test_a_result_is_no_consent_and_the_question_stays_open(tmp_path: Path) -> None:
+async def test_a_result_is_no_consent_consent_no_result_and_the_question_stays_open(tmp_path: Path) -> None:
     async with talking(tmp_path) as (_, client):
-        await client.send("text", {"text": "Please pay"})
-        call = await client.until("tool_call")
-        assert call["confirm"]
-        await client.send("tool_result", {"id": call["id"], "response": {"paid": 3}})
-        refused = await client.until("error")
-        assert refused["code"] == "bad_message"
-        assert "tool_confirm" in refused["message"]
-        await client.send("tool_confirm", {"id": call["id"], "ok": True})
-        ended = await client.until("tool_result")
-        assert (ended["id"], ended["ok"]) == (call["id"], True)
-
-
-async def test_consent_is_no_result_and_the_call_stays_open(tmp_path: Path) -> None:
-    async with talking(tmp_path) as (_, client):
-        await client.send("text", {"text": "The lamp"})
-        call = await client.until("tool_call")
-        assert call["client"]
-        await client.send("tool_confirm", {"id": call["id"], "ok": True})
-        refused = await client.until("error")
-        assert refused["code"] == "bad_message"
-        assert "tool_result" in refused["message"]
-        await client.send("tool_result", {"id": call["id"], "response": {"now": "on"}})
-        ended = await client.until("tool_result")
-        assert (ended["id"], ended["ok"], ended["summary"]) == (call["id"], True, "now: on")
+        for asked, kind, wrong, right in (
+            (
+                "Please pay",
+                "confirm",
+                ("tool_result", {"response": {"paid": 3}}),
+                ("tool_confirm", {"ok": True}),
+            ),
+            (
+                "The lamp",
+                "client",
+                ("tool_confirm", {"ok": True}),
+                ("tool_result", {"response": {"now": "on"}}),
+            ),
+        ):
+            await client.send("text", {"text": asked})
+            call = await client.until("tool_call")
+            assert call[kind]
+            await client.send(wrong[0], {"id": call["id"], **wrong[1]})
+            refused = await client.until("error")
+            assert refused["code"] == "bad_message"
+            assert f"send {right[0]} with" in refused["message"]
+            await client.send(right[0], {"id": call["id"], **right[1]})
+            ended = await client.until("tool_result")
+            assert (ended["id"], ended["ok"]) == (call["id"], True)
+            assert ended["summary"] == {"confirm": "paid: 3", "client": "now: on"}[kind]
+            await client.until("turn_complete")
