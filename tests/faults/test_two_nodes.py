@@ -16,7 +16,9 @@ from redis_server import NEEDS_REDIS, running
 from talking import Talker
 from websockets.exceptions import InvalidStatus
 
+from faults.model import ModelLine
 from faults.nodes import Nodes, shared_file, two_nodes
+from faults.proxy import Proxy
 from faults.stage import settled
 
 SPEECH = bytes(640)
@@ -196,3 +198,85 @@ async def test_a_second_sigterm_ends_a_node_at_once_and_still_says_goodbye(store
         assert (await talk.client.closed())[0] == 1001
         async with both.coming_back(talk.session) as back:
             assert await back.memory() == [("user", "What is nine?"), ("model", "A num")]
+
+
+@pytest.mark.proves("F18")
+async def test_a_client_whose_line_was_cut_finds_its_conversation_on_the_other_node(
+    store: Mapping[str, str],
+) -> None:
+    async with nodes(store) as both, both.talking() as talk:
+        await talk.turn("What is nine?", "A number.")
+        await talk.line.resumable("h1b")
+        await talk.client.send("text", {"text": "And ten?"})
+        await talk.line.typed()
+        talk.client.connection.transport.abort()
+        await both.one.printed('"client_lost"')
+        async with both.coming_back(talk.session) as back:
+            assert back.line.handle == "h1b"
+            assert await talk.line.closed() == 1000, "nobody waits for the client there any more"
+            assert back.warned == []
+            await back.turn("And eleven?", "One more.")
+        assert [text for role, text in await back.memory() if role == "user"] == [
+            "What is nine?",
+            "And ten?",
+            "And eleven?",
+        ]
+
+
+@pytest.mark.proves("F19")
+async def test_a_client_that_did_not_read_goes_on_elsewhere(store: Mapping[str, str]) -> None:
+    async with nodes(store) as both, Proxy(both.one.ws_port or 0) as proxy:
+        async with Talker(f"ws://127.0.0.1:{proxy.port}/") as client:
+            await client.send("connect")
+            line = await both.model.dialled()
+            await line.ready("h1")
+            await client.until("status", lambda data: data["status"] == "CONNECTED")
+            session = client.seen[-1]["sessionId"]
+            proxy.lines[0].down.stall()
+            speaking = asyncio.get_running_loop().create_task(flood(line))
+            await both.one.printed('"slow_consumer"')
+            proxy.lines[0].down.release()
+            assert (await client.closed())[0] == 4430
+        async with both.coming_back(session) as back:
+            await back.turn("And ten?", "Another one.")
+        await asyncio.gather(speaking, return_exceptions=True)
+
+
+async def flood(line: ModelLine) -> None:
+    for _ in range(1000):
+        await line.say(" word", bytes(range(256)) * 256, complete=False)
+
+
+@pytest.mark.proves("F21")
+async def test_what_is_said_while_one_node_waits_for_the_other_arrives_once_and_in_its_order(
+    store: Mapping[str, str],
+) -> None:
+    async with nodes(store) as both, both.talking() as talk:
+        await talk.turn("What is nine?", "A number.")
+        await settled(lambda: kept(talk.session, both, 2))
+        os.kill(both.one.pid, signal.SIGSTOP)
+        try:
+            async with Talker(f"{both.other.ws_url}/?sessionId={talk.session}") as client:
+                await client.send("connect")
+                spoken = [bytes([number]) * 640 for number in range(20)]
+                for pcm in spoken[:10]:
+                    await client.speak(pcm)
+                await client.send("text", {"text": "And ten?"})
+                for pcm in spoken[10:]:
+                    await client.speak(pcm)
+                line = await both.model.dialled()
+                await line.ready("h2")
+                await client.until("status", lambda data: data["status"] == "CONNECTED")
+                await settled(lambda: all_of(line, b"".join(spoken)))
+                await line.say("Another one.", bytes(4800))
+                await client.until("turn_complete")
+        finally:
+            os.kill(both.one.pid, signal.SIGCONT)
+        assert "And ten?" in str(line.got)
+        assert str(line.got).count("And ten?") == 1
+
+
+async def all_of(line: ModelLine, pcm: bytes) -> bool:
+    while len(line.audio) < len(pcm):
+        await line.receive("realtimeInput")
+    return line.audio == pcm
