@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving import ROOT, Server, clean_environment
 from talking import Talker
 
+from tornado_live.live.embedded import Restarts
 from tornado_live.observe.metrics import DIRECTORY, Counters, Metrics, shared_directory
 
 TOOLS = """\
@@ -150,19 +151,14 @@ def serve(*arguments: str, home: Path, **environ: str) -> subprocess.CompletedPr
     )
 
 
-async def test_connections_are_spread_and_every_process_tells_what_all_of_them_do() -> None:
+async def test_connections_are_spread_over_processes_that_share_one_simulator_and_count_together() -> None:
     async with Processes(3, tls=True) as server, server.talkers() as talkers:
         assert set(talkers) == {1, 2, 3}
         await server.conversations(3)
         health = (await server.get("/health")).json()
         assert (health["conversations"], health["processes"]) == (3, 3)
         assert (await server.sums())["tornado_live_processes"] == 3
-        assert len(server.lines("process_serving")) == 3
         assert server.log.count("is listening on") == 1
-
-
-async def test_the_simulator_runs_once_and_is_found_again_by_all() -> None:
-    async with Processes(2) as server, server.talkers() as talkers:
         simulators = [pid for pid, command in descendants(server.pid) if "tornado_live.simulator" in command]
         assert len(simulators) == 1
         os.kill(simulators[0], signal.SIGKILL)
@@ -225,7 +221,9 @@ async def test_all_end_in_order_however_often_each_is_told() -> None:
     assert not directory.exists()
 
 
-async def test_the_second_signal_ends_all_at_once(tmp_path: Path) -> None:
+async def test_those_who_come_while_one_ends_are_for_the_others_until_a_second_signal_ends_all(
+    tmp_path: Path,
+) -> None:
     scenario = tmp_path / "slow.yaml"
     scenario.write_text("turns: [{do: [{say: One.}, {wait: 3000}, {say: Two.}]}]\n")
     patient = {"LIMITS__DRAIN_S": "3600"}
@@ -236,33 +234,16 @@ async def test_the_second_signal_ends_all_at_once(tmp_path: Path) -> None:
         for talker in talkers.values():
             await talker.send("text", {"text": "Count."})
             await talker.until("transcription", lambda data: not data["isUser"])
-        os.kill(server.pid, signal.SIGTERM)
-        for talker in talkers.values():
-            await talker.until("status", lambda data: data["status"] == "DRAINING")
-        os.kill(server.pid, signal.SIGTERM)
-        for talker in talkers.values():
-            assert (await talker.closed())[0] == 1001
-
-
-async def test_those_who_come_while_one_ends_are_for_the_others(tmp_path: Path) -> None:
-    scenario = tmp_path / "slow.yaml"
-    scenario.write_text("turns: [{do: [{say: One.}, {wait: 3000}, {say: Two.}]}]\n")
-    patient = {"LIMITS__DRAIN_S": "3600"}
-    async with (
-        Processes(2, "--scenario", str(scenario), environ=patient) as server,
-        server.talkers() as talkers,
-    ):
-        await talkers[2].send("text", {"text": "Count."})
-        await talkers[2].until("transcription", lambda data: not data["isUser"])
         os.kill(server.process(2), signal.SIGTERM)
         await talkers[2].until("status", lambda data: data["status"] == "DRAINING")
         for _ in range(10):
             async with Talker(f"{server.url.replace('http', 'ws')}/ws") as talker:
                 assert await server.process_of(talker) == 1
-        await talkers[2].connection.close()
-        ended = await server.logged("process_ended", process=2)
-        assert (ended["code"], ended["level"]) == (0, "warning")
-        await server.logged("process_serving", process=2, times=2)
+        os.kill(server.pid, signal.SIGTERM)
+        await talkers[1].until("status", lambda data: data["status"] == "DRAINING")
+        os.kill(server.pid, signal.SIGTERM)
+        for talker in talkers.values():
+            assert (await talker.closed())[0] == 1001
 
 
 async def test_one_that_does_not_end_is_killed() -> None:
@@ -272,28 +253,33 @@ async def test_one_that_does_not_end_is_killed() -> None:
         await server.logged("process_killed", process=2)
 
 
-async def test_hangup_reloads_the_tools_of_all(tmp_path: Path) -> None:
-    (tmp_path / "tools.yaml").write_text(TOOLS)
+async def test_all_follow_the_tools_file_and_one_that_cannot_start_with_it_leaves_the_others_at_work(
+    tmp_path: Path,
+) -> None:
+    tools = tmp_path / "tools.yaml"
+    tools.write_text(TOOLS)
     async with Processes(2, home=tmp_path) as server:
         os.kill(server.pid, signal.SIGHUP)
         for number in (1, 2):
             await server.logged("tools_reloaded", process=number)
         await server.summed("tornado_live_tools_reloads_total taken", 2)
-
-
-async def test_one_that_cannot_start_again_leaves_the_others_at_work(tmp_path: Path) -> None:
-    tools = tmp_path / "tools.yaml"
-    tools.write_text(TOOLS)
-    async with Processes(2, home=tmp_path) as server:
         tools.write_text("version: 1\ntoolz: {}\n")
         for number in (1, 2):
             await server.logged("tools_reload_failed", process=number)
-        os.kill(server.process(1), signal.SIGKILL)
+        os.kill(server.process(1), signal.SIGTERM)
+        ended = await server.logged("process_ended", process=1)
+        assert (ended["code"], ended["level"]) == (0, "warning")
         refused = await server.logged("process_ended", process=1, code=2)
         assert any("toolz" in mistake for mistake in refused["mistakes"])
         assert (await server.get("/health")).json()["status"] == "ok"
         tools.write_text(TOOLS)
         await server.logged("process_serving", process=1, times=2)
+
+
+def test_the_pauses_before_a_restart_grow_until_one_has_run_well() -> None:
+    restarts = Restarts()
+    pauses = [restarts.after(ran_s) for ran_s in (1, 1, 1, 1, 1, 1, 1, 1, 3600, 1)]
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 0.2, 0.4])
 
 
 def test_a_port_that_is_taken_is_refused_even_where_its_owner_would_share_it(tmp_path: Path) -> None:
@@ -333,7 +319,8 @@ def test_a_server_of_which_no_process_can_live_gives_up(tmp_path: Path) -> None:
 
 def test_where_a_killed_server_counted_is_cleared_away_by_the_next_one() -> None:
     program = (
-        "from tornado_live.observe.metrics import shared_directory\n"
+        "from tornado_live.live.embedded import Restarts
+from tornado_live.observe.metrics import shared_directory\n"
         "with shared_directory() as directory: print(directory, flush=True); input()"
     )
     with subprocess.Popen(
@@ -379,7 +366,8 @@ def test_the_sums_are_those_of_one_process_that_did_everything() -> None:
 def count(directory: Path, process: int, does: str) -> str:
     """Runs `does` in a process of its own; what it then tells of all."""
     program = (
-        "from pathlib import Path; from tornado_live.observe.metrics import Counters, Metrics;"
+        "from pathlib import Path; from tornado_live.live.embedded import Restarts
+from tornado_live.observe.metrics import Counters, Metrics;"
         f"metrics = Metrics(Counters(Path({str(directory)!r}), {process})); {does};"
         "assert metrics.conversations() == int(metrics.render().decode()"
         ".partition('\\ntornado_live_conversations ')[2].split('.')[0]);"
