@@ -138,10 +138,10 @@ async def test_a_silent_line_that_is_kept_open_brings_the_model_no_nearer(chromi
             """,
         )
         await until(page, "heard === 1")
-        await page.clock.fast_forward(40_000)
+        await page.clock.fast_forward(55_000)
         silent.set()
         await until(page, "heard === 2")
-        await page.clock.fast_forward(30_000)
+        await page.clock.fast_forward(10_000)
         await until(page, "window.failed === 'upstream_timeout'")
 
 
@@ -379,7 +379,7 @@ async def test_a_server_that_dials_long_is_waited_for(chromium: Browser) -> None
             await warned;
             """,
         )
-        await page.clock.fast_forward(40_000)
+        await page.clock.fast_forward(55_000)
         waited.set()
         assert await page.evaluate("told") == ["upstream_timeout", "No answer."]
 
