@@ -319,8 +319,7 @@ def test_a_server_of_which_no_process_can_live_gives_up(tmp_path: Path) -> None:
 
 def test_where_a_killed_server_counted_is_cleared_away_by_the_next_one() -> None:
     program = (
-        "from tornado_live.live.embedded import Restarts
-from tornado_live.observe.metrics import shared_directory\n"
+        "from tornado_live.observe.metrics import shared_directory\n"
         "with shared_directory() as directory: print(directory, flush=True); input()"
     )
     with subprocess.Popen(
@@ -366,8 +365,7 @@ def test_the_sums_are_those_of_one_process_that_did_everything() -> None:
 def count(directory: Path, process: int, does: str) -> str:
     """Runs `does` in a process of its own; what it then tells of all."""
     program = (
-        "from pathlib import Path; from tornado_live.live.embedded import Restarts
-from tornado_live.observe.metrics import Counters, Metrics;"
+        "from pathlib import Path; from tornado_live.observe.metrics import Counters, Metrics;"
         f"metrics = Metrics(Counters(Path({str(directory)!r}), {process})); {does};"
         "assert metrics.conversations() == int(metrics.render().decode()"
         ".partition('\\ntornado_live_conversations ')[2].split('.')[0]);"
