@@ -137,6 +137,11 @@ def babbles_in_thread(context):
         context.progress(number)
 
 
+async def chats(context):
+    for text in ("with ", "x" * 295, "x" * 299):
+        context.progress(text + context.options["api_key"])
+
+
 async def mumbles(context):
     for text in ("\\ud800", None, object(), b"x", "x" * 1_000_000):
         context.progress(text)
@@ -185,6 +190,7 @@ MORE = {
     "out_of_reach": "mock: [{when: {}, answer: {c: 21}}]",
     "rows": "result: {max_bytes: 400}",
     "secret": "options: {api_key: '${API_KEY}'}",
+    "chats": "options: {api_key: '${API_KEY}'}",
 }
 
 
@@ -352,6 +358,19 @@ async def test_a_sync_handler_runs_in_a_thread_and_knows_its_context(own: Handle
     assert result.summary == "thread: tool-, user: ann, session: s7, tool: where"
 
 
+@pytest.mark.proves("T48")
+async def test_progress_gives_no_secret_away_not_even_a_half_of_one(own: Handlers) -> None:
+    heard: list[str] = []
+    async with runner() as made:
+        await made.run(
+            *(own.catalog, ToolCall("c", "chats", {})),
+            caller=Caller("ann"),
+            session_id="s7",
+            progress=heard.append,
+        )
+    assert heard == ["with ***", "x" * 295 + "***", "x" * 299 + "…"]
+
+
 @pytest.mark.parametrize("name", ["babbles", "babbles_in_thread", "mumbles"])
 async def test_progress_of_a_handler_that_never_stops_talking_or_talks_nonsense_is_bounded_text(
     own: Handlers, name: str
@@ -366,7 +385,7 @@ async def test_progress_of_a_handler_that_never_stops_talking_or_talks_nonsense_
         )
     assert result.ok
     assert len(heard) < 1000
-    assert all(len(text.encode()) <= 300 for text in heard)
+    assert all(len(text) <= 300 for text in heard)
     assert name == "mumbles" or heard[-1] == "99999", "the newest is told before the end"
 
 

@@ -129,7 +129,7 @@ class ToolRunner:
                 sample = True
                 value = _sample(tool, arguments)
             else:
-                report = None if progress is None else _Progress(progress)
+                report = None if progress is None else _Progress(progress, [*catalog.secrets, *private])
                 context = ToolContext(
                     tool=tool.name,
                     session_id=session_id,
@@ -280,8 +280,9 @@ class ToolRunner:
 class _Progress:
     """Passes texts on, on the loop's thread, until `end`; of a flood of them, the newest a few times a second."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
+    def __init__(self, told: Callable[[str], None], hidden: Collection[str]) -> None:
         self._told = told
+        self._hidden = hidden
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._waiting: deque[str] = deque(maxlen=_MOST_WAITING)
@@ -290,8 +291,7 @@ class _Progress:
         self._ended = False
 
     def __call__(self, text: object) -> None:
-        # A handler's own text may be anything, also what cannot be sent.
-        self._waiting.append(str(text)[:_LONGEST_REASON].encode("utf-8", "replace").decode())
+        self._waiting.append(str(text))
         if self._due:
             return
         self._due = True
@@ -313,7 +313,9 @@ class _Progress:
 
     def _flush(self) -> None:
         while self._waiting:
-            self._told(self._waiting.popleft())
+            # A handler's own text may be anything, also what cannot be sent.
+            text = self._waiting.popleft().encode("utf-8", "replace").decode()
+            self._told(_short(answer.redacted_text(text, self._hidden)))
 
     def end(self) -> None:
         if not self._ended:
