@@ -339,9 +339,9 @@ async def opened(folder: Path, clock: Clock) -> AsyncIterator[SqliteSessionStore
         await store.close()
 
 
-async def refusal(store: SqliteSessionStore, name: str, *, now: float, resuming: bool = False) -> str:
+async def refusal(store: SqliteSessionStore, name: str, *, resuming: bool = False) -> str:
     with pytest.raises(Unauthenticated) as refused:
-        await admit(store, name, resuming=resuming, now=now)
+        await admit(store, name, resuming=resuming)
     assert len(refused.value.message.encode()) <= 123  # it fits the reason of a close
     return refused.value.message
 
@@ -352,9 +352,9 @@ async def test_a_token_comes_back_as_it_was_kept_and_after_a_restart_too(tmp_pat
     async with opened(tmp_path, clock) as store:
         for token in (full, made({"uses": 0}), made({"bidiGenerateContentSetup": SETUP, "uses": 2})):
             await keep(store, token)
-            assert await admit(store, token.name, resuming=False, now=NOW) == token
+            assert await admit(store, token.name, resuming=False) == token
     async with opened(tmp_path, clock) as store:
-        assert await admit(store, full.name, resuming=False, now=NOW) == full
+        assert await admit(store, full.name, resuming=False) == full
 
 
 async def test_a_token_opens_so_many_sessions_and_resumes_them_until_it_expires(tmp_path: Path) -> None:
@@ -363,24 +363,48 @@ async def test_a_token_opens_so_many_sessions_and_resumes_them_until_it_expires(
         token = made({"uses": 2})
         await keep(store, token)
         for _ in range(3):
-            assert await admit(store, token.name, resuming=True, now=NOW) == token
+            assert await admit(store, token.name, resuming=True) == token
+        clock.now = NOW + 59
         for _ in range(2):
-            assert await admit(store, token.name, resuming=False, now=NOW + 59) == token
-        assert "used too many times" in await refusal(store, token.name, now=NOW)
-        assert await admit(store, token.name, resuming=True, now=NOW + 1799) == token
+            assert await admit(store, token.name, resuming=False) == token
+        assert "used too many times" in await refusal(store, token.name)
+        clock.now = NOW + 1799
+        assert await admit(store, token.name, resuming=True) == token
         clock.now = NOW + 1800
         for resuming in (True, False):
-            words = await refusal(store, token.name, now=clock.now, resuming=resuming)
+            words = await refusal(store, token.name, resuming=resuming)
             assert words == "Token has expired. Make a new one."
 
 
 async def test_no_new_session_begins_after_its_time(tmp_path: Path) -> None:
-    async with opened(tmp_path, Clock()) as store:
+    clock = Clock()
+    async with opened(tmp_path, clock) as store:
         token = made({"uses": 0})
         await keep(store, token)
-        assert await admit(store, token.name, resuming=False, now=NOW + 59.9) == token
-        assert "expired for new sessions" in await refusal(store, token.name, now=NOW + 60)
-        assert await admit(store, token.name, resuming=True, now=NOW + 60) == token
+        clock.now = NOW + 59.9
+        assert await admit(store, token.name, resuming=False) == token
+        clock.now = NOW + 60
+        assert "expired for new sessions" in await refusal(store, token.name)
+        assert await admit(store, token.name, resuming=True) == token
+
+
+@pytest.mark.proves("F36")
+@pytest.mark.parametrize("seconds", [3600, -3600, 86400, -86400])
+async def test_a_wall_clock_that_jumps_changes_nothing_for_a_token(tmp_path: Path, seconds: float) -> None:
+    wall, steady = Clock(), Clock()
+    clocks = Clocks(wall, steady, "this one")
+    store = await SqliteSessionStore.open(tmp_path / "s.db", ttl_s=60, clocks=clocks)
+    token = made({"uses": 0})
+    await keep(store, token)
+    wall.now += seconds
+    steady.now += 59
+    assert (await admit(store, token.name, resuming=False)).left_s == 1741
+    steady.now += 1
+    assert "expired for new sessions" in await refusal(store, token.name)
+    assert (await admit(store, token.name, resuming=True)).left_s == 1740
+    steady.now += 1740
+    assert await refusal(store, token.name, resuming=True) == "Token has expired. Make a new one."
+    await store.close()
 
 
 async def test_what_is_no_token_opens_nothing(tmp_path: Path) -> None:
@@ -397,7 +421,7 @@ async def test_what_is_no_token_opens_nothing(tmp_path: Path) -> None:
             "auth_tokens/\ud800",
         ):
             for resuming in (True, False):
-                words = await refusal(store, name, now=NOW, resuming=resuming)
+                words = await refusal(store, name, resuming=resuming)
                 assert words.startswith("Request had invalid authentication credentials")
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -65,7 +65,8 @@ _Locks: TypeAlias = dict[str, "_Locks | None"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`uses`: as asked for, None for any number. `expires_at`, `sessions_until`: epoch seconds.
+    """`uses`: as asked for, None for any number. `expires_at`, `sessions_until`: epoch seconds, as asked for.
+    `left_s` is how long it lasts from when it was admitted: no jump of the wall clock changes that.
 
     `setup` None: it fixes nothing. Else `locked` are the paths that it fixes, in lowerCamel; None: all of it.
     """
@@ -77,6 +78,7 @@ class Token:
     sessions_until: float
     setup: Mapping[str, Json] | None
     locked: tuple[tuple[str, ...], ...] | None
+    left_s: float = field(default=0.0, compare=False)
 
     def applied(self, asked: Mapping[str, Json]) -> dict[str, Json]:
         """The setup that counts, of what a client asks for. A locked path that the token has not is left out.
@@ -147,20 +149,20 @@ async def keep(store: SessionStore, token: Token) -> None:
     )
 
 
-async def admit(store: SessionStore, name: str, *, resuming: bool, now: float) -> Token:
+async def admit(store: SessionStore, name: str, *, resuming: bool) -> Token:
     """The token of a connection that is being opened. Raises Unauthenticated.
 
     `resuming` spends no use and has until the token expires, so it is for whoever has shown a handle that is good.
     """
     found = await store.use_credential(name, spend=not resuming) if name.startswith(PREFIX) else None
-    token = None if found is None else _token(name, found.body.get(_KIND))
+    token = None if found is None else _token(name, found.body.get(_KIND), found.left_s)
     if found is None or token is None:
         raise Unauthenticated(
             "Request had invalid authentication credentials: the token is unknown, or long expired."
         )
-    if found.state == "expired" or now >= token.expires_at:
+    if found.state == "expired":
         raise Unauthenticated("Token has expired. Make a new one.")
-    if not resuming and now >= token.sessions_until:
+    if not resuming and found.left_s <= token.expires_at - token.sessions_until:
         raise Unauthenticated(
             "Token has expired for new sessions. Make a new one, with a later newSessionExpireTime."
         )
@@ -169,7 +171,7 @@ async def admit(store: SessionStore, name: str, *, resuming: bool, now: float) -
     return token
 
 
-def _token(name: str, body: Json) -> Token | None:
+def _token(name: str, body: Json, left_s: float) -> Token | None:
     match body:
         case {
             "user": str() as user,
@@ -180,7 +182,7 @@ def _token(name: str, body: Json) -> Token | None:
             "locked": list() | None as locked,
         }:
             paths = None if locked is None else tuple(_texts(path) for path in locked)
-            return Token(name, user, uses, expires_at, sessions_until, setup, paths)
+            return Token(name, user, uses, expires_at, sessions_until, setup, paths, left_s)
     return None
 
 

@@ -65,7 +65,7 @@ class GeminiHandler(SocketHandler):
                 fixed = [EVERY_FIELD] if whole else filter(token.fixes, UPDATABLE)
                 plan = replace(plan, locked=frozenset(fixed))
                 await self._admitted(name, spends=plan.handle is None)
-            lasts_s = None if token is None else max(0.0, token.expires_at - time.time())
+            lasts_s = None if token is None else token.left_s
             dialect.media_chunks = plan.facts.media_chunks
             attach = self.live.registry.attach
             if plan.handle:
@@ -108,7 +108,7 @@ class GeminiHandler(SocketHandler):
         """A use is spent only once the setup is known to be good."""
         if name is None:
             return None
-        return await tokens.admit(self.live.store, name, resuming=not spends, now=time.time())
+        return await tokens.admit(self.live.store, name, resuming=not spends)
 
     async def _resumed(self, handle: str, caller: Caller) -> str:
         """The session that a handle of ours names."""
