@@ -402,7 +402,8 @@ def _unknown(tool: Tool, given: Mapping[str, Json]) -> list[str]:
     schema = tool.validator.schema
     assert isinstance(schema, dict)
     if schema.get("additionalProperties") is False and not schema.get("patternProperties"):
-        return [name for name in given if name not in (schema.get("properties") or {})]
+        known = schema.get("properties")
+        return [name for name in given if not isinstance(known, dict) or name not in known]
     return [name for name in given if name in tool.bind]
 
 
