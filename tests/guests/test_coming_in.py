@@ -24,6 +24,16 @@ async def test_every_version_and_a_base_url_that_ends_in_a_slash(
         assert await session.answered("Hello?") == "Good morning to you."
 
 
+async def test_a_base_url_may_have_the_base_path(guest: Guest, gateway_at: GatewayAt, tmp_path: Path) -> None:
+    async with gateway_at(tmp_path, BASE_PATH="/a/voice") as gateway:
+        base = f"{gateway.https}/a/voice"
+        async with guest.connected(base) as session:
+            assert await session.answered("Hello?") == "Good morning to you."
+        token = await guest.token(base, {"uses": 1})
+        async with guest.connected(f"{base}/", key=token, version="v1alpha") as session:
+            assert await session.answered("Hello?") == "Good morning to you."
+
+
 @pytest.mark.parametrize("guest", ["node", IN_A_PAGE], indirect=True)
 @pytest.mark.parametrize("end", ["", "/"], ids=["bare", "slash"])
 async def test_clients_in_javascript_need_no_certificate(guest: Guest, gateway: Server, end: str) -> None:
