@@ -249,6 +249,26 @@ async def test_activity_moves_the_end(place: Place) -> None:
             await store.get(id, user="ann")
 
 
+@pytest.mark.proves("F32")
+async def test_activity_in_one_process_keeps_a_session_for_all_and_older_activity_does_not_shorten_it(
+    place: Place,
+) -> None:
+    async with opened(place) as one, opened(place) as two:
+        id = await created(one, node="a")
+        await place.pass_time(TTL - 100)
+        two.touch(id)  # written before or after the next one, whichever way it goes
+        await place.pass_time(50)
+        one.touch(id)
+        await one.flush()
+        await two.flush()
+        assert await one.beat("a", [id]) == QUIET
+        await place.pass_time(TTL - 100)
+        async with opened(place) as new:  # and starting removes what has ended
+            for store in (one, two, new):
+                assert (await store.get(id, user="ann")).id == id
+        assert await one.beat("a", [id]) == QUIET
+
+
 async def test_an_ended_session_is_not_brought_back_by_late_activity(place: Place) -> None:
     async with opened(place) as store:
         id = await created(store)
