@@ -147,6 +147,13 @@ async def test_a_client_that_never_connects_is_closed() -> None:
         assert (await client.closed())[0] == 4408
 
 
+async def test_a_line_on_which_nothing_is_said_carries_a_message_now_and_then() -> None:
+    async with Server("--set", "limits.heartbeat_s=0.2") as server, Talker(f"{server.ws_url}/") as client:
+        await client.connected()
+        for _ in range(2):
+            assert await client.until("pong") == {}
+
+
 async def test_a_newer_socket_takes_the_session_over_and_goes_on_with_it() -> None:
     async with Served() as server, Talker(f"{server.ws_url}/") as first:
         await first.connected(audio="binary")

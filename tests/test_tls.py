@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -344,3 +345,37 @@ async def test_ones_own_certificate_is_served_and_nothing_is_made(tmp_path: Path
         await server.printed('"event": "simulator"')
         assert "SSL_CERT_FILE" not in server.log
         assert not server.ca.exists()
+
+
+async def test_a_renewed_certificate_is_taken_up_by_sighup_and_a_bad_one_is_not(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+
+    def issue() -> bytes:
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        certificate.private_key_pem.write_to_path(str(tmp_path / "own.key"))
+        certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "own.pem"))
+        return ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())
+
+    async def shown(server: Server) -> bytes | None:
+        context = trusting(tmp_path / "authority.pem")
+        _, writer = await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=context)
+        try:
+            return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    first = issue()
+    environ = {"TLS_CERT": "own.pem", "TLS_KEY": "own.key", "TLS_PORT": "0"}
+    async with Server(home=tmp_path, environ=environ) as server:
+        assert await shown(server) == first
+        second = issue()
+        assert await shown(server) == first
+        os.kill(server.pid, signal.SIGHUP)
+        await server.printed('"certificate_loaded"')
+        assert await shown(server) == second
+        (tmp_path / "own.key").write_text("-----BEGIN PRIVATE KEY-----\n")
+        os.kill(server.pid, signal.SIGHUP)
+        await server.printed('"certificate_refused"')
+        assert await shown(server) == second
