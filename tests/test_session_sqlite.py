@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import ROOT
 from store_process import store_process
 from stores import TTL, Clock
 
@@ -388,6 +390,29 @@ async def opened_here(path: Path) -> AsyncIterator[SqliteSessionStore]:
         yield store
     finally:
         await store.close()
+
+
+async def test_the_backup_of_the_documentation_is_whole_though_processes_write(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "sessions.db"
+    operations = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [(file, statement)] = re.findall(r'^sqlite3 (data/\S+) "(VACUUM INTO .*)"$', operations, re.MULTILINE)
+    assert tmp_path / file == path
+    async with store_process(path, "a") as other, opened_here(path) as store:
+        ids = await other.does("create", count=3)
+        store.remember(ids[0], said("kept"))
+        await store.flush()
+        talk = asyncio.get_running_loop().create_task(other.does("talk", ids=ids[1:], turns=100))
+        backup = sqlite3.connect(path)
+        backup.execute(statement.replace("sessions-backup.db", str(tmp_path / "backup.db")))
+        backup.close()
+        await talk
+    (tmp_path / "backup.db").rename(tmp_path / "restored.db")
+    async with opened_here(tmp_path / "restored.db") as store:
+        assert {session.id for session in (await store.list("ann"))[0]} == set(ids)
+        assert await texts(store, ids[0]) == ["kept"]
+        for id in ids[1:]:
+            found = await texts(store, id)
+            assert found == [f"a {turn}" for turn in range(1, len(found) + 1)]
 
 
 @pytest.mark.proves("F34")
