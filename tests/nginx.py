@@ -18,7 +18,7 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -67,7 +67,7 @@ def fitted(
     text = text.replace("server_name voice.example.com;", "server_name localhost;")
     text = text.replace("https://$server_name$request_uri", f"https://$server_name:{https}$request_uri")
     text = text.replace("/etc/ssl/voice.example.com", f"{directory}/localhost")
-    text = re.sub(r"( *)server 127\.0\.0\.1:3011\b.*\n", "", text) if len(nodes) == 1 else text
+    text = re.sub(r" *server 127\.0\.0\.1:3011\b.*\n", "", text) if len(nodes) == 1 else text
     for example, node in zip((3001, 3011), nodes, strict=False):
         text = text.replace(f"server 127.0.0.1:{example} ", f"server 127.0.0.1:{node} ")
     for path in ("= /api/sessions {", "= /metrics {"):
@@ -121,7 +121,16 @@ class Nginx:
     @property
     def requests(self) -> list[dict[str, Any]]:
         """The access log."""
-        return [json.loads(line) for line in self._read("access.log").splitlines()]
+        return [json.loads(line) for line in self._read("access.log").splitlines(True) if line.endswith("\n")]
+
+    async def logs(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Waits for a request in the access log, which is written after the answer has gone."""
+        async with asyncio.timeout(_START_S):
+            while True:
+                for request in self.requests:
+                    if wanted(request):
+                        return request
+                await asyncio.sleep(0.01)
 
     @property
     def logged(self) -> str:

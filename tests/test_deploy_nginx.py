@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from faults.model import ModelSide
-from faults.stage import environment
+from faults.stage import environment, get
 from nginx import Nginx
 from serving import Server, nobody_listens
 from simulating import LIVE_PATH
 from talking import Talker
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Request, Response
 
 SECRET = "a-credential-in-the-query"
 NODE = ("--port", "0", "--ws-port", "off")
@@ -249,7 +255,8 @@ async def test_a_credential_in_the_query_is_in_no_log(behind: Behind) -> None:
     async with asking(behind.proxy) as http:
         await http.get(f"/api/sessions{query}", headers={"Referer": f"{behind.proxy.url}/{query}"})
     assert await status_of_upgrade(behind.proxy, f"{LIVE_PATH}{query}") == 101
-    assert "/api/sessions" in [request["path"] for request in behind.proxy.requests]
+    for path in ("/api/sessions", LIVE_PATH):
+        await behind.proxy.logs(lambda request, path=path: request["path"] == path)
     assert SECRET not in behind.proxy.logged
 
 
@@ -264,6 +271,7 @@ async def test_nor_is_it_where_something_goes_wrong() -> None:
                 await http.get("/" + "x" * 60_000),
             ]
             assert [one.status_code for one in answers] == [400, 414]
+            await proxy.logs(lambda request: request["status"] == "414")
             assert [request["status"] for request in proxy.requests][1:6] == ["503"] * 3 + ["429"] * 2
             assert SECRET not in proxy.logged
 
@@ -309,8 +317,53 @@ async def test_a_client_that_comes_back_is_given_the_other_node(behind: Behind, 
             assert await status_of_upgrade(proxy) == 101
             assert (await http.post("/api/sessions")).status_code == 201
             assert (await http.get("/health")).status_code == 200
-        asked = [request["nodeStatus"] for request in proxy.requests]
-        assert any(", " in status for status in asked), "the one that is gone was tried, too"
+        await proxy.logs(lambda request: ", " in request["nodeStatus"])  # the one that is gone was tried
+
+
+async def test_while_a_node_ends_in_order_everybody_is_given_the_other(tmp_path: Path) -> None:
+    """Nobody meets a closed door, and who talked goes on at the other node when the turn has ended."""
+    proxy = Nginx()
+    async with ModelSide() as model, contextlib.AsyncExitStack() as stack:
+        surroundings = environment(model.port) | {"PUBLIC_URL": proxy.url, "LIMITS__DRAIN_S": "60"}
+        nodes: dict[int, Server] = {}
+        for _ in range(2):
+            node = Server(environ=surroundings, ports=NODE, home=tmp_path)
+            await stack.enter_async_context(node)
+            nodes[node.port] = node
+        proxy.nodes = tuple(nodes)
+        await stack.enter_async_context(proxy)
+        http = await stack.enter_async_context(asking(proxy))
+        async with Talker(f"{proxy.ws_url}/ws", tls=proxy.tls) as client:
+            await client.send("connect")
+            line = await model.dialled()
+            await line.ready("h1")
+            await client.until("status", lambda data: data["status"] == "CONNECTED")
+            session = client.seen[-1]["sessionId"]
+            await client.send("text", {"text": "What is nine?"})
+            await line.typed()
+            answered = client.connection.response
+            assert answered is not None
+            health = {node: (await get(node, "/health")).headers["X-Served-By"] for node in nodes.values()}
+            (its,) = [node for node, name in health.items() if name == answered.headers["X-Served-By"]]
+            os.kill(its.pid, signal.SIGTERM)
+            await client.until("status", lambda data: data["status"] == "DRAINING")
+            async with contextlib.AsyncExitStack() as others:
+                # They stay, so that the one that ends has the fewest, and would be the next to be given.
+                for _ in range(4):
+                    await others.enter_async_context(Talker(f"{proxy.ws_url}/ws", tls=proxy.tls))
+                    assert (await http.post("/api/sessions")).status_code == 201
+            await line.say("A number.", bytes(4800))
+            await client.until("turn_complete")
+            await line.resumable("h2")
+            assert (await client.closed())[0] == 1001
+        await proxy.logs(lambda request: request["nodeStatus"] in ("503, 101", "503, 201"))
+        async with Talker(f"{proxy.ws_url}/ws?sessionId={session}", tls=proxy.tls) as client:
+            await client.send("connect")
+            line = await model.dialled()
+            assert line.handle == "h2"
+            await line.ready()
+            back = await client.until("status", lambda data: data["status"] == "CONNECTED")
+            assert back["memory"] == "restored"
 
 
 async def test_a_call_that_does_something_is_not_made_twice() -> None:
@@ -318,6 +371,47 @@ async def test_a_call_that_does_something_is_not_made_twice() -> None:
     async with Node(draining) as one, Node(draining) as other, in_front_of(one.port, other.port) as (_, http):
         await http.post("/api/tools/send_mail/invoke", content=b"{}")
         assert len(one.heads) + len(other.heads) == 1
+
+
+class Breaks(Node):
+    """Takes a request, and breaks off."""
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.close()
+
+
+async def test_what_broke_off_is_asked_again_only_where_that_does_no_harm() -> None:
+    async with Breaks() as one, Breaks() as other, in_front_of(one.port, other.port) as (_, http):
+        refused = await http.post("/api/tools/send_mail/invoke", content=b"{}")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "unavailable"
+        assert len(one.heads) + len(other.heads) == 1
+        await http.get("/")
+        assert len(one.heads) + len(other.heads) > 1
+
+
+async def test_nodes_that_say_503_shut_nobody_out() -> None:
+    """As both do while their store is away: pages and conversations go on, and the reason is theirs."""
+
+    def refuse(connection: ServerConnection, request: Request) -> Response | None:
+        if not request.path.startswith("/ws"):
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "The session store is away.")
+        return None
+
+    async def wait(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with contextlib.AsyncExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            node = await stack.enter_async_context(serve(wait, "127.0.0.1", 0, process_request=refuse))
+            ports.append(next(iter(node.sockets)).getsockname()[1])
+        proxy, http = await stack.enter_async_context(in_front_of(*ports))
+        for _ in range(4):
+            refused = await http.get("/api/sessions")
+            assert (refused.status_code, refused.text) == (503, "The session store is away.")
+            assert await status_of_upgrade(proxy) == 101
 
 
 async def test_where_no_node_answers_people_are_told_to_try_again() -> None:
