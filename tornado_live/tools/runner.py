@@ -196,7 +196,8 @@ class ToolRunner:
         if tool.policy.client:
             if person is None:
                 raise ToolError(ToolCode.NOT_ALLOWED, "Only a page can run this tool, and none is here.")
-            work = _by_the_page(person, arguments)
+            seen = {name: value for name, value in arguments.items() if name not in tool.bind}
+            work = _by_the_page(person, seen)
         elif tool.handler is not None:
             work = call_handler(
                 tool.handler, arguments, context, self._threads, min(_PATIENCE_S, tool.timeout_s / 2)
