@@ -447,7 +447,7 @@ def _bound(tool: Tool, arguments: Mapping[str, Json], caller: Caller, session_id
 
 def _unbound(tool: Tool, why: str) -> ToolError:
     """`why` is for the log: the model knows nothing of what is bound, not even its name."""
-    logger.info("tool %s cannot be called: %s", tool.name, why)
+    logger.warning("tool %s cannot be called: %s", tool.name, why)
     return ToolError(
         ToolCode.NOT_ALLOWED,
         "What this tool needs to know of the person is not known.",
