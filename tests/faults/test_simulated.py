@@ -327,7 +327,10 @@ async def test_a_call_outlives_its_connection_whether_or_not_the_new_one_knows_i
         await talk.client.until("turn_complete")
         await talk.turn()
         assert told(talk.client, "status", "error")[2:] == SWITCHED
-        assert told(talk.client).count("tool_call") == told(talk.client).count("tool_result") == gate.runs
+        again = [one for one in talk.client.seen if "sameAs" in (one.get("data") or {})]
+        assert [one["type"] for one in again] in ([], ["tool_call", "tool_result"]), "not run, but answered"
+        pairs = gate.runs + len(again) // 2
+        assert told(talk.client).count("tool_call") == told(talk.client).count("tool_result") == pairs
         remembered = await memory(server, talk.session)
         assert len([text for role, text in remembered if role == "tool"]) == gate.runs
         (call,) = await talk.events("tool_call")

@@ -17,7 +17,7 @@ def told_of_handles(messages: list[Message]) -> list[Message]:
 
 @pytest.mark.parametrize(
     "fault",
-    ["drop", {"go_away": 1}, {"close": {"code": 1011, "reason": "Internal error encountered."}}],
+    ["drop", {"go_away": 10}, {"close": {"code": 1011, "reason": "Internal error encountered."}}],
     ids=["drop", "go away", "close"],
 )
 async def test_a_lost_connection_is_not_seen(
