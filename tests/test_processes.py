@@ -253,6 +253,18 @@ async def test_one_that_does_not_end_is_killed() -> None:
         await server.logged("process_killed", process=2)
 
 
+async def test_one_that_hangs_is_killed_and_started_again() -> None:
+    sooner = (
+        "import tornado_live.processes as it; it.BEAT_S, it.SILENT_S = 0.2, 1.0\n"
+        "from tornado_live.__main__ import main; main()"
+    )
+    async with Processes(2, command=("-c", sooner, "serve")) as server:
+        os.kill(server.process(2), signal.SIGSTOP)
+        await server.logged("process_hung", process=2)
+        assert (await server.logged("process_ended", process=2))["signal"] == "SIGKILL"
+        await server.logged("process_serving", process=2, times=2)
+
+
 async def test_all_follow_the_tools_file_and_one_that_cannot_start_with_it_leaves_the_others_at_work(
     tmp_path: Path,
 ) -> None:

@@ -38,6 +38,11 @@ ATTEMPTS: Final = 3
 AFTER_DRAIN_S: Final = 7.0
 """How long a child may take to end besides letting turns end, until it is killed."""
 LAST_WORDS_S: Final = 1.0
+BEAT_S = 5.0
+SILENT_S = 20.0
+SILENCES: Final = 3
+"""A child that serves says something every BEAT_S; after so many times SILENT_S without a word it is killed. Not
+after the first: a parent that was held up finds that the time is over before it reads what was said."""
 
 _LENGTH = struct.Struct("!I")
 _log = logging.getLogger("tornado_live.processes")
@@ -57,7 +62,8 @@ class _Order(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class _News(msgspec.Struct, omit_defaults=True, frozen=True):
-    """A line from a child: it serves, at addresses to be told to people; or it cannot, for mistakes of theirs."""
+    """A line from a child: it serves, at addresses to be told to people; or it cannot, for mistakes of theirs; or
+    nothing but that its loop runs."""
 
     serving: tuple[str, ...] | None = None
     refused: tuple[Problem, ...] = ()
@@ -198,8 +204,21 @@ class _Parent:
         return code
 
     async def _hear(self, child: _Child, reader: asyncio.StreamReader) -> None:
+        silences = 0
         with suppress(ConnectionError):
-            while line := await reader.readline():
+            while True:
+                try:
+                    async with asyncio.timeout(SILENT_S if child.serves else None):
+                        line = await reader.readline()
+                except TimeoutError:
+                    silences += 1
+                    if silences == SILENCES:
+                        log_event(_log, "process_hung", child.facts, level=logging.ERROR)
+                        child.send_signal(signal.SIGKILL)
+                    continue
+                if not line:
+                    return
+                silences = 0
                 news = msgspec.json.decode(line, type=_News)
                 child.refused = news.refused
                 if news.serving is not None:
@@ -310,6 +329,7 @@ class Child:
         assert isinstance(task, Task)
         self._task = task
         self._all_end = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def serve(self) -> None:
         """Raises as app.serve does."""
@@ -326,15 +346,18 @@ class Child:
 
         def serving(addresses: Sequence[str]) -> None:
             writer.write(msgspec.json.encode(_News(serving=tuple(addresses))) + b"\n")
+            self._tasks.append(loop.create_task(_beat(writer)))
 
         def leaves() -> bool:
             return not self._all_end
 
         listening = loop.create_task(self._listen(reader, orders, simulator))
+        self._tasks.append(listening)
         try:
             await serve(task.settings, Share(task.counters, task.ports, simulator, orders, serving, leaves))
         finally:
-            listening.cancel()
+            for owned in self._tasks:
+                owned.cancel()
             writer.close()
             if listening.done() and not listening.cancelled():  # nobody is left who would do it
                 shutil.rmtree(task.counters.directory, ignore_errors=True)
@@ -362,3 +385,9 @@ class Child:
         log_event(_log, "parent_gone", level=logging.ERROR)
         self._all_end = True
         orders.stop.set()
+
+
+async def _beat(writer: asyncio.StreamWriter) -> None:
+    while True:
+        await asyncio.sleep(BEAT_S)
+        writer.write(msgspec.json.encode(_News()) + b"\n")
