@@ -189,7 +189,14 @@ def test_foreign_pages_must_be_refused() -> None:
 
 def test_foreign_names_must_be_refused() -> None:
     assert findings.of_host(Answer(200, OURS), ROOT).verdict == "WRONG"
-    for seen in (ours(403), Answer(421, NGINX), Answer(301, {"location": "/"}), NOTHING):
+    assert findings.of_host(Answer(200, {}, b'{"tools": []}'), ROOT).verdict == "WRONG"
+    for seen in (
+        ours(403),
+        Answer(421, NGINX),
+        Answer(200, {"server": "Caddy"}),
+        Answer(301, {"location": "/"}),
+        NOTHING,
+    ):
         assert findings.of_host(seen, ROOT).verdict == "ok"
 
 

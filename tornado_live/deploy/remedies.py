@@ -1,4 +1,4 @@
-"""The lines to change, for each proxy. Only those for nginx are tried by this project's tests.
+"""The lines to change, for each proxy. Those for nginx are tried by this project's tests.
 
 A line stands for one directive; `{…}` are put in by `lines`. What nginx is told to put into `server` goes into the
 server block of the address, in place of directives of the same name there and in its locations, since a location
@@ -90,7 +90,7 @@ READ_TIMEOUT: Final = Remedy(
     "read timeout",
     {
         "nginx server": ("proxy_read_timeout 60s;",),
-        "caddy reverse_proxy": ("stream_timeout 0",),
+        "caddy reverse_proxy": ("stream_timeout 0    # of Caddy 2.7 and later, where it is the default",),
         "traefik entryPoints.websecure.transport": ("respondingTimeouts:", "  idleTimeout: 180s"),
         "haproxy defaults": ("timeout tunnel 60s", "timeout client 60s", "timeout server 60s"),
     },
