@@ -1,9 +1,9 @@
 """`serve` in several processes: this one starts them, watches them and ends them.
 
 Each child is the ordinary server with sockets of its own on the ports of all, and the kernel deals new connections
-among them. A pair of sockets joins it to its parent, which first sends its `Task`, so that a child that is started
-late has the settings of the others; from then on both write lines of JSON. A child that has lost its parent ends
-in order.
+among them. A pair of sockets joins it to its parent, which first sends its `Assignment`, so that a child that is
+started late has the settings of the others; from then on both write lines of JSON. A child that has lost its
+parent ends in order.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _News(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Assignment:
     settings: Settings
     ports: Ports
     counters: Counters
@@ -186,8 +186,8 @@ class _Parent:
             reader, child.writer = await asyncio.open_unix_connection(sock=ours)
             child.process, child.facts["pid"] = process, process.pid
             plain = replace(self._settings, warnings=())  # told already
-            task = pickle.dumps(Task(plain, self._ports, child.counters, self._simulator))
-            child.writer.write(_LENGTH.pack(len(task)) + task)
+            assigned = pickle.dumps(Assignment(plain, self._ports, child.counters, self._simulator))
+            child.writer.write(_LENGTH.pack(len(assigned)) + assigned)
             if self._orders.stop.is_set():
                 child.end(_Order(stop=True))
             hearing = asyncio.get_running_loop().create_task(self._hear(child, reader))
@@ -325,24 +325,24 @@ class Child:
         self._channel = socket.socket(fileno=channel)
         self._channel.set_inheritable(False)
         [length] = _LENGTH.unpack(self._channel.recv(_LENGTH.size, socket.MSG_WAITALL))
-        task = pickle.loads(self._channel.recv(length, socket.MSG_WAITALL))  # noqa: S301 - from the parent
-        assert isinstance(task, Task)
-        self._task = task
+        given = pickle.loads(self._channel.recv(length, socket.MSG_WAITALL))  # noqa: S301 - from the parent
+        assert isinstance(given, Assignment)
+        self._given = given
         self._all_end = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def serve(self) -> None:
         """Raises as app.serve does."""
-        task, orders = self._task, Orders()
+        given, orders = self._given, Orders()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             # Once or twice is the same: some that end a service signal each of its processes, as the parent does.
             loop.add_signal_handler(number, orders.stop.set)
         reader, writer = await asyncio.open_unix_connection(sock=self._channel.dup())
         simulator = None
-        if task.simulator is not None:
+        if given.simulator is not None:
             simulator = SimulatorAddress()
-            simulator.tell(task.simulator.url, task.simulator.voice)
+            simulator.tell(given.simulator.url, given.simulator.voice)
 
         def serving(addresses: Sequence[str]) -> None:
             writer.write(msgspec.json.encode(_News(serving=tuple(addresses))) + b"\n")
@@ -354,13 +354,15 @@ class Child:
         listening = loop.create_task(self._listen(reader, orders, simulator))
         self._tasks.append(listening)
         try:
-            await serve(task.settings, Share(task.counters, task.ports, simulator, orders, serving, leaves))
+            await serve(
+                given.settings, Share(given.counters, given.ports, simulator, orders, serving, leaves)
+            )
         finally:
             for owned in self._tasks:
                 owned.cancel()
             writer.close()
             if listening.done() and not listening.cancelled():  # nobody is left who would do it
-                shutil.rmtree(task.counters.directory, ignore_errors=True)
+                shutil.rmtree(given.counters.directory, ignore_errors=True)
 
     def refuse(self, problems: Sequence[Problem]) -> None:
         """Tells the parent why this process cannot serve."""
