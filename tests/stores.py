@@ -101,6 +101,7 @@ def sqlite_place(folder: Path) -> Iterator[Place]:
 
 _PASS = """
 local ms = tonumber(ARGV[1])
+if ms == 0 then return end
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local left = redis.call('PTTL', key)
   if left > ms then redis.call('PEXPIRE', key, left - ms) elseif left >= 0 then redis.call('DEL', key) end
@@ -112,8 +113,8 @@ for _, key in ipairs(redis.call('KEYS', '*revoked')) do
   local all = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for at = 1, #all, 2 do
     local ends, subject = string.match(all[at], '^(%d+) (.*)$')
-    redis.call('ZREM', key, all[at])
     redis.call('ZADD', key, all[at + 1], string.format('%.0f %s', ends - ms, subject))
+    redis.call('ZREM', key, all[at])  -- not before: an empty key is gone, and its TTL with it
   end
 end
 """

@@ -658,7 +658,11 @@ def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now:
         (holder,) = row
         if holder != node:
             connection.execute("UPDATE session SET holder = ?, connected = 0 WHERE id = ?", (node, id))
-            connection.execute("DELETE FROM leaving WHERE session = ? AND (told OR node = ?)", (id, node))
+            connection.execute(
+                "DELETE FROM leaving WHERE session = ?"
+                " AND (node = ? OR (told AND node NOT IN (SELECT name FROM node)))",
+                (id, node),
+            )
             if holder is not None:
                 connection.execute("INSERT INTO leaving (session, node) VALUES (?, ?)", (id, holder))
         return _found(connection, id)
