@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +18,7 @@ import httpx
 import pytest
 from faults.model import ModelSide
 from faults.stage import environment, get
+from lasting import lasting
 from nginx import Nginx
 from serving import Server, nobody_listens
 from simulating import LIVE_PATH
@@ -92,20 +92,8 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Behind]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        behind = Behind()
-        asyncio.run_coroutine_threadsafe(behind.__aenter__(), loop).result()
-        try:
-            yield behind
-        finally:
-            asyncio.run_coroutine_threadsafe(behind.__aexit__(), loop).result()
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with lasting(Behind()) as behind:
+        yield behind
 
 
 def asking(proxy: Nginx, **options: Any) -> httpx.AsyncClient:
