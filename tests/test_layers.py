@@ -22,7 +22,7 @@ TIERS: list[list[str]] = [
     ["observe"],
     ["tools", "sessions"],
     ["access"],
-    ["live"],
+    ["live", "listening"],
     ["handlers"],
     ["app"],
     ["doctor", "reload", "processes"],
@@ -34,7 +34,7 @@ APART = "simulator"
 
 # Where a library may be imported; a name stands for itself and what is below it.
 LIBRARIES: dict[str, list[str]] = {
-    "tornado": ["handlers", "app", "live.peer", "live.carriers", "__main__", APART],
+    "tornado": ["handlers", "app", "listening", "live.peer", "live.carriers", "__main__", APART],
     "google.genai": ["assistants", "wire.gemini", "live.upstream", "tools.builtin", "doctor", APART],
     "httpx": ["tools", "access", "deploy"],
     "websockets": ["live", "doctor", "deploy", APART],

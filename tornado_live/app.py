@@ -7,19 +7,15 @@ import contextlib
 import gc
 import logging
 import secrets
-import shlex
 import signal
-import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from tornado_live import __version__
@@ -33,6 +29,7 @@ from tornado_live.handlers.accepting import Accepting, room
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.handlers.paths import Paths, under
+from tornado_live.listening import Ports, addresses, taken
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
 from tornado_live.live.registry import Registry
@@ -60,8 +57,6 @@ GC_THRESHOLD = 20_000
 """Messages make many short-lived objects and no cycles; collecting after every 700 costs more than it frees."""
 
 _log = logging.getLogger("tornado_live")
-Ports: TypeAlias = tuple[int | None, int | None, int | None]
-"""Of PORT, WS_PORT and TLS_PORT, None where it is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +103,6 @@ class Parts:
     runner: ToolRunner
     metrics: Metrics
     started_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """The sockets of PORT, WS_PORT and TLS_PORT, none where it is off."""
-
-    main: Sequence[socket.socket]
-    websocket: Sequence[socket.socket]
-    tls: Sequence[socket.socket]
-
-    @property
-    def plain_ports(self) -> tuple[int, ...]:
-        return tuple(_port(listeners) for listeners in (self.main, self.websocket) if listeners)
-
-    @property
-    def tls_ports(self) -> tuple[int, ...]:
-        return (_port(self.tls),) if self.tls else ()
 
 
 def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (), main: bool) -> Application:
@@ -195,7 +173,7 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
     async with _parts(settings, masker, started_at, share) as parts:
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, parts, secured)
-        with _listening(settings, share) as listening:
+        with taken(settings, share.ports if share is not None else None) as listening:
             registry, metrics = parts.registry, parts.metrics
             accepting = Accepting(room(), lines=lambda: registry.model_lines, paused=metrics.accept_paused)
             servers = []
@@ -217,11 +195,11 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD, 20, 50)
             metrics.serves()
-            addresses = _addresses(settings, listening, secured)
+            lines = addresses(settings, listening, secured)
             if share is None:
-                announce(settings, addresses)
+                announce(settings, lines)
             else:
-                share.serving(addresses)
+                share.serving(lines)
             await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
             if share is not None and share.leaves():
@@ -363,63 +341,6 @@ def _secured(settings: Settings) -> Certified | None:
     return Certified(context)
 
 
-@contextmanager
-def _listening(settings: Settings, share: Share | None) -> Iterator[Listening]:
-    """Raises OSError, with no socket left open."""
-    ports = _wanted(settings) if share is None else share.ports
-    with ExitStack() as opened:
-        bound: list[list[socket.socket]] = []
-        for port in ports:
-            sockets = [] if port is None else _bound(port, settings.host, opened, shared=share is not None)
-            bound.append(sockets)
-        yield Listening(*bound)
-
-
-@contextmanager
-def reserved(settings: Settings) -> Iterator[Ports]:
-    """The ports of processes that are to share them, kept from others by sockets that take no connections.
-
-    Raises OSError.
-    """
-    with ExitStack() as opened:
-        found: list[int | None] = []
-        for port in _wanted(settings):
-            if port is None:
-                found.append(None)
-                continue
-            with ExitStack() as looking:
-                if port:  # alone first: a socket that is to be shared is also given beside another server's
-                    _bound(port, settings.host, looking, shared=False)
-            with ExitStack() as looking:
-                for one in _bound(port, settings.host, looking, shared=True):
-                    _keep(one, opened)
-                    number = one.getsockname()[1]
-            found.append(number)
-        main, websocket, tls = found
-        yield main, websocket, tls
-
-
-def _wanted(settings: Settings) -> Ports:
-    return settings.port, settings.ws_port, settings.tls_port
-
-
-def _bound(port: int, host: str, opened: ExitStack, *, shared: bool) -> list[socket.socket]:
-    sockets = bind_sockets(port, host, reuse_port=shared)
-    for one in sockets:
-        opened.callback(one.close)
-    return sockets
-
-
-def _keep(listener: socket.socket, opened: ExitStack) -> None:
-    """Holds its address; the kernel gives connections only to sockets that listen."""
-    kept = opened.enter_context(socket.socket(listener.family, listener.type))
-    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if listener.family == socket.AF_INET6:
-        kept.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    kept.bind(listener.getsockname())
-
-
 def announce(settings: Settings, addresses: Sequence[str]) -> None:
     """That the server is there, for the log and for the person at the terminal."""
     facts = {"version": __version__, "upstream": settings.upstream, "home": str(settings.home)}
@@ -433,33 +354,3 @@ def announce(settings: Settings, addresses: Sequence[str]) -> None:
         print(simulated, flush=True)
     for line in addresses:
         print(line, flush=True)
-
-
-def _addresses(settings: Settings, listening: Listening, secured: Certified | None) -> list[str]:
-    lines = []
-    if listening.main:
-        lines.append(f"tornado-live is listening on http://{_shown(settings.host, listening.main)}")
-    if listening.websocket:
-        address = f"ws://{_shown(settings.host, listening.websocket)}"
-        lines.append(f"WebSocket of the original protocol on {address}")
-    if listening.tls:
-        lines.append(f"The same over TLS on https://{_shown(settings.host, listening.tls)}")
-    if secured is not None and secured.authority is not None:
-        authority = shlex.quote(str(secured.authority))
-        lines += [
-            "The certificate is of an authority of this server's own. Programs trust it when started after",
-            f"  export SSL_CERT_FILE={authority}    # Python",
-            f"  export NODE_EXTRA_CA_CERTS={authority}    # Node",
-            f"It signs for {', '.join(secured.names)} only.",
-        ]
-    return lines
-
-
-def _port(listeners: Sequence[socket.socket]) -> int:
-    port: int = listeners[0].getsockname()[1]
-    return port
-
-
-def _shown(host: str, listeners: Sequence[socket.socket]) -> str:
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"{name}:{_port(listeners)}"

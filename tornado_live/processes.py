@@ -24,8 +24,9 @@ from typing import Final
 
 import msgspec
 
-from tornado_live.app import Orders, Ports, Share, announce, logged, reserved, serve
+from tornado_live.app import Orders, Share, announce, logged, serve
 from tornado_live.errors import ConfigError, Problem
+from tornado_live.listening import Ports, reserved
 from tornado_live.live.embedded import EmbeddedSimulator, Restarts, SimulatorAddress
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DIRECTORY, Counters, shared_directory
