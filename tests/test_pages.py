@@ -16,13 +16,14 @@ from tornado.web import Application
 from tornado_live.access.origins import Doors
 from tornado_live.handlers import pages
 from tornado_live.handlers.door import House, log_request
+from tornado_live.handlers.paths import Paths
 from tornado_live.observe.metrics import Metrics
 
 SECRET = "nobody may read this"
 
 
 @asynccontextmanager
-async def served(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
+async def served(tmp_path: Path, base_path: str = "") -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
     """A folder of pages beside a file that is none of them."""
     (tmp_path / "secret.txt").write_text(SECRET)
     folder = tmp_path / "static"
@@ -39,7 +40,8 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Path]
 
     [listener] = bind_sockets(0, "127.0.0.1")
     port = listener.getsockname()[1]
-    house = House(Doors(["http://localhost:3000"], ["127.0.0.1"], [port]), Metrics(), (port,))
+    doors = Doors(["http://localhost:3000"], ["127.0.0.1"], [port])
+    house = House(doors, Metrics(), (port,), paths=Paths(base_path, base_path))
     server = HTTPServer(Application(pages.routes(house, folder), log_function=log_request))
     server.add_socket(listener)
     try:
@@ -187,11 +189,12 @@ def traversals() -> list[str]:
 
 
 @pytest.mark.proves("T28")
-async def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base_path", ["", "/voice", "/page"])
+async def test_no_path_leads_out_of_the_folder(tmp_path: Path, base_path: str) -> None:
     """Raw requests: an HTTP client would tidy the paths up."""
-    paths = traversals()
+    paths = [f"{prefix}{path}" for path in traversals() for prefix in {"", base_path}]
     assert len(paths) > 200
-    async with served(tmp_path) as (client, folder), AsyncExitStack() as closing:
+    async with served(tmp_path, base_path) as (client, folder), AsyncExitStack() as closing:
         public = [
             folder.joinpath(name).read_bytes() for name in ("index.html", "page/index.html", "page/main.js")
         ]

@@ -44,10 +44,11 @@ class PageHandler(DoorHandler, StaticFileHandler):
         StaticFileHandler.initialize(self, str(folder), default_filename="index.html")
 
     def parse_url_path(self, url_path: str) -> str:
-        # A proxy may have taken the base path off, and a folder of ours may have its name.
         inside = self.house.paths.inside(f"/{url_path}")[1:]
-        as_asked = os.path.isfile(self.get_absolute_path(self.root, url_path))
-        return super().parse_url_path(url_path if as_asked else inside)
+        # A proxy may have taken the base path off, and a folder of ours may have its name.
+        if inside != url_path and os.path.isfile(self.get_absolute_path(self.root, url_path)):
+            inside = url_path
+        return super().parse_url_path(inside)
 
     def redirect(self, url: str, permanent: bool = False, status: int | None = None) -> None:
         paths = self.house.paths
