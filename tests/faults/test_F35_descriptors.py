@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import sys
 import time
@@ -20,12 +21,18 @@ from tornado_live.handlers.accepting import Room, open_descriptors
 
 LIMIT = 128
 CROWD = 200
-LIMITED = (
-    sys.executable,
-    "-c",
-    f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}));"
-    " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])",
-)
+
+
+def limited(soft: int, hard: int) -> tuple[str, ...]:
+    """A Python whose process may open so many files and connections."""
+    program = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+        " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    return sys.executable, "-c", program
+
+
+LIMITED = limited(LIMIT, LIMIT)
 
 
 def descriptors(server: Server) -> int:
@@ -61,6 +68,13 @@ def test_the_descriptors_of_a_process_are_counted() -> None:
     assert before is not None
     with socket.socket(), socket.socket():
         assert open_descriptors() == before + 2
+
+
+async def test_the_limit_is_raised_as_far_as_the_system_allows() -> None:
+    async with Server(python=limited(200, 1000)) as server:
+        found = await server.printed(r'"event": "descriptors".*"limit": 1000, "before": 200, "hard": 1000')
+        assert '"most": ' in found.string
+        assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (1000, 1000)
 
 
 @pytest.mark.proves("F35", "T39")
