@@ -192,6 +192,7 @@ async def test_a_stranger_is_believed_nothing() -> None:
         assert seen == {"via": "untrusted", "scheme": "http", "host": f"127.0.0.1:{server.port}"}
         seen = (await client.get("/health?client")).json()["client"]
         assert (seen["via"], seen["address"]) == ("direct", "private")
+        assert server.log.count('"event": "proxy_not_trusted"') == 1
 
 
 async def test_every_answer_says_which_process_gave_it() -> None:

@@ -26,6 +26,10 @@ from tornado_live.observe.metrics import Metrics
 MAX_BODY = 64 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LOCAL = Caller(user="local")
+_NOT_TRUSTED = (
+    "Headers of a proxy came from here and were passed over. If it is one of yours, put its address into"
+    " TRUSTED_PROXIES."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class House:
     node: str = ""
     proxies: Proxies = field(default_factory=Proxies)
     paths: Paths = field(default_factory=Paths)
+    strangers: set[str | None] = field(default_factory=set)
+    """Who sent headers of a proxy without being one of ours: the first, which is told to the log."""
 
 
 class DoorHandler(RequestHandler):
@@ -67,6 +73,10 @@ class DoorHandler(RequestHandler):
         self.asked = house.proxies.asked(request.remote_ip, request.protocol, request.headers)
         # The log line of each request reads it there, and so does whatever is Tornado's own.
         request.remote_ip, request.protocol = self.asked.address, self.asked.scheme
+        if self.asked.via == "untrusted" and not house.strangers:
+            house.strangers.add(self.asked.address)
+            facts = {"remote": self.asked.address, "message": _NOT_TRUSTED}
+            log_event(logger, "proxy_not_trusted", facts, level=logging.WARNING)
         self.set_default_headers()
 
     @property
