@@ -51,7 +51,7 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
 
 def test_the_commands_are_those_of_the_documentation(tmp_path: Path) -> None:
     text = run("--help", home=tmp_path).stdout
-    for command in ("serve", "dev", "simulate", "tools", "doctor", "init", "version"):
+    for command in ("serve", "dev", "simulate", "tools", "doctor", "deploy", "init", "version"):
         assert f"\n  {command} " in text
     assert "..." not in text.partition("\n\n")[2]
 

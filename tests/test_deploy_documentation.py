@@ -60,3 +60,11 @@ def test_the_settings_that_the_page_names_exist() -> None:
     for block in re.findall(r"```\n((?:[A-Z_]+=.*\n)+)```", PAGE):
         for name in re.findall(r"^([A-Z_]+)=", block, re.M):
             assert f"`{name}`" in settings, name
+
+
+def test_every_step_of_the_check_is_explained() -> None:
+    source = (ROOT / "tornado_live/deploy/findings.py").read_text(encoding="utf-8")
+    steps = set(re.findall(r"\b_(?:ok|note|wrong)\(\s*\"([a-z-]+)\"", source))
+    table = PAGE.split("| step | what is tried |")[1].split("\n\n")[0]
+    rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
+    assert {step for row in rows for step in re.findall(r"`([^`]+)`", row)} == steps

@@ -207,6 +207,16 @@ async def test_what_a_client_says_of_its_own_address_is_not_passed_on() -> None:
             assert node.headers(name) == []
 
 
+async def test_the_server_sees_the_client_whatever_it_says_of_itself(behind: Behind) -> None:
+    """From another address of this machine than nginx's own."""
+    elsewhere = httpx.AsyncHTTPTransport(verify=behind.proxy.tls, local_address="127.0.0.2")
+    forged = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
+    async with httpx.AsyncClient(transport=elsewhere, base_url=behind.proxy.url) as http:
+        seen = (await http.get("/health?client", headers=forged)).json()["client"]
+    assert (seen["via"], seen["address"], seen["scheme"]) == ("proxy", "127.0.0.2", "https")
+    assert f"https://{seen['host']}" == behind.proxy.url
+
+
 async def test_what_the_server_checks_arrives_as_it_was_sent() -> None:
     async with Node() as node, in_front_of(node.port) as (proxy, http):
         said = {"Origin": "https://evil.example", "Authorization": "Bearer one", "Accept-Language": "de"}
@@ -404,12 +414,13 @@ async def test_nodes_that_say_503_shut_nobody_out() -> None:
 
 async def test_where_no_node_answers_people_are_told_to_try_again() -> None:
     with nobody_listens() as one, nobody_listens() as other:
-        async with in_front_of(one, other) as (_, http):
+        async with in_front_of(one, other) as (proxy, http):
             for _ in range(3):
                 refused = await http.get("/api/sessions")
                 assert refused.status_code == 503
                 error = refused.json()["error"]
                 assert (error["code"], error["retryable"]) == ("unavailable", True)
+                await proxy.logs(lambda request, error=error: request["requestId"] == error["requestId"])
 
 
 async def test_each_header_is_there_once(behind: Behind) -> None:
