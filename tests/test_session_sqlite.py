@@ -89,6 +89,16 @@ async def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         await SqliteSessionStore.open(path, ttl_s=TTL)
 
 
+async def test_a_file_that_somebody_else_has_locked_is_named_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    async with opened(path):
+        pass
+    with locked(path), pytest.raises(ConfigError, match="another program holds a lock on it: end that"):
+        await SqliteSessionStore.open(path, ttl_s=TTL, patience_s=0.05)
+    async with opened(path) as store:
+        await created(store)
+
+
 async def test_a_place_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="or set another DATA_DIR"):
@@ -499,9 +509,11 @@ async def test_processes_whose_wall_clocks_are_days_apart_share_their_sessions(t
         for days in ("+2d", "-2d")
     )
     async with (
+        opened_here(
+            path
+        ) as store,  # first: libfaketime breaks Python's sleep, which who makes a file may need
         store_process(path, "a", environ=ahead) as one,
         store_process(path, "b", environ=behind) as two,
-        opened_here(path) as store,
     ):
         ids = [*await one.does("create", count=1), *await two.does("create", count=1), await created(store)]
         for id in ids:

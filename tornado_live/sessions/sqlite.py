@@ -13,7 +13,9 @@ import json
 import logging
 import math
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -406,6 +408,8 @@ class SqliteSessionStore:
 def _unusable(path: Path, error: sqlite3.Error | OSError) -> Problem:
     if isinstance(error, _NewerSchema):
         remedy = "it was written by a newer tornado-live: upgrade, or set another DATA_DIR"
+    elif _locked(error):
+        remedy = "another program holds a lock on it: end that, or set another DATA_DIR"
     elif isinstance(error, sqlite3.OperationalError | OSError):
         remedy = (
             f"it cannot be opened ({error}): make the folder and the file writable, or set another DATA_DIR"
@@ -433,7 +437,7 @@ def _open(path: Path, read: Clocks, patience_s: float) -> tuple[sqlite3.Connecti
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute(f"PRAGMA busy_timeout = {patience_s * 1000:.0f}")
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection, patience_s)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         with _transaction(connection):
@@ -450,6 +454,25 @@ def _open(path: Path, read: Clocks, patience_s: float) -> tuple[sqlite3.Connecti
         connection.close()
         raise
     return connection, ahead
+
+
+def _use_wal(connection: sqlite3.Connection, patience_s: float) -> None:
+    """SQLite itself does not wait where several make the same file at once: each might wait for the other."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _locked(error) or time.monotonic() >= until:
+                raise
+        time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - so that they do not meet again
+
+
+def _locked(error: BaseException) -> bool:
+    return (
+        isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    )
 
 
 def _set_clock(connection: sqlite3.Connection, read: Clocks) -> float:
