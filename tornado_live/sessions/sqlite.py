@@ -397,7 +397,7 @@ class SqliteSessionStore:
         try:
             return await self._loop.run_in_executor(self._thread, question)
         except sqlite3.Error as error:
-            log_event(logger, "store_failed", level=logging.ERROR, reason=error, file=self._path)
+            log_event(logger, "store_failed", level=logging.ERROR, reason=error, store=self._path)
             raise out_of_reach() from error
 
     def _purge(self) -> None:
