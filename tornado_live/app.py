@@ -52,6 +52,7 @@ BODY_S = 10
 GOODBYE_S = 2.0
 """For clients to answer the close of their conversation."""
 IDLE_CONNECTION_S = 120
+STOPPING = "Stopping: whoever talks may end the turn, {:g} s at most. Ctrl+C once more ends at once."
 TOUCH_S = 60.0
 GC_THRESHOLD = 20_000
 """Messages make many short-lived objects and no cycles; collecting after every 700 costs more than it frees."""
@@ -202,6 +203,8 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
                 share.serving(lines)
             await orders.stop.wait()
             log_event(_log, "stopping", conversations=parts.registry.count)
+            if share is None and parts.registry.count and settings.limits.drain_s:
+                print(STOPPING.format(settings.limits.drain_s), flush=True)
             if share is not None and share.leaves():
                 accepting.close()
                 for listener in (*listening.main, *listening.websocket, *listening.tls):

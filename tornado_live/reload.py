@@ -51,7 +51,8 @@ def _say(text: str) -> None:
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "tornado_live", "serve", *arguments]
+    """A save is not to wait for the turn of whoever talks; what `arguments` say of it counts."""
+    return [sys.executable, "-m", "tornado_live", "serve", "--set", "limits.drain_s=0", *arguments]
 
 
 def _home(arguments: Sequence[str]) -> Path:
