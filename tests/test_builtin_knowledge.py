@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import ValidationError
 
-from tornado_live.tools.builtin.knowledge import search
+from tornado_live.tools.builtin.knowledge import check_source, search
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +48,17 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "fish.txt").write_text("A goldfish swims in circles.")
     return tmp_path
+
+
+def test_a_source_of_another_kind_is_a_mistake_of_the_file() -> None:
+    sources = {
+        "shop": {"kind": "sql", "url": "sqlite:////shop.db"},
+        "handbook": {"kind": "documents", "paths": [], "index": "/index"},
+    }
+    assert list(check_source(context_for(search, sources).options, {}, sources)) == []
+    assert list(check_source(context_for(search, sources, source="shop").options, {}, sources)) == [
+        (("source",), 'tools.yaml has no documents source "shop"; it has: handbook.')
+    ]
 
 
 def test_an_answer_names_title_heading_and_file(find: Find, folder: Path) -> None:

@@ -24,6 +24,7 @@ from tornado_live.tools.handler import spec_of
 from tornado_live.tools.http import guarded_client
 from tornado_live.tools.result import Json, ToolCode, ToolError
 from tornado_live.tools.runner import ToolCall, ToolRunner
+from tornado_live.yamlfile import dotted
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "not-a-real-key-only-for-tests"
@@ -282,19 +283,18 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
 
 def problems(parameters: list[str], **options: Json) -> list[str]:
     context = context_for(ask, **{"model": "m", "prompt": "Say hello.", **options})
-    return list(
-        check_prompt(context.options, {"type": "object", "properties": {name: {} for name in parameters}})
-    )
+    schema: dict[str, Json] = {"type": "object", "properties": {name: {} for name in parameters}}
+    return [f"{dotted(tuple(at))}: {text}" for at, text in check_prompt(context.options, schema, {})]
 
 
 def test_mistakes_of_the_options_are_found_at_load() -> None:
     assert problems(["city"], prompt='Answer {"city": 1} for {city}.') == []
     assert problems(["city"], prompt="{town}") == [
-        "{town} of the prompt is not among the parameters; known: city",
-        "the parameter city is used nowhere; write {city} in prompt or system",
+        "prompt: {town} is not among the parameters; known: city",
+        ": the parameter city is used nowhere; write {city} in prompt or system",
     ]
     assert problems(["city"], system="About {city}.") == []
-    assert problems([], schema={"type": "objekt"}) != []
+    assert problems([], schema={"type": "objekt"})[0].startswith("schema.type: is not JSON Schema: 'objekt'")
     assert problems([], schema={"properties": {"a": {"pattern": "a++"}}}) == [
         'schema.properties.a.pattern: "a++" has a possessive ++, which patterns cannot have here;'
         " write +; nothing is ever tried again"
@@ -367,15 +367,15 @@ async def test_without_a_key_sample_data_answers_where_it_may(tmp_path: Path) ->
 
 
 def test_a_prompt_that_names_no_parameter_is_a_mistake_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="town"):
+    with pytest.raises(
+        ConfigError, match=r"tools\.yaml:9: plan_trip\.options\.prompt: \{town\} is not among"
+    ):
         catalog(tmp_path, {"TEXT_URL": "http://127.0.0.1:1"}, TOOLS.replace("in {city}", "in {town}"))
 
 
 def test_the_example_of_the_documentation_can_be_used(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "builtin-tools.md").read_text(encoding="utf-8")
-    [example] = [
-        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "plan_day" in block
-    ]
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "plan_day" in block]
     tools = catalog(tmp_path, {}, f"version: 1\ntools:\n{example}")
     assert list(tools.tools) == ["plan_day"]
     assert tools.left_out == ()

@@ -13,8 +13,13 @@ import pytest
 import sql_attacks
 from builtin_context import context_for, sql_source
 
+from tornado_live.caller import Caller
+from tornado_live.errors import ConfigError
 from tornado_live.tools.builtin import sql
+from tornado_live.tools.catalog import load_catalog
+from tornado_live.tools.reach import reach_of
 from tornado_live.tools.result import Json, ToolCode, ToolError
+from tornado_live.yamlfile import dotted
 
 SECRET = sql_attacks.SECRET
 
@@ -248,9 +253,186 @@ def test_mistakes_of_the_operator_are_named(database: Path, tmp_path: Path) -> N
     assert "lacks: users.pasword" in refused(database, "SELECT 1", hide_columns=["users.pasword"]).message
     for url in ("mysql://me:secret@host/db", "sqlite:///:memory:", "no url"):
         other = {"shop": {"kind": "sql", "url": url}}
-        with pytest.raises(ToolError, match="neither sqlite:/// and a file nor postgresql") as caught:
-            sql.check_source(context_for(sql.query, other).options, other)
-        assert "secret" not in str(caught.value)
+        [(at, message)] = sql.check_source(context_for(sql.query, other).options, {}, other)
+        assert tuple(at) == ("source",)
+        assert "neither sqlite:/// and a file nor postgresql" in message
+        assert "secret" not in message
     server = {"shop": {"kind": "sql", "url": "postgresql://me:secret@host/db"}}
-    with pytest.raises(ToolError, match="remove sample: shop"):
-        sql.check_source(context_for(sql.query, server, sample="shop").options, server)
+    [(_, message)] = sql.check_source(context_for(sql.query, server, sample="shop").options, {}, server)
+    assert "remove sample: shop" in message
+
+
+def mistakes(database: Path, statement: str, *parameters: str, **more: Json) -> list[str]:
+    sources = sql_source(database)
+    options = context_for(sql.statement, sources, sql=statement).options
+    schema: dict[str, Json] = {"type": "object", "properties": {name: {} for name in parameters}, **more}
+    return [f"{dotted(tuple(at))}: {text}" for at, text in sql.check_statement(options, schema, sources)]
+
+
+def test_a_fixed_statement_is_tried_at_load_with_the_parameters_of_its_tool(database: Path) -> None:
+    by_id = "SELECT name FROM users WHERE id = :id"
+    assert mistakes(database, by_id, "id") == []
+    assert mistakes(database, f"-- of whom\n{by_id} AND ':x' <> '' /* :y */;", "id") == []
+    assert mistakes(database, f"{by_id} AND country = @country", "id", "country") == []
+    assert mistakes(database, by_id, "ids") == [
+        'sql: :id is not among the parameters - did you mean "ids"?',
+        "sql: the parameter ids is used nowhere; write :ids where it belongs",
+    ]
+    assert mistakes(database, by_id) == ["sql: :id is not among the parameters"]
+    assert mistakes(database, by_id, additionalProperties=True) == []
+    for statement, told in (
+        ("SELECT id, nme FROM users", 'SQL error: no such column: nme - did you mean "name"?'),
+        ("SELECT o.totl FROM orders o", 'SQL error: no such column: o.totl - did you mean "total"?'),
+        ("SELECT id FROM user", 'SQL error: no such table: user - did you mean "users"?'),
+        ("SELECT id FORM users", 'SQL error: near "users": syntax error'),
+        ("SELECT (id FROM users", 'SQL error: near "FROM": syntax error'),
+        ("SELECT printf('%s', id) FROM users", 'The function "printf" may not be used'),
+        ("SELECT * FROM sqlite_master", 'The table "sqlite_master" may not be read'),
+        ("DELETE FROM users", "The statement is not a SELECT."),
+        ("SELECT 1; SELECT 2", "There is more than one statement."),
+        (
+            "SELECT ?",
+            "SQL error: Binding 1 has no name, but you supplied a dictionary (which has only names)",
+        ),
+    ):
+        assert mistakes(database, statement) == [f"sql: {told}"], statement
+    [told] = mistakes(database.parent / "nowhere.db", by_id, "id")
+    assert told == 'source: The database of the source "shop" does not exist.'
+    assert not (database.parent / "nowhere.db").exists()
+
+
+def test_of_a_fixed_statement_that_fails_the_model_learns_nothing_and_the_log_why(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(statement: str, **arguments: Json) -> ToolError:
+        context = context_for(sql.statement, sql_source(database), sql=statement)
+        with pytest.raises(ToolError) as caught:
+            asyncio.run(sql.statement(context=context, **arguments))
+        assert "users" not in caught.value.message + caught.value.hint
+        return caught.value
+
+    for statement in ("SELECT nme FROM users", "SELECT * FROM sqlite_master", "SELECT (1"):
+        assert failing(statement).code is ToolCode.FAILED
+    assert caplog.messages[0] == (
+        'tool tool: its SQL fails on the source "shop": SQL error: no such column: nme.'
+    )
+    wrong = failing("SELECT id FROM users LIMIT :count", count="many")
+    assert (wrong.code, wrong.hint) == (ToolCode.INVALID_ARGUMENTS, "Call it with other values.")
+    assert failing("SELECT :n", n=2**70).code is ToolCode.INVALID_ARGUMENTS
+
+
+def test_a_plan_names_the_tables_that_a_tool_reads_and_what_is_hidden(database: Path) -> None:
+    (database.parent / "tools.yaml").write_text(PLANNED)
+    catalog = load_catalog(
+        database.parent / "tools.yaml", home=database.parent, data_dir=database.parent, environment={}
+    )
+    reached = {
+        name: [f"{kind}: {value}" for kind, value in reach_of(tool, catalog, Caller("someone"))][1:]
+        for name, tool in catalog.tools.items()
+    }
+    file = f"database: sqlite:///{database}"
+    assert reached == {
+        "ask": [
+            file,
+            "table: users",
+            "table: orders",
+            "table: secrets",
+            "table: peek",
+            "hidden: users.password",
+        ],
+        "ask_some": ["table: orders", file],
+        "names": [file, "table: users", "table: main.orders"],
+        "report": [file, "table: orders", "table: users"],
+    }
+    database.unlink()
+    assert ("table", "all that the database has") in reach_of(
+        catalog.tools["ask"], catalog, Caller("someone")
+    )
+
+
+PLANNED = """\
+version: 1
+sources:
+  shop: {sql: {url: "sqlite:///own.db"}}
+tools:
+  ask:
+    description: Asks.
+    parameters: {type: object, properties: {query: {type: string}}, required: [query]}
+    python: builtin.sql:query
+    options: {hide_columns: [users.password]}
+  ask_some:
+    description: Asks.
+    parameters: {type: object, properties: {query: {type: string}}, required: [query]}
+    python: builtin.sql:query
+    options: {tables: [orders]}
+  names:
+    description: Names.
+    parameters: {}
+    python: builtin.sql:statement
+    options:
+      sql: |
+        WITH late AS (SELECT user_id FROM main.orders)
+        SELECT name FROM Users JOIN late ON late.user_id = users.id
+  report:
+    description: Figures.
+    parameters: {}
+    python: builtin.analytics:report
+    options:
+      metrics:
+        sold:
+          value: sum(total)
+          rows: orders
+          date: ordered_on
+          where: user_id IN (SELECT id FROM users)
+"""
+FILE = """\
+version: 1
+sources:
+  shop: {sql: {url: "sqlite:///own.db"}}
+  handbook: {documents: {paths: [knowledge/]}}
+tools:
+  find_order:
+    description: Finds an order.
+    parameters: {type: object, properties: {number: {type: integer}, x: {type: integer}}}
+    python: builtin.sql:statement
+    options:
+      sql: SELECT id FROM orders WHERE id = :nr
+  report:
+    description: Figures.
+    parameters: {}
+    python: builtin.analytics:report
+    options:
+      metrics:
+        sold:
+          value: sum(total
+          rows: orders
+          date: ordered_on
+"""
+
+
+def test_sql_that_the_database_does_not_take_is_a_mistake_of_the_file(database: Path) -> None:
+    def told(text: str) -> list[str]:
+        (database.parent / "tools.yaml").write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_catalog(
+                database.parent / "tools.yaml", home=database.parent, data_dir=database.parent, environment={}
+            )
+        return [str(problem) for problem in caught.value.problems]
+
+    assert told(FILE) == [
+        "tools.yaml:11: find_order.options.sql: :nr is not among the parameters; known: number, x",
+        "tools.yaml:11: find_order.options.sql: the parameter number is used nowhere;"
+        " write :number where it belongs",
+        "tools.yaml:11: find_order.options.sql: the parameter x is used nowhere; write :x where it belongs",
+        'tools.yaml:19: report.options.metrics.sold.value: SQL error: near "AS": syntax error',
+    ]
+    assert told(FILE.replace("sqlite:///own.db", "own.db")) == [
+        'tools.yaml:3: sources.shop.sql.url: "own.db" is not an address such as sqlite:///data/shop.db'
+    ]
+    wrong_kind = FILE.replace(
+        "    options:\n      metrics", "    options:\n      source: handbook\n      metrics"
+    )
+    assert (
+        'report.options.source: tools.yaml has no sql source "handbook"; it has: shop.'
+        in told(wrong_kind)[-1]
+    )

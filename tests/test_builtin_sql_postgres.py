@@ -246,9 +246,13 @@ async def test_an_operators_statement_binds_its_arguments_and_cannot_write(
     either = "SELECT id FROM users WHERE id = :id OR CAST(:name AS text) = name ORDER BY id;"
     assert await ask.statement(either, id=1, name="Grace") == [{"id": 1}, {"id": 2}]
     assert await ask.statement("SELECT CAST(:more AS jsonb) -> 'a' AS a", more={"a": [1]}) == [{"a": [1]}]
-    with pytest.raises(ToolError) as caught:
-        await ask.statement("SELECT :name IS NULL AS given", name="x")
-    assert caught.value.hint == "Name the type, e.g. CAST(:name AS text)."
+    for text, code in (
+        ("SELECT :name IS NULL AS given", ToolCode.FAILED),
+        ("SELECT id FROM users WHERE id = CAST(:name AS int)", ToolCode.INVALID_ARGUMENTS),
+    ):
+        with pytest.raises(ToolError) as caught:
+            await ask.statement(text, name="x")
+        assert (caught.value.code, "users" in caught.value.hint) == (code, False)
     writer = Ask(server.url("writer"), ask.owned)
     before = state(server)
     for text in (
@@ -261,7 +265,7 @@ async def test_an_operators_statement_binds_its_arguments_and_cannot_write(
     ):
         with pytest.raises(ToolError) as caught:
             await writer.statement(text)
-        assert caught.value.code in (ToolCode.NOT_ALLOWED, ToolCode.INVALID_ARGUMENTS), text
+        assert caught.value.code is ToolCode.FAILED, text
     await writer.statement("SELECT lo_create(4711)")
     assert state(server) == before
 
@@ -317,11 +321,49 @@ async def test_mistakes_of_the_operator_are_named(ask: Ask) -> None:
     assert 'did you mean "users"' in caught.value.hint
     with pytest.raises(ToolError, match=r"names columns that the database lacks: users\.pasword"):
         ask.described(hide_columns=["users.pasword"])
-    for text in ("DELETE FROM users", "SELECT 1; SELECT 2", "", "SELECT 'open"):
-        options = context_for(sql.statement, ask.sources, sql=text or " ").options
-        spec = sql.statement.__tool_handler__  # type: ignore[attr-defined]
-        with pytest.raises(ToolError):
-            spec.describe(options, ask.sources)
+    for text, told in (
+        ("DELETE FROM users", "The statement is not a SELECT."),
+        ("SELECT 1; SELECT 2", "There is more than one statement."),
+        (" ", "The statement is not a SELECT."),
+        ("SELECT 'open", "SQL error: the query is not complete."),
+        ("SELECT nme FROM users", 'SQL error: column "nme" does not exist - did you mean "name"?'),
+        ("SELECT 1 FROM usrs", 'SQL error: relation "usrs" does not exist - did you mean "users"?'),
+        ("SELECT sum(id FROM users", 'SQL error: syntax error at or near "FROM"'),
+        ("SELECT * FROM pg_authid", "The source's role may not read that"),
+        (
+            "SELECT :name IS NULL",
+            "SQL error: could not determine data type of parameter $1;"
+            " Name the type, e.g. CAST(:name AS text).",
+        ),
+        ("SELECT name FROM users WHERE id = :id AND '50%' <> :name", None),
+    ):
+        options = context_for(sql.statement, ask.sources, sql=text).options
+        parameters: dict[str, Json] = {
+            "properties": {name: {} for name in ("id", "name") if f":{name}" in text}
+        }
+        found = [message for _, message in sql.check_statement(options, parameters, ask.sources)]
+        assert found == ([told] if told else []), text
+
+
+async def test_figures_of_the_operators_own_are_tried_on_the_server(ask: Ask) -> None:
+    def told(**metric: Any) -> list[tuple[tuple[str | int, ...], str]]:
+        sold = {"value": "sum(total)", "rows": "orders", "date": "placed_at", **metric}
+        options = context_for(analytics.report, ask.sources, metrics={"sold": sold}).options
+        return [(tuple(at), text) for at, text in analytics.check_metrics(options, {}, ask.sources)]
+
+    assert told() == []
+    assert told(groups={"user": "user_id", "month": "to_char(placed_at, 'YYYY-MM')"}) == []
+    assert [at for at, _ in told(rows="order")] == [("metrics", "sold", "rows")]
+    assert [at for at, _ in told(date="placed")] == [("metrics", "sold", "date")]
+    assert [at for at, _ in told(where="totl > 1")] == [("metrics", "sold", "where")]
+    assert [at for at, _ in told(groups={"a": "id_", "b": "id", "c": "c("})] == [
+        ("metrics", "sold", "groups", "a"),
+        ("metrics", "sold", "groups", "c"),
+    ]
+    options = context_for(analytics.report, ask.sources).options
+    [(at, text)] = analytics.check_metrics(options, {}, ask.sources)
+    assert at == ("source",)
+    assert "has no figures of the sample shop" in text
 
 
 async def test_a_server_that_is_away_is_unreachable_and_keeps_no_secret_from_the_log_only(

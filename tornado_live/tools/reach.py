@@ -1,4 +1,4 @@
-"""What one caller could reach through the tools: hosts, tables, folders, bound values. Pure."""
+"""What one caller could reach through the tools: hosts, tables, folders, bound values."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def reach_of(tool: Tool, catalog: ToolCatalog, caller: Caller) -> list[tuple[str
         found += [("host", f"{tool.endpoint.method} {tool.endpoint.base}{tool.endpoint.path}")]
         found += [("host", str(rule)) for rule in tool.endpoint.hosts]
     found += _of_options(tool.options, catalog.sources)
+    if tool.handler is not None and tool.handler.spec is not None and tool.handler.spec.reach is not None:
+        found += tool.handler.spec.reach(tool.options, catalog.sources)
     found += [("bound", f"{name} = {_bound(bound, caller)}") for name, bound in tool.bind.items()]
     found += [("first", "the person is asked")] if tool.policy.confirm else []
     found += [("limit", f"{value} {what}") for what, value in _limits(tool)]

@@ -423,9 +423,15 @@ class ToolReader:
             if key not in options and value is not None:
                 options[key] = value
                 self.file.secrets.add(value)
-        if handler.spec.check is not None and parameters is not None and self.file.sound(self.path):
-            for mistake in handler.spec.check(options, parameters):
-                self.refuse(mistake, "options")
+        is_source_wrong = "source" in known and isinstance(source, str) and source not in self.sources.sound
+        if (
+            handler.spec.check is not None
+            and parameters is not None
+            and self.file.sound(self.path)
+            and not is_source_wrong
+        ):
+            for place, mistake in handler.spec.check(options, parameters, self.sources.sound):
+                self.refuse(mistake, "options", *place)
         return options
 
     def _endpoint(self, parameters: dict[str, Json] | None) -> Endpoint:

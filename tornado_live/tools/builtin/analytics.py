@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Final
 
 from tornado_live.errors import nearest
 from tornado_live.tools.builtin import shop
-from tornado_live.tools.builtin.sql import SAMPLE_OPTION, SOURCE_OPTION, check_source, read
+from tornado_live.tools.builtin.sql import (
+    SAMPLE_OPTION,
+    SOURCE_OPTION,
+    check_source,
+    reach_of_sql,
+    read_fixed,
+    tried,
+    why_not,
+)
 from tornado_live.tools.builtin.sql_rows import Caps, Database
 from tornado_live.tools.context import ToolContext
-from tornado_live.tools.handler import handler
+from tornado_live.tools.handler import Mistake, Sources, handler
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 _DAY: Final = timedelta(days=1)
 _MOST_ROWS: Final = 62
 _LONGEST_PERIOD: Final = timedelta(days=20 * 366)
 _TIMES: Final = ("day", "week", "month")
+_GROUPED: Final = "GROUP BY 1 ORDER BY 1"
 
 _SALES: Final = (
     "orders JOIN customers ON customers.id = orders.customer_id "
@@ -138,7 +147,45 @@ def parse_period(text: str, today: date) -> Period:
     )
 
 
-@handler(options=OPTIONS, describe=check_source)
+def check_metrics(
+    options: Mapping[str, Json], parameters: Mapping[str, Json], sources: Sources
+) -> Iterator[Mistake]:
+    """The mistakes of figures that the database cannot compute."""
+    if wrong := list(check_source(options, parameters, sources)):
+        yield from wrong
+    elif isinstance(options["metrics"], dict):
+        yield from tried(options, sources, lambda database: _wrong_in(database, _metrics_of(options)))
+    else:
+        for _, told in tried(options, sources, lambda database: _wrong_in(database, _SHOP_METRICS))[:1]:
+            yield ("source",), f"has no figures of the sample shop ({told}); write metrics of its own"
+
+
+def _wrong_in(database: Database, metrics: Mapping[str, Metric]) -> Iterator[Mistake]:
+    """For each figure the first part that the database does not take, and each group."""
+    for name, metric in metrics.items():
+        first: Mapping[str, str] = {
+            "rows": f"SELECT 1 FROM {metric.rows}",  # noqa: S608 - parts of tools.yaml
+            "date": _statement(database, replace(metric, where="1 = 1"), "1", ""),
+            "where": _statement(database, metric, "1", ""),
+            "value": _statement(database, metric, f'{metric.value} AS "{name}"', ""),
+        }
+        wrong = next(((key, told) for key, sql in first.items() if (told := why_not(database, sql))), None)
+        if wrong is not None:
+            yield ("metrics", name, wrong[0]), wrong[1]
+            continue
+        for group, expression in metric.groups.items():
+            values = f'{expression} AS "{group}", {metric.value} AS "{name}"'
+            if told := why_not(database, _statement(database, metric, values, _GROUPED)):
+                yield ("metrics", name, "groups", group), told
+
+
+def _reach(options: Mapping[str, Json], sources: Sources) -> Iterator[tuple[str, str]]:
+    rows = dict.fromkeys((metric.rows, metric.where) for metric in _metrics_of(options).values())
+    statements = [f"SELECT 1 FROM {rows} WHERE ({where})" for rows, where in rows]  # noqa: S608 - as above
+    return reach_of_sql(options, sources, statements)
+
+
+@handler(options=OPTIONS, check=check_metrics, reach=_reach)
 async def report(
     context: ToolContext,
     period: str = "last week",
@@ -152,8 +199,8 @@ async def report(
     """
     days = parse_period(period, date.today())
     options = context.options
-    return await read(
-        context, lambda database: compute(database, options, days, period, metrics, group_by, compare)
+    return await read_fixed(
+        context, lambda database: compute(database, options, days, period, metrics, group_by, compare), {}
     )
 
 
@@ -267,9 +314,7 @@ def _rows(
         values = ", ".join(
             [f'{expression} AS "{group}"', *(f'{wanted[name].value} AS "{name}"' for name in names)]
         )
-        for row in _select(
-            database, metric, values, "GROUP BY 1 ORDER BY 1", period.start, period.end, seconds
-        ):
+        for row in _select(database, metric, values, _GROUPED, period.start, period.end, seconds):
             key = str(row[group])
             rows.setdefault(key, {group: key}).update({name: _figure(row[name]) for name in names})
     whole: list[dict[str, Json]] = [{**dict.fromkeys(wanted, 0), **row} for row in rows.values()]
@@ -293,16 +338,20 @@ def _together(wanted: Mapping[str, Metric]) -> list[list[str]]:
 def _select(
     database: Database, metric: Metric, values: str, tail: str, start: date, end: date, seconds: float
 ) -> list[dict[str, Json]]:
-    # All parts come from this module or from tools.yaml, never from an argument; the days are bound.
-    day, start_day, end_day = map(database.day, (metric.date, ":start", ":end"))
-    sql = (
-        f"SELECT {values} FROM {metric.rows} "  # noqa: S608
-        f"WHERE {day} BETWEEN {start_day} AND {end_day} AND ({metric.where}) {tail}"
-    )
+    sql = _statement(database, metric, values, tail)
     found = database.select(
         sql, {"start": str(start), "end": str(end)}, Caps(rows=1_000, bytes=1_000_000, seconds=seconds)
     )
     return found.rows
+
+
+def _statement(database: Database, metric: Metric, values: str, tail: str) -> str:
+    # All parts come from this module or from tools.yaml, never from an argument; the days are bound.
+    day, start_day, end_day = map(database.day, (metric.date, ":start", ":end"))
+    return (
+        f"SELECT {values} FROM {metric.rows} "  # noqa: S608
+        f"WHERE {day} BETWEEN {start_day} AND {end_day} AND ({metric.where}) {tail}"
+    )
 
 
 def _figure(value: Json) -> Json:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from tornado_live.tools.context import ToolContext
-from tornado_live.tools.handler import handler
+from tornado_live.tools.handler import Mistake, Sources, handler
 from tornado_live.tools.knowledge.index import Index, IndexUnusable
 from tornado_live.tools.knowledge.query import words
 from tornado_live.tools.result import Json, ToolCode, ToolError
@@ -47,7 +47,15 @@ PATIENCE_S: Final = 4.0
 """How long a search waits for the index to be brought up to date."""
 
 
-@handler(options=OPTIONS)
+def check_source(options: Mapping[str, Json], _: Mapping[str, Json], sources: Sources) -> Iterator[Mistake]:
+    """The mistake of a source that has no documents."""
+    try:
+        _documents(str(options["source"]), sources)
+    except ToolError as error:
+        yield ("source",), error.message
+
+
+@handler(options=OPTIONS, check=check_source)
 def search(query: str, context: ToolContext, limit: int = 3) -> Json:
     """The best passages: `{"found", "passages": [{"title", "heading"?, "file", "text"}], "note"?}`.
 
@@ -96,15 +104,24 @@ def same_words(options: Mapping[str, Json]) -> list[frozenset[str]]:
     return [frozenset(str(word).lower() for word in group) for group in groups if isinstance(group, list)]
 
 
-def index_of(name: str, sources: Mapping[str, Mapping[str, Json]], passage_chars: int) -> Index:
+def index_of(name: str, sources: Sources, passage_chars: int) -> Index:
     """The index of a documents source. Raises ToolError for a name that is none."""
+    base, paths = _documents(name, sources)
+    # Passages of another length are another index: two tools may cut the same folders differently.
+    return _index(Path(f"{base}-{passage_chars}.db"), paths, passage_chars)
+
+
+def _documents(name: str, sources: Sources) -> tuple[str, tuple[Path, ...]]:
+    """Where the index of a documents source lies, without its ending, and the source's files and folders."""
     source = sources.get(name)
     paths = source.get("paths") if source is not None and source.get("kind") == "documents" else None
     if source is None or not isinstance(paths, list):
-        raise ToolError(ToolCode.FAILED, f'tools.yaml has no documents source "{name}".')
-    # Passages of another length are another index: two tools may cut the same folders differently.
-    path = Path(f"{source['index']}-{passage_chars}.db")
-    return _index(path, tuple(Path(str(each)) for each in paths), passage_chars)
+        known = sorted(each for each, value in sources.items() if value.get("kind") == "documents")
+        raise ToolError(
+            ToolCode.FAILED,
+            f'tools.yaml has no documents source "{name}"; it has: {", ".join(known) or "none"}.',
+        )
+    return str(source["index"]), tuple(Path(str(each)) for each in paths)
 
 
 @lru_cache(maxsize=64)

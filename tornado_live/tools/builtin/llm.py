@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 from jsonschema.exceptions import SchemaError
 
+from tornado_live.errors import nearest
+from tornado_live.tools.complaints import listed
 from tornado_live.tools.context import ToolContext
-from tornado_live.tools.handler import handler
+from tornado_live.tools.handler import Mistake, Sources, handler
 from tornado_live.tools.result import Json, ToolCode, ToolError
 from tornado_live.tools.validation import check_schema, schema_mistakes, validator_of
-from tornado_live.yamlfile import dotted
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -71,29 +72,33 @@ _LARGEST_ANSWER: Final = 4_000_000
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-def check_prompt(options: Mapping[str, Json], parameters: Mapping[str, Json]) -> Iterator[str]:
+def check_prompt(
+    options: Mapping[str, Json], parameters: Mapping[str, Json], _: Sources
+) -> Iterator[Mistake]:
     """What of the options does not go together with the tool's parameters, or with itself."""
     properties = parameters.get("properties")
     known = list(properties) if isinstance(properties, dict) else []
-    used = [*_SLOT.findall(str(options["prompt"])), *_SLOT.findall(str(options.get("system", "")))]
-    for name in dict.fromkeys(used):
-        if name not in known:
-            yield f"{{{name}}} of the prompt is not among the parameters; known: {', '.join(known) or 'none'}"
+    used = {key: _SLOT.findall(str(options.get(key, ""))) for key in ("prompt", "system")}
+    for key, names in used.items():
+        for name in dict.fromkeys(names):
+            if name not in known:
+                yield (key,), f"{{{name}}} is not among the parameters{nearest(name, known) or listed(known)}"
     for name in known:
-        if name not in used:
-            yield f"the parameter {name} is used nowhere; write {{{name}}} in prompt or system"
+        if not any(name in names for names in used.values()):
+            yield (), f"the parameter {name} is used nowhere; write {{{name}}} in prompt or system"
     schema = options.get("schema")
     if isinstance(schema, dict):
         try:
             check_schema(schema)
         except SchemaError as error:
-            yield f"schema is not JSON Schema: {error.message.splitlines()[0][:200]}"
+            at = ("schema", *error.absolute_path)
+            yield at, f"is not JSON Schema: {error.message.splitlines()[0][:200]}"
         else:
             for path, mistake in schema_mistakes(schema):
-                yield f"{dotted(('schema', *path))}: {mistake}"
+                yield ("schema", *path), mistake
     base = urlsplit(str(options["base_url"]))
     if base.scheme == "http" and base.hostname not in _LOOPBACK:
-        yield "base_url: the key would cross the network unencrypted; write https://"
+        yield ("base_url",), "the key would cross the network unencrypted; write https://"
 
 
 @handler(options=OPTIONS, check=check_prompt, environment={"api_key": ("GEMINI_API_KEY", "GOOGLE_API_KEY")})

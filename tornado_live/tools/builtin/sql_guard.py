@@ -131,6 +131,19 @@ def check_statement(sql: str, dialect: Dialect) -> None:
         raise ToolError(ToolCode.INVALID_ARGUMENTS, "There is more than one statement.")
 
 
+def tables_of(sql: str, dialect: Dialect) -> list[str]:
+    """The tables and views that a statement names. Raises ToolError for one that is not understood."""
+    tree = _parsed(sql, dialect)
+    with_names = {_folded(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
+    found = []
+    for table in tree.find_all(exp.Table, bfs=False):
+        schema = table.args.get("db")
+        name = _folded(table.this) if isinstance(table.this, exp.Identifier) else ""
+        if name and (schema is not None or name not in with_names):
+            found.append(f"{_folded(schema)}.{name}" if schema is not None else name)
+    return list(dict.fromkeys(found))
+
+
 def for_postgres(sql: str, relations: Mapping[str, Relation]) -> str:
     """The query as it is sent: every table by its full name, cut down to the columns that may be read.
 

@@ -29,6 +29,7 @@ from tornado_live.tools.builtin.sql_rows import (
     Caps,
     LineLost,
     Rows,
+    SqlMistake,
     check_hidden,
     out_of_time,
     readable_hint,
@@ -169,16 +170,15 @@ class PostgresDatabase:
             return self._taken(for_postgres(sql, relations).replace("%", "%%"), {}, caps)
 
     def select(self, sql: str, parameters: Mapping[str, Json], caps: Caps) -> Rows:
-        pieces, at = [], 0
-        bound: dict[str, object] = {}
-        for each in placeholders(sql, "postgres"):
-            value = parameters.get(each.name)
-            bound[each.name] = json.dumps(value) if isinstance(value, list | dict) else value
-            pieces += [sql[at : each.start].replace("%", "%%"), f"%({each.name})s"]
-            at = each.end
-        pieces.append(sql[at:].replace("%", "%%"))
+        written, bound = _with_parameters(sql, parameters)
         with self._reading(caps.seconds):
-            return self._taken("".join(pieces).strip().rstrip(";"), bound, caps)
+            return self._taken(written, bound, caps)
+
+    def prepare(self, sql: str) -> frozenset[str]:
+        written, bound = _with_parameters(sql, {})
+        with self._reading(_CONNECT_S):
+            self._connection.exec_driver_sql(f"EXPLAIN {_wrapped(written)}", bound).close()
+        return frozenset(bound)
 
     def columns(self) -> dict[str, dict[str, str]]:
         with self._reading(_CONNECT_S):
@@ -260,13 +260,8 @@ class PostgresDatabase:
             raise _untakable() from error
 
     def _taken(self, sql: str, bound: Mapping[str, object], caps: Caps) -> Rows:
-        # A name that no column has, which would be taken for the row; a line break that ends a comment.
-        wrapped = (
-            f'SELECT left(pg_catalog.row_to_json("tornado-live")::text, {_LONGEST_ROW}) '  # noqa: S608
-            f'FROM (\n{sql}\n) AS "tornado-live"'
-        )
         with self._connection.exec_driver_sql(
-            wrapped, dict(bound), execution_options={"stream_results": True}
+            _wrapped(sql), dict(bound), execution_options={"stream_results": True}
         ) as result:
             return taken(map(_columns_of, result.scalars()), caps)
 
@@ -319,11 +314,11 @@ class PostgresDatabase:
             case _, "55P03":
                 return ToolError(ToolCode.UNREACHABLE, "The table is locked just now.", retryable=True)
             case _, "42501":
-                return ToolError(ToolCode.NOT_ALLOWED, "The source's role may not read that.")
+                return SqlMistake(ToolCode.NOT_ALLOWED, "The source's role may not read that.")
             case "25", _:
-                return ToolError(ToolCode.NOT_ALLOWED, "Only reading is allowed: one SELECT.")
+                return SqlMistake(ToolCode.NOT_ALLOWED, "Only reading is allowed: one SELECT.")
             case _, "42P18":
-                return ToolError(
+                return SqlMistake(
                     ToolCode.INVALID_ARGUMENTS,
                     f"SQL error: {told}.",
                     hint="Name the type, e.g. CAST(:name AS text).",
@@ -332,7 +327,10 @@ class PostgresDatabase:
                 hint = "The database is PostgreSQL; write one SELECT in its dialect."
                 if state == "42703" and self._known:
                     hint = readable_hint({name: one.columns for name, one in self._known.items()})
-                return ToolError(ToolCode.INVALID_ARGUMENTS, f"SQL error: {told}.", hint=hint)
+                is_of_values = state.startswith("22")
+                return SqlMistake(
+                    ToolCode.INVALID_ARGUMENTS, f"SQL error: {told}.", hint=hint, of_values=is_of_values
+                )
             case (("53" | "54"), _):
                 return ToolError(ToolCode.TOO_LARGE, "The query is too much for the database.")
             case _ if isinstance(error, DataError | ProgrammingError):
@@ -343,9 +341,32 @@ class PostgresDatabase:
                 return LineLost()
 
 
+def _with_parameters(sql: str, parameters: Mapping[str, Json]) -> tuple[str, dict[str, object]]:
+    """A statement of the operator's as psycopg takes it, and the values of its parameters."""
+    pieces, at = [], 0
+    bound: dict[str, object] = {}
+    for each in placeholders(sql, "postgres"):
+        value = parameters.get(each.name)
+        bound[each.name] = json.dumps(value) if isinstance(value, list | dict) else value
+        pieces += [sql[at : each.start].replace("%", "%%"), f"%({each.name})s"]
+        at = each.end
+    pieces.append(sql[at:].replace("%", "%%"))
+    return "".join(pieces).strip().rstrip(";"), bound
+
+
+def _wrapped(sql: str) -> str:
+    # A name that no column has, which would be taken for the row; a line break that ends a comment.
+    return (
+        f'SELECT left(pg_catalog.row_to_json("tornado-live")::text, {_LONGEST_ROW}) '  # noqa: S608
+        f'FROM (\n{sql}\n) AS "tornado-live"'
+    )
+
+
 def _untakable() -> ToolError:
-    return ToolError(
-        ToolCode.INVALID_ARGUMENTS, "The query holds a character or number that PostgreSQL cannot take."
+    return SqlMistake(
+        ToolCode.INVALID_ARGUMENTS,
+        "The query holds a character or number that PostgreSQL cannot take.",
+        of_values=True,
     )
 
 

@@ -32,8 +32,8 @@ class Rows:
 class Database(Protocol):
     """An open database of which nothing but listed tables can be read, in one thread.
 
-    `select` and `ask` raise ToolError: invalid_arguments for bad SQL, not_allowed for what may not be read,
-    timeout, too_large, unreachable.
+    `select`, `ask` and `prepare` raise ToolError: SqlMistake with invalid_arguments for bad SQL and with
+    not_allowed for what may not be read; timeout, too_large, unreachable.
     """
 
     dialect: str
@@ -44,6 +44,9 @@ class Database(Protocol):
 
     def ask(self, sql: str, caps: Caps) -> Rows:
         """Runs one SELECT of the model's."""
+
+    def prepare(self, sql: str) -> Collection[str]:
+        """The names of the parameters of a SELECT that `select` could run. Nothing is read for it."""
 
     def remark(self) -> str:
         """What the operator should know about the rights of the source, or nothing."""
@@ -67,6 +70,17 @@ class Database(Protocol):
         """SQL for the day (YYYY-MM-DD), the Monday of the week, or the month (YYYY-MM) of the same, as text."""
 
 
+class SqlMistake(ToolError):
+    """The SQL cannot run here: its syntax, a name in it, or something that it may not do.
+
+    `of_values`: what it was given does not fit it. `hint` is for a model that may write another query.
+    """
+
+    def __init__(self, code: ToolCode, message: str, *, hint: str = "", of_values: bool = False) -> None:
+        super().__init__(code, message, hint=hint)
+        self.of_values = of_values
+
+
 class Unreachable(ToolError):
     """The server cannot be reached."""
 
@@ -86,7 +100,7 @@ class LineLost(Unreachable):
 def out_of_time(seconds: float) -> ToolError:
     return ToolError(
         ToolCode.TIMEOUT,
-        f"The query ran for more than {seconds:g} seconds.",
+        f"The query ran for more than {seconds:g} second{'' if seconds == 1 else 's'}.",
         hint="Ask for less: add a WHERE or join on ids.",
     )
 

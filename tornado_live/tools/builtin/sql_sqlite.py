@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Final
 
 from tornado_live.errors import nearest
-from tornado_live.tools.builtin.sql_rows import Caps, Rows, check_hidden, out_of_time, readable_hint, taken
+from tornado_live.tools.builtin.sql_rows import (
+    Caps,
+    Rows,
+    SqlMistake,
+    check_hidden,
+    out_of_time,
+    readable_hint,
+    taken,
+)
 from tornado_live.tools.result import Json, ToolCode, ToolError
 
 # What a query may call. Left out: whatever loads, makes much out of a number (printf, zeroblob:
@@ -156,7 +164,7 @@ class SqliteDatabase:
 
     def select(self, sql: str, parameters: Mapping[str, Json], caps: Caps) -> Rows:
         if self._guard.restricted and _UNSEEN_READS.search(sql):
-            raise ToolError(
+            raise SqlMistake(
                 ToolCode.NOT_ALLOWED, "NATURAL and USING may not be used.", hint="Write joins with ON."
             )
         deadline = time.monotonic() + caps.seconds
@@ -167,17 +175,26 @@ class SqliteDatabase:
         try:
             with closing(self._driver.execute(sql, _Bound(parameters))) as cursor:
                 if cursor.description is None:
-                    raise ToolError(ToolCode.INVALID_ARGUMENTS, "There is no SELECT in the query.")
+                    raise SqlMistake(ToolCode.INVALID_ARGUMENTS, "There is no SELECT in the query.")
                 names = [column[0] for column in cursor.description]
                 return taken((list(zip(names, row, strict=True)) for row in cursor), caps)
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise self._explained(error, caps.seconds) from error
         except (UnicodeEncodeError, ValueError, OverflowError) as error:
-            raise ToolError(
-                ToolCode.INVALID_ARGUMENTS, "The query holds a character or number that SQLite cannot take."
-            ) from error
+            raise _untakable() from error
         finally:
             self._driver.set_progress_handler(None, 0)
+
+    def prepare(self, sql: str) -> frozenset[str]:
+        bound = _Bound({})
+        self._guard.refused = ""
+        try:
+            self._driver.execute(f"EXPLAIN {sql}", bound).close()
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise self._explained(error, _BUSY_S) from error
+        except (UnicodeEncodeError, ValueError) as error:
+            raise _untakable() from error
+        return frozenset(bound.missing)
 
     def interrupt(self) -> None:
         with suppress(sqlite3.ProgrammingError):  # closed already
@@ -228,7 +245,7 @@ class SqliteDatabase:
         told = str(error)
         if self._guard.refused:
             about_tables = self._guard.refused.startswith(("The table", "The column"))
-            return ToolError(
+            return SqlMistake(
                 ToolCode.NOT_ALLOWED, self._guard.refused, hint=self._readable_hint() if about_tables else ""
             )
         code = getattr(error, "sqlite_errorcode", 0)
@@ -240,7 +257,12 @@ class SqliteDatabase:
             return ToolError(ToolCode.UNREACHABLE, "The database is busy.", retryable=True)
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR):
             return ToolError(ToolCode.UNREACHABLE, "The database cannot be read.")
-        return ToolError(ToolCode.INVALID_ARGUMENTS, f"SQL error: {told.rstrip('.')}.", hint=self._hint(told))
+        return SqlMistake(
+            ToolCode.INVALID_ARGUMENTS,
+            f"SQL error: {told.rstrip('.')}.",
+            hint=self._hint(told),
+            of_values=code == sqlite3.SQLITE_MISMATCH,
+        )
 
     def _hint(self, told: str) -> str:
         if missing := re.match(r"no such table: (?:main\.)?(.+)", told):
@@ -255,10 +277,19 @@ class SqliteDatabase:
         return readable_hint(self.columns())
 
 
+def _untakable() -> ToolError:
+    return SqlMistake(
+        ToolCode.INVALID_ARGUMENTS,
+        "The query holds a character or number that SQLite cannot take.",
+        of_values=True,
+    )
+
+
 class _Bound(dict[str, Json]):
     """Named parameters of a statement. SQLite knows no lists or objects: they are bound as JSON text."""
 
     def __init__(self, values: Mapping[str, Json]) -> None:
+        self.missing: list[str] = []
         super().__init__(
             {
                 name: json.dumps(value) if isinstance(value, list | dict) else value
@@ -267,4 +298,4 @@ class _Bound(dict[str, Json]):
         )
 
     def __missing__(self, name: str) -> None:
-        return None
+        self.missing.append(name)
