@@ -68,3 +68,10 @@ def test_every_step_of_the_check_is_explained() -> None:
     table = PAGE.split("| step | what is tried |")[1].split("\n\n")[0]
     rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
     assert {step for row in rows for step in re.findall(r"`([^`]+)`", row)} == steps
+
+
+def test_the_page_installs_what_make_installs() -> None:
+    (commands,) = re.findall(r"```sh\n(sudo useradd.*?)```", PAGE, re.S)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in re.findall(r"pip install (.*)", commands):
+        assert command.removesuffix(" .") in makefile, command
