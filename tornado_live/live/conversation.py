@@ -689,9 +689,15 @@ class Conversation:
 
     def _quiet(self, now: float) -> bool:
         """Whether nobody speaks, no call runs, and the newest handle knows of everything that was said."""
+        return self._saved and self._resting(now)
+
+    @property
+    def _saved(self) -> bool:
+        return not (self.dialogue.unsaved and self.rotation.has_handle)
+
+    def _resting(self, now: float) -> bool:
         return (
             self.dialogue.turns.quiet
-            and not (self.dialogue.unsaved and self.rotation.has_handle)
             and not self.calls.running
             and not self.input.activity_open
             and now - self._loud_at >= QUIET_S
@@ -908,7 +914,7 @@ class Conversation:
     def _drain(self, now: float) -> Sequence[Command]:
         if not self.draining.begun:
             return ()
-        if self.draining.due(self.phase is Phase.LIVE and self._quiet(now), now):
+        if self.draining.due(self.phase is Phase.LIVE and self._resting(now), now, saved=self._saved):
             return self.close(None, now)
         return (WakeAfter(Timer.DRAIN, self.draining.wake_after(now)),)
 
