@@ -253,11 +253,14 @@ async def test_activity_moves_the_end(place: Place) -> None:
 async def test_activity_in_one_process_keeps_a_session_for_all_and_older_activity_does_not_shorten_it(
     place: Place,
 ) -> None:
-    async with opened(place) as one, opened(place) as two:
+    async with opened(place) as one, opened(place, impatient=True) as two:
         id = await created(one, node="a")
-        await place.pass_time(TTL - 100)
-        two.touch(id)  # written before or after the next one, whichever way it goes
-        await place.pass_time(50)
+        await place.pass_time(TTL - 400)
+        with place.cut():  # so that it is written after the next one
+            two.touch(id)
+            with pytest.raises(Unavailable):
+                await two.flush()
+        await place.pass_time(300)
         one.touch(id)
         await one.flush()
         await two.flush()
@@ -554,9 +557,10 @@ async def test_who_was_taken_for_dead_and_lives_is_waited_for_again_and_hears_wh
         assert await two.hold(id, node="b") == waits_for(abandoned=True)
         assert (await one.beat("a", [id])).taken == {id}
         assert await two.leaving(id, node="b") == waits_for("a")
+        assert await two.hold(id, node="c") == waits_for("a", "b")
         one.release(id, node="a")
         await one.flush()
-        assert await two.leaving(id, node="b") == ALONE
+        assert await two.leaving(id, node="c") == waits_for("b")
 
 
 async def test_beats_keep_a_node_alive(place: Place) -> None:
@@ -750,6 +754,20 @@ async def test_a_credential_without_a_number_of_uses_lasts_until_it_expires(plac
         for _ in range(5):
             assert await store.use_credential("secret") == Credential({}, "good")
         await place.pass_time(600)
+        assert await store.use_credential("secret") in (Credential({}, "expired"), None)
+
+
+@pytest.mark.proves("F36")
+@pytest.mark.parametrize("seconds", [86400, -86400])
+async def test_a_credential_that_is_kept_after_a_jump_lasts_as_long_as_any(
+    place: Place, seconds: float
+) -> None:
+    async with opened(place) as store:
+        place.jump(seconds)
+        await store.keep_credential("secret", uses=None, expires_at=place.now() + 600, body={})
+        await place.pass_time(500)
+        assert await store.use_credential("secret") == Credential({}, "good")
+        await place.pass_time(100)
         assert await store.use_credential("secret") in (Credential({}, "expired"), None)
 
 
