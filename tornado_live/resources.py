@@ -40,6 +40,9 @@ def find(name: str, *, home: Path | None = None) -> Path | None:
     return None
 
 
+SCHEMA = PACKAGE / "tools" / "tools.schema.json"
+_NAMED_IN_CHECKOUT = b"$schema=./tornado_live/tools/tools.schema.json"
+_NAMED_AT_HOME = b"$schema=./tools.schema.json"
 KEY_FILE = """\
 # Without a key the built-in simulator answers. Take the # away and write yours, from aistudio.google.com/apikey:
 # GEMINI_API_KEY=
@@ -49,7 +52,8 @@ KEY_FILE = """\
 def give(home: Path) -> Iterator[tuple[str, bool]]:
     """Copies what operators edit into `home`, and a .env for the key: (name, whether it was written).
 
-    What is there already, a folder included, is left as it is. Raises OSError.
+    What is there already, a folder included, is left as it is, but for the schema by which editors complete
+    tools.yaml: that one is ours, and of this version. Raises OSError.
     """
     for name in ("tools.yaml", "config/development.yaml", "knowledge"):
         target, source = home / name, require(name)
@@ -60,16 +64,31 @@ def give(home: Path) -> Iterator[tuple[str, bool]]:
         if source.is_dir():
             shutil.copytree(source, target, copy_function=shutil.copyfile)
         else:
-            _write(target, source.read_bytes(), 0o666)
+            _write(target, source.read_bytes().replace(_NAMED_IN_CHECKOUT, _NAMED_AT_HOME), 0o666)
         yield name, True
+    if _names_the_schema(home / "tools.yaml") and not _is_same(home / SCHEMA.name, SCHEMA):
+        _write(home / SCHEMA.name, SCHEMA.read_bytes(), 0o666, anew=True)
+        yield SCHEMA.name, True
     written = not os.path.lexists(home / ".env")
     if written:
         _write(home / ".env", KEY_FILE.encode(), 0o600)  # a key is nobody else's business
     yield ".env", written
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+def _names_the_schema(tools: Path) -> bool:
+    try:
+        return _NAMED_AT_HOME in tools.read_bytes()
+    except OSError:
+        return False
+
+
+def _is_same(path: Path, original: Path) -> bool:
+    return path.is_file() and path.read_bytes() == original.read_bytes()
+
+
+def _write(path: Path, content: bytes, mode: int, *, anew: bool = False) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_EXCL)
+    with open(os.open(path, flags, mode), "wb") as file:
         file.write(content)
 
 
