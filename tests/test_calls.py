@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tornado_live.jsonvalue import Json
 from tornado_live.live.bounds import Bounds
-from tornado_live.live.calls import NOT_AGAIN, STARTED, TANGLED, Calls, Delivery
+from tornado_live.live.calls import BROKEN_OFF, NOT_AGAIN, STARTED, TANGLED, Calls, Delivery
 from tornado_live.live.commands import (
     CancelTool,
     Command,
@@ -500,6 +500,76 @@ def test_a_side_effect_that_was_taken_back_while_it_ran_is_made_again_under_its_
     books.finish("d")
     books.calls.turn_over()
     assert repeats(books.ask("e")) == [None]
+
+
+def test_a_side_effect_that_was_stopped_while_it_ran_is_remembered_and_told_as_unsure() -> None:
+    some = calls(CHANGES)
+    some.asked([call("a"), call("b", "Oslo")], 2, FLUENT)
+    assert Record("tool_cancelled", {"ids": ["a"], "mayBeDone": ["a"]}) in some.cancelled(["a"], FLUENT)
+    assert some.broken_off() == [(2, f'get_weather({{"place": "Rome"}}): {BROKEN_OFF}')]
+    assert some.broken_off() == []
+    assert Record("tool_cancelled", {"ids": ["b"], "mayBeDone": ["b"]}) in some.end()
+    assert len(some.broken_off()) == 1
+    some.asked([call("c")], 3, FLUENT)
+    (doubt,) = some.doubts()
+    assert "Oslo" in doubt, "what became of the other one will be known"
+    assert "may have been done" in doubt
+    assert some.doubts() == []
+
+
+def test_the_ledger_says_when_a_call_was_stopped_and_whether_it_may_have_been_made() -> None:
+    books = Books(CHANGES)
+    books.ask("a")
+    books.take(books.calls.cancelled(["a"], FLUENT))
+    assert books.row("a", "state", "mayBeDone") == ("cancelled", True)
+    assert books.row("a", "cancelledAt") != (None,)
+    books = Books()
+    books.ask("a")
+    books.take(books.calls.cancelled(["a"], FLUENT))
+    assert books.row("a", "mayBeDone") == (None,)
+    assert books.calls.broken_off() == []
+
+
+def test_what_is_to_be_finished_runs_on_though_everybody_left_and_is_only_remembered() -> None:
+    for on_interrupt in ("detach", "finish"):
+        books = Books(CallPolicy(on_interrupt=on_interrupt))  # type: ignore[arg-type]
+        books.ask("a")
+        books.ask("b")
+        ended = books.take(books.calls.end())
+        assert told(ended) == [ToolCancelled(("b",))]
+        assert not [command for command in ended if isinstance(command, CancelTool)]
+        done = books.calls.finished("a", OK, FLUENT, live=False)
+        assert done is not None
+        assert (done[1], done[2].note) == (
+            'get_weather({"place": "Rome"}): 21 degrees',
+            "",
+        )
+        books.take(done[2].commands)
+        assert answers(books.commands) == []
+        assert books.row("a", "state", "delivered") == ("finished", "remembered")
+
+
+def test_an_id_of_a_call_that_runs_on_may_be_another_call_of_the_next_session() -> None:
+    books = Books(CallPolicy(on_interrupt="detach"))
+    books.ask("a")
+    books.take(books.calls.end())
+    books.switch(resumed=False)
+    again = books.ask("a", place="Oslo")
+    assert CancelTool("a") in again
+    assert started(again) == ["a"]
+    assert ids(books.finish("a")) == ["a"]
+
+
+def test_nobody_can_consent_any_more_to_what_would_run_on() -> None:
+    books = Books(CallPolicy(on_interrupt="finish", confirm=True, side_effects=True))
+    books.ask("a")
+    books.calls.asks("a", "confirm", {})
+    books.ask("b", place="Oslo")
+    books.calls.asks("b", "confirm", {})
+    assert books.calls.answered("b", Consent(True)) is None
+    ended = books.take(books.calls.end())
+    assert [command.id for command in ended if isinstance(command, CancelTool)] == ["a"]
+    assert books.calls.broken_off() == []
 
 
 def test_consent_that_was_not_given_yet_leaves_nothing_that_may_have_been_made() -> None:

@@ -200,7 +200,7 @@ class Life(RuleBasedStateMachine):
                 case End():
                     assert not self.ended
                     self.ended = True
-                    assert not self.running
+                    assert all(self.talk.calls.is_running(call_id) for call_id in self.running)
                 case _:
                     pass
 
@@ -417,7 +417,7 @@ class Life(RuleBasedStateMachine):
         if self.linked:
             self.model_gives_a_handle(True, handle)
 
-    @precondition(lambda self: bool(self.running))
+    @precondition(lambda self: bool(self.running) and not self.ended)
     @rule(data=st.data(), result=st.sampled_from([OK, GIVING_UP]))
     def tool_ends(self, data: st.DataObject, result: ToolResult) -> None:
         call_id = data.draw(st.sampled_from(sorted(self.running)))
@@ -448,7 +448,10 @@ class Life(RuleBasedStateMachine):
         if not self.ended:
             self.perform(self.talk.close(None, self.now))
         assert self.ended
-        assert not self.running
+        for call_id in sorted(self.running):
+            commands = self.talk.tool_finished(call_id, OK, self.now)
+            assert not any(isinstance(command, SendToModel) for command in commands)
+            assert any(isinstance(command, Remember) and command.role == "tool" for command in commands)
 
 
 # The same lives in every run, so that what fails is put down to a change; hunts with other seeds are made by hand.

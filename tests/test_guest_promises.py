@@ -327,7 +327,7 @@ class Stay(RuleBasedStateMachine):
                     assert not self.ended
                     self.ended = True
                     self.leave_model()
-                    assert not self.running
+                    assert all(self.talk.calls.is_running(call_id) for call_id in self.running)
                 case _:
                     pass
 
@@ -831,7 +831,7 @@ class Stay(RuleBasedStateMachine):
             if self.is_live() and self.connection == connection:
                 self.hears(message)
 
-    @precondition(lambda self: bool(self.running))
+    @precondition(lambda self: bool(self.running) and not self.ended)
     @rule(data=st.data(), result=st.sampled_from([OK, FAILED]))
     def tool_ends(self, data: st.DataObject, result: ToolResult) -> None:
         self.ends(data.draw(st.sampled_from(sorted(self.running))), result)
@@ -920,7 +920,7 @@ class Stay(RuleBasedStateMachine):
         if not self.ended:
             self.perform(self.talk.close(None, self.now))
         assert self.ended
-        assert not self.running
+        assert all(self.talk.calls.is_running(call_id) for call_id in self.running)
         silent = [
             self.talk.model_opened(self.now, b"{}") == (CloseModel(),),
             *(not self.talk.woke(timer, self.now + 1000) for timer in Timer),

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVarTuple, assert_never
 
 from tornado_live.caller import Caller
@@ -29,6 +29,7 @@ from tornado_live.live.commands import (
     FromClient,
     KeepHandle,
     ModelMessage,
+    Open,
     OpenModel,
     Record,
     Remember,
@@ -87,6 +88,8 @@ class Collaborators:
     """This process, as others that share the store know it."""
     heartbeat_s: float = 25.0
     """A client that was sent nothing for so long gets a message: some proxies do not count pings."""
+    left: set[asyncio.Task[None]] = field(default_factory=set)
+    """Calls that are finished though their conversation is over; the end of the process cuts them."""
 
 
 class _ClientSide:
@@ -111,6 +114,8 @@ class _ClientSide:
             if isinstance(message, Reply):
                 self.send(message.frame, False)
                 return
+            if type(message) is Open:
+                bridge.take_tools()
             commands = bridge.conversation.from_client(message, bridge.now())
         except LiveError as error:
             bridge.react(bridge.conversation.refused, error)
@@ -253,7 +258,9 @@ class _Person:
 
 
 class Bridge:
-    """`on_end` is told once, when the conversation is over, `on_slow` whenever the client stops reading.
+    """`catalog` gives the tools that there are; they are taken up when the model side is opened for a client.
+
+    `on_end` is told once, when the conversation is over, `on_slow` whenever the client stops reading.
 
     All methods run on the event loop's thread.
     """
@@ -264,7 +271,7 @@ class Bridge:
         conversation: Conversation,
         shared: Collaborators,
         *,
-        catalog: ToolCatalog,
+        catalog: Callable[[], ToolCatalog],
         caller: Caller,
         on_end: Callable[[], None],
         on_slow: Callable[[], None],
@@ -279,7 +286,8 @@ class Bridge:
         self.seconds_in = 0.0
         self.session_id = session_id
         self._shared = shared
-        self._catalog = catalog
+        self.catalog = catalog()
+        self._newest_catalog = catalog
         self._caller = caller
         self._on_end = on_end
         self.on_slow = on_slow
@@ -333,6 +341,11 @@ class Bridge:
                     missed,
                 )
             )
+
+    def take_tools(self) -> None:
+        """Those that the operator has now; a conversation that goes on keeps the ones that it has."""
+        if self.conversation.phase is Phase.IDLE:
+            self.catalog = self._newest_catalog()
 
     def steer(self) -> None:
         """Each side is read only while the other one takes what it is sent; for whenever a side changes."""
@@ -691,11 +704,11 @@ class Bridge:
 
         plan = self.conversation.plan
         result = await self._shared.runner.run(
-            self._catalog,
+            self.catalog,
             ToolCall(command.id, command.name, dict(command.args), command.repeats),
             caller=self._caller,
             session_id=self.session_id,
-            allowed=self._catalog.names(plan.toolset) if plan is not None else None,
+            allowed=self.catalog.names(plan.toolset) if plan is not None else None,
             progress=progress,
             person=_Person(self, command.id),
         )
@@ -748,6 +761,7 @@ class Bridge:
                 timer_handle.cancel()
         self._touching = self._beating = None
         self._drop_model()
+        self._leave_tools()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -755,6 +769,16 @@ class Bridge:
         self._count_traffic()
         self._shared.metrics.conversation_closed()
         self._on_end()
+
+    def _leave_tools(self) -> None:
+        """What was not cancelled is to be finished; nobody waits for it, and its tool's deadline ends it."""
+        if self.conversation.phase is not Phase.CLOSED:
+            return
+        for call_id, task in self._tools.items():
+            if self.conversation.calls.is_running(call_id):
+                self._tasks.discard(task)
+                self._shared.left.add(task)
+                task.add_done_callback(self._shared.left.discard)
 
 
 _ALARMING = frozenset({"model_lost", "dial_failed", "model_given_up", "watchdog"})

@@ -49,6 +49,9 @@ STARTED: Mapping[str, Json] = {
 NOT_AGAIN: Final = "It was not done again: this is the answer of the same call before."
 """What a model is told that asks twice for what changes something."""
 
+BROKEN_OFF: Final = "broken off while it ran. It may have been done all the same"
+"""What memory and the model are told of a call that changes something and was stopped."""
+
 _SCHEDULING: Mapping[WhenDone, str] = {
     "interrupt": "INTERRUPT",
     "when_idle": "WHEN_IDLE",
@@ -95,6 +98,10 @@ class _Call:
     """The guest's answer as it sent it."""
     question: ToolStarted | None = None
     """What the client was asked, while it has not answered."""
+    told: bool = False
+    """Whether the client was asked anything about it, and so knows of it."""
+    agreed: bool = False
+    """Whether the client has said yes to it."""
     together: tuple[str, ...] = ()
     """The calls, itself among them, that are to be answered in one message."""
 
@@ -146,6 +153,9 @@ class Calls:
         """By name and arguments: the call that was made, and what came of it."""
         self._broken_off: dict[tuple[str, str], str] = {}
         """Calls with side effects that were taken back while they ran: nobody knows whether they were made."""
+        self._doubts: dict[tuple[str, str], str] = {}
+        """What the model is to be told of those."""
+        self._lines: list[tuple[int, str]] = []
         self._replay = False
         self._unnamed = 0
         self._connection = 0
@@ -171,6 +181,9 @@ class Calls:
                 self._unnamed += 1
                 call_id = f"{wanted.name}-{turn}-{self._unnamed}"
             known = self._calls.get(call_id)
+            if known is not None and self._is_taken(known, wanted):
+                self._remember_broken_off(known)
+                commands += _stopped([known])  # under one id there is one call
             if known is not None and not self._is_new(known, wanted):
                 commands += self._wanted_again(known, facts)
                 continue
@@ -194,6 +207,12 @@ class Calls:
             for call in waited:
                 call.together = tuple(one.id for one in waited)
         return Asked(commands, tuple(shown))
+
+    def _is_taken(self, known: _Call, wanted: gemini.FunctionCall) -> bool:
+        """Whether another session uses the id of a call that nobody waits for and that still runs."""
+        if known.state is not CallState.RUNNING or known.wanted or known.connection == self._connection:
+            return False
+        return known.key != _key(wanted.name, wanted.args or {})
 
     def _is_new(self, known: _Call, wanted: gemini.FunctionCall) -> bool:
         """Whether a known id is used for another call: it was taken back, or the session has ids of its own."""
@@ -235,6 +254,7 @@ class Calls:
         if refusal is not None:
             return self._refused(call, limited(refusal), facts)
         commands: list[Command] = [] if call.policy.asks else [_told(call)]
+        self._doubts.pop(call.key, None)  # what came of it will be known now
         begun = StartTool(call.id, call.name, call.args, repeats=self._broken_off.get(call.key))
         commands += [begun, _begun(call)]
         return commands + self._put_off(call, facts)
@@ -304,10 +324,26 @@ class Calls:
         return commands
 
     def _remember_broken_off(self, call: _Call) -> None:
-        if call.policy.side_effects and call.question is None:
-            self._broken_off.setdefault(call.key, call.id)
-            while len(self._broken_off) > _REMEMBERED:
-                del self._broken_off[next(iter(self._broken_off))]
+        if not _in_flight(call):
+            return
+        self._broken_off.setdefault(call.key, call.id)
+        while len(self._broken_off) > _REMEMBERED:
+            del self._broken_off[next(iter(self._broken_off))]
+        self._doubts[call.key] = recall.broken_off(call.name, call.args, BROKEN_OFF)
+        while len(self._doubts) > _MOST_DOUBTS:
+            del self._doubts[next(iter(self._doubts))]
+        self._lines.append((call.turn, _line(call, BROKEN_OFF)))
+
+    def broken_off(self) -> list[tuple[int, str]]:
+        """Once for each call that may have been made though it was stopped: its turn, and a line for memory."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def doubts(self) -> list[str]:
+        """The same in words for the model, but for those that it has asked for again since."""
+        told = list(self._doubts.values())
+        self._doubts.clear()
+        return told
 
     def _parted(self, twin: _Call) -> list[str]:
         """A twin wants no answer any more; the call that it shared, where nobody else wants one either."""
@@ -339,7 +375,7 @@ class Calls:
         if call is None or call.state is not CallState.RUNNING:
             return ()
         visible = args if asks == "client" or call.policy.show_args else None
-        call.question = ToolStarted(call_id, call.name, visible, asks)
+        call.told, call.question = True, ToolStarted(call_id, call.name, visible, asks)
         return (SendToClient(call.question),)
 
     def answered(self, call_id: str, answer: Consent | ClientResult) -> str | None:
@@ -352,6 +388,7 @@ class Calls:
         if call.question.asks == "client" and not isinstance(answer, ClientResult):
             return "this call is yours to run; send tool_result with {id, response}."
         call.question = None
+        call.agreed = answer.ok if isinstance(answer, Consent) else True
         return None
 
     def questions(self) -> list[Command]:
@@ -388,7 +425,8 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.state is not CallState.RUNNING:
             return None
-        return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)
+        now = live or not (call.known or call.wanted or call.twins)
+        return self._ended(call, result, self._deliver(call, result, facts) if now else _LATER)
 
     def _ended(self, call: _Call, result: ToolResult, delivery: Delivery) -> tuple[int, str, Delivery]:
         later = delivery is _LATER
@@ -398,6 +436,7 @@ class Calls:
             self._answers[call.key] = (call.id, result)
             self._broken_off.pop(call.key, None)
         commands: list[Command] = [
+            *([_told(call)] if call.policy.asks and not call.told else []),
             *delivery.commands,
             SendToClient(ToolFinished(call.id, call.name, result)),
             Record("tool_call", _facts(call, result, "later" if later else _how(delivery))),
@@ -407,8 +446,7 @@ class Calls:
             commands += _replayed(twin, result, "later" if later else "answer")
         if not later:
             call.twins.clear()
-        line = f"{call.name}({json.dumps(call.args, ensure_ascii=False)}): {result.summary}"
-        return call.turn, line, replace(delivery, commands=commands)
+        return call.turn, _line(call, result.summary), replace(delivery, commands=commands)
 
     def _twins(self, call: _Call) -> list[_Call]:
         return [self._calls[twin] for twin in call.twins]
@@ -563,19 +601,28 @@ class Calls:
             del self._calls[key]
 
     def end(self) -> list[Command]:
-        """The model side is gone for good: nobody waits for an answer."""
+        """The model side is gone for good: nobody waits for an answer. What is to be finished all the same
+        runs on."""
+        left: dict[str, _Call] = {}
         for call in self._calls.values():
-            if call.state is CallState.RUNNING:
+            if _runs_on(call):
+                call.known = call.wanted = False
+                call.together = ()
+                call.twins.clear()
+                left[call.id] = call
+            elif call.state is CallState.RUNNING:
                 self._remember_broken_off(call)
         open_ones = [
-            call for call in self._calls.values() if call.state in (CallState.RUNNING, CallState.JOINED)
+            call
+            for call in self._calls.values()
+            if call.id not in left and call.state in (CallState.RUNNING, CallState.JOINED)
         ]
         commands: list[Command] = [
             _delivered(call, "remembered")
             for call in self._calls.values()
             if call.state is CallState.FINISHED
         ]
-        self._calls.clear()
+        self._calls = left
         self._answers.clear()
         self._replay = False
         return [*_stopped(open_ones), *commands]
@@ -631,6 +678,31 @@ _REMEMBERED = 200
 """Ended calls whose ids are kept, so that one that is asked for again is known."""
 
 
+_MOST_DOUBTS = 5
+
+
+def _in_flight(call: _Call) -> bool:
+    """Whether it changes something and may have been made by now."""
+    if not call.policy.side_effects or call.state is not CallState.RUNNING:
+        return False
+    if call.question is not None:
+        return call.question.asks == "client"
+    return call.agreed or not call.policy.asks
+
+
+def _runs_on(call: _Call) -> bool:
+    """Whether it is to be finished though nobody is there. Nobody could be asked, or run it, any more."""
+    if call.state is not CallState.RUNNING or call.guests or call.policy.client:
+        return False
+    return call.policy.on_interrupt != "cancel" and (call.agreed or not call.policy.confirm)
+
+
+def _line(call: _Call, what: str) -> str:
+    """For memory, where the caller may read it."""
+    args = json.dumps(call.args, ensure_ascii=False) if call.policy.show_args else "…"
+    return f"{call.name}({args}): {what}"
+
+
 def _key(name: str, args: Mapping[str, Json]) -> tuple[str, str]:
     return name, json.dumps(_plain(dict(args)), sort_keys=True, ensure_ascii=False)
 
@@ -664,13 +736,16 @@ def _begun(call: _Call, kind: str = "tool_started") -> Record:
 
 
 def _whose(call: _Call) -> dict[str, Json]:
-    """The arguments may be anybody's secrets: events hold a digest, by which equal calls are known."""
+    """The arguments may be anybody's secrets: events hold a digest, by which equal calls are known.
+    What nobody may see has none: few values are possible for a PIN, and each can be tried.
+    """
     facts: dict[str, Json] = {
         "id": call.id,
         "name": call.name,
         "turn": call.turn,
-        "argsDigest": _digest(call.args),
     }
+    if call.policy.show_args:
+        facts["argsDigest"] = _digest(call.args)
     if call.guests:
         facts["client"] = True
     if call.same_as is not None:
@@ -742,10 +817,13 @@ def _stopped(calls: Sequence[_Call]) -> list[Command]:
     if not calls:
         return []
     commands: list[Command] = [CancelTool(call.id) for call in calls if call.state is CallState.RUNNING]
+    ids = tuple(call.id for call in calls)
+    facts: dict[str, Json] = {"ids": list(ids)}
+    if unsure := [call.id for call in calls if _in_flight(call)]:
+        facts["mayBeDone"] = list(unsure)
     for call in calls:
         call.state = CallState.CANCELLED
-    ids = tuple(call.id for call in calls)
-    return [*commands, SendToClient(ToolCancelled(ids)), Record("tool_cancelled", {"ids": list(ids)})]
+    return [*commands, SendToClient(ToolCancelled(ids)), Record("tool_cancelled", facts)]
 
 
 def _facts(call: _Call, result: ToolResult, delivered: str) -> dict[str, Json]:

@@ -529,6 +529,7 @@ class Conversation:
             if self.hosting is not None:
                 commands += self.hosting.show()
             commands += self.calls.cancelled(message.tool_call_cancellation.ids or [], self._facts)
+            commands += self._broken_off_lines()
             commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
@@ -598,7 +599,8 @@ class Conversation:
                 commands += self.owing.turn_over(self._facts, now)
             if step is None:
                 self.calls.turn_over(untold=happened.cut and happened.untold)
-                commands += self.owing.tell_notes(self._facts, now)
+                # Whoever has cut the answer is about to say something.
+                commands += self.owing.tell_notes(self._facts, now, doubts=not happened.cut)
         if step is not None:
             return commands + self._help(step, now)
         return commands + self.watchdog.watch(now)
@@ -644,8 +646,8 @@ class Conversation:
         return self.calls.slow(call_id, say, self._facts, live=self.phase is Phase.LIVE)
 
     def tool_finished(self, call_id: str, result: ToolResult, now: float) -> Sequence[Command]:
-        """Nothing, when the call was cancelled."""
-        if self.phase is Phase.CLOSED or self.plan is None:
+        """Nothing, when the call was cancelled. Also after the end, where it was to be finished all the same."""
+        if self.plan is None:
             return ()
         live = self.phase is Phase.LIVE
         done = self.calls.finished(call_id, result, self._facts, live=live)
@@ -661,6 +663,10 @@ class Conversation:
         if self._seeking:
             commands += self._rotate(now)
         return commands
+
+    def _broken_off_lines(self) -> list[Command]:
+        lines = self.calls.broken_off()
+        return [command for turn, line in lines for command in self.dialogue.tool_line(turn, line)]
 
     def _listen(self) -> list[Command]:
         """What was held while the model could not take it in, once no call is open any more."""
@@ -882,6 +888,7 @@ class Conversation:
     def _hang_up(self, now: float) -> list[Command]:
         """The model side goes, or has gone, for good: open turns are finished as far as they came."""
         commands = self.calls.end()
+        commands += self._broken_off_lines()
         commands += self.dialogue.ended()
         commands += self.input.forget(
             "The conversation was not opened; what you said meanwhile was not heard."

@@ -125,9 +125,13 @@ class Owing:
             return self._ask_again(facts, now)
         return self.tell_notes(facts, now)
 
-    def tell_notes(self, facts: LiveModel, now: float) -> list[Command]:
-        """Results that had to wait until nobody speaks."""
-        if not self._notes or not self._dialogue.turns.quiet:
+    def tell_notes(self, facts: LiveModel, now: float, *, doubts: bool = False) -> list[Command]:
+        """Results that had to wait until nobody speaks. `doubts`: and what may have been done."""
+        if not self._dialogue.turns.quiet:
+            return []
+        if doubts:
+            self._notes += self._calls.doubts()
+        if not self._notes:
             return []
         return self._ask_again(facts, now)
 

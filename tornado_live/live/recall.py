@@ -52,6 +52,13 @@ def note(name: str, args: Mapping[str, Json], response: Mapping[str, Json]) -> s
     return f"(Result of {name}({asked}), which you asked for before: {answer})"
 
 
+def broken_off(name: str, args: Mapping[str, Json], what: str) -> str:
+    """A call that was stopped, and that nobody knows the end of."""
+    asked = json.dumps(args, ensure_ascii=False)
+    then = "say so, and ask before you do it again."
+    return f"({name}({asked}), which you asked for before, was {what}: {then})"
+
+
 def ask_again(owed: Owed, notes: Sequence[str]) -> str:
     """A user's turn that makes the model answer what is owed; empty when nothing is."""
     lines = list(notes)

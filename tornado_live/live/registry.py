@@ -39,7 +39,7 @@ _log = logging.getLogger("tornado_live.live")
 
 
 class Registry:
-    """`catalog` gives the tools that a new conversation begins with; it keeps them to its end."""
+    """`catalog` gives the tools that a conversation begins with at `connect`; it keeps them until `disconnect`."""
 
     def __init__(self, settings: Settings, shared: Collaborators, catalog: Callable[[], ToolCatalog]) -> None:
         self._settings = settings
@@ -199,13 +199,12 @@ class Registry:
 
     def _begin(self, session: Session, memory: Sequence[MemoryItem], caller: Caller) -> Bridge:
         settings = self._settings
-        catalog = self._catalog().for_caller(caller)
         conversation = Conversation(
             assistants=settings.assistants,
             assistant=session.assistant,
             allowed_options=settings.allow_client_options,
-            declarations=catalog.declarations,
-            policy=catalog.policy,
+            declarations=lambda names: bridge.catalog.declarations(names),
+            policy=lambda name: bridge.catalog.policy(name),
             upstream=self._shared.upstream.address.name,
             limits=settings.limits,
             models=settings.models,
@@ -225,7 +224,7 @@ class Registry:
             session.id,
             conversation,
             self._shared,
-            catalog=catalog,
+            catalog=lambda: self._catalog().for_caller(caller),
             caller=caller,
             on_end=ended,
             on_slow=self._relieve,

@@ -9,12 +9,13 @@ from tornado_live.observe.events import Event, rfc3339
 
 
 def ledger(events: Sequence[Event]) -> list[dict[str, Json]]:
-    """Oldest first: `{id, name, turn, state, startedAt, argsDigest, durationMs?, ok?, error?, answerDigest?,
-    delivered?, sameAs?}`.
+    """Oldest first: `{id, name, turn, state, startedAt, argsDigest?, durationMs?, ok?, error?, sample?,
+    answerDigest?, delivered?, sameAs?, cancelledAt?, mayBeDone?}`.
 
     `state` is running, finished or cancelled. `delivered` says how the model has had the result: `answer`, `note`
     (in words, since the connection that asked is gone), `later` (not yet) or `remembered` (nobody wanted it any
     more). `sameAs` is the call whose answer it had, or waits for: it was not made itself.
+    `mayBeDone` is true where a call that changes something was stopped while it ran.
     """
     calls: dict[str, dict[str, Json]] = {}
     for event in events:
@@ -34,9 +35,13 @@ def ledger(events: Sequence[Event]) -> list[dict[str, Json]]:
                     known["delivered"] = event.data.get("delivered")
             case "tool_cancelled":
                 ids = event.data.get("ids")
+                unsure = event.data.get("mayBeDone")
                 for one in ids if isinstance(ids, list) else ():
-                    if str(one) in calls:
-                        calls[str(one)]["state"] = "cancelled"
+                    if (stopped := calls.get(str(one))) is None:
+                        continue
+                    stopped |= {"state": "cancelled", "cancelledAt": rfc3339(event.at)}
+                    if isinstance(unsure, list) and one in unsure:
+                        stopped["mayBeDone"] = True
     return list(calls.values())
 
 
