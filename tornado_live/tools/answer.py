@@ -43,6 +43,18 @@ def is_small(value: object) -> bool:
     return True
 
 
+def has_more_than(most: int, value: object) -> bool:
+    """Whether `value` holds more values than that; no more of it is read than it takes to know."""
+    nodes, waiting = 1, [value]
+    while waiting and nodes <= most:
+        item = waiting.pop()
+        if isinstance(item, Mapping | list | tuple):
+            nodes += len(item)
+            if nodes <= most:
+                waiting.extend(item.values() if isinstance(item, Mapping) else item)
+    return nodes > most
+
+
 def to_json(value: object) -> Json:
     """`value` as JSON, tuples as lists and integers beyond 64 bits as text.
 

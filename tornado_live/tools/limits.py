@@ -32,9 +32,19 @@ class Limits:
 
     def enter(self, tool: Tool, *, user: str, session: str, now: float) -> None:
         """One more call begins; `leave` follows. Raises ToolError(limited). `now` is in seconds."""
+        self.check(tool, user=user, session=session, now=now)
+        counts = self._tools[tool.name]
+        counts.by_user.setdefault(user, deque()).append(now)
+        counts.by_session[session] = counts.by_session.get(session, 0) + 1
+        counts.running += 1
+        _keep(counts.by_user, user)
+        _keep(counts.by_session, session)
+
+    def check(self, tool: Tool, *, user: str, session: str, now: float) -> None:
+        """Raises ToolError(limited) where a call could not begin now; nothing is counted."""
         counts, limits = self._tools.setdefault(tool.name, _Counts()), tool.limits
         self._check_place(tool, counts)
-        made = counts.by_user.setdefault(user, deque())
+        made = counts.by_user.get(user, deque())
         while made and now - made[0] >= MINUTE_S:
             made.popleft()
         if limits.per_minute is not None and len(made) >= limits.per_minute:
@@ -43,17 +53,6 @@ class Limits:
         in_session = counts.by_session.get(session, 0)
         if limits.per_session is not None and in_session >= limits.per_session:
             raise _limited("It was used as often as it may be in this conversation.", retryable=False)
-        made.append(now)
-        counts.by_session[session] = in_session + 1
-        counts.running += 1
-        _keep(counts.by_user, user)
-        _keep(counts.by_session, session)
-
-    def enter_again(self, tool: Tool) -> None:
-        """A call that was counted and has left goes on. Raises ToolError(limited) where its place is taken."""
-        counts = self._tools[tool.name]
-        self._check_place(tool, counts)
-        counts.running += 1
 
     def _check_place(self, tool: Tool, counts: _Counts) -> None:
         if tool.limits.concurrency is not None and counts.running >= tool.limits.concurrency:

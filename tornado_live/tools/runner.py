@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import httpx
@@ -45,9 +46,12 @@ SAMPLE_NOTE: Final = (
     "This is sample data, not a real answer: nothing real was reached. "
     "Tell the person that it is sample data."
 )
+_DO_NOT_FIT: Final = "The arguments do not fit."
 _GRACE_S: Final = 0.5
 # Long enough for a burst of quick calls to pass, short enough for someone who listens.
 _PATIENCE_S: Final = 1.0
+_MOST_VALUES: Final = 10_000
+_MOST_ERRORS: Final = 50
 _MOST_REASONS: Final = 5
 _LONGEST_REASON: Final = 300
 _LONGEST_NAME: Final = 64
@@ -110,19 +114,19 @@ class ToolRunner:
         started = time.monotonic()
         sample, entered = False, None
         private: list[str] = []
+        tool: Tool | None = None
         try:
             tool = _look_up(catalog, call.name, allowed)
-            shown = _checked(tool, call.args)
+            shown = await self._shaped(_checked, call.args, tool)
             arguments = _bound(tool, shown, caller, session_id)
             private = _private(tool, arguments)
-            entered = self._enter(tool, caller, session_id)
-            if tool.policy.confirm:
-                self._limits.leave(entered)  # whoever thinks about it keeps nobody else waiting
-                entered = None
-                await _consented(person, shown)
-                self._limits.enter_again(tool)
-                entered = tool
             found, value = self._kept.get(tool, caller, arguments, time.monotonic())
+            if tool.policy.confirm:
+                if not found:  # nobody is asked in vain
+                    self._limits.check(tool, user=caller.user, session=session_id, now=time.monotonic())
+                await _consented(person, shown)
+            if not found:
+                entered = self._enter(tool, caller, session_id)
             if found:
                 pass
             elif self._mock == "always":
@@ -165,7 +169,9 @@ class ToolRunner:
             return await self._shaped(_success, value, tool.result, catalog.secrets, sample, started)
         except ToolError as error:
             logger.info("tool %s: call %s of session %s: %s", call.name, call.id, session_id, error.code)
-            return _failure(error, [*catalog.secrets, *private], started)
+            hides = tool is not None and not tool.policy.show_args
+            told_people = _DO_NOT_FIT if hides and error.code is ToolCode.INVALID_ARGUMENTS else None
+            return _failure(error, [*catalog.secrets, *private], started, told_people)
         except Exception:  # noqa: BLE001 - one of the four edges: a call never ends a conversation
             text = answer.redacted_text(traceback.format_exc(), catalog.secrets)
             logger.error("tool %s failed: call %s of session %s\n%s", call.name, call.id, session_id, text)
@@ -326,13 +332,18 @@ class _Progress:
 
 async def _consented(person: Person | None, args: Mapping[str, Json]) -> None:
     """Raises ToolError(refused) unless the person says yes in time."""
-    if person is not None:
-        try:
-            async with asyncio.timeout(CONSENT_S):
-                if await person.confirm(args):
-                    return
-        except TimeoutError:
-            pass
+    if person is None:
+        raise ToolError(
+            ToolCode.REFUSED,
+            "It needs somebody's consent, and nobody is here to be asked.",
+            hint="Try it in a conversation.",
+        )
+    try:
+        async with asyncio.timeout(CONSENT_S):
+            if await person.confirm(args):
+                return
+    except TimeoutError:
+        pass
     raise ToolError(
         ToolCode.REFUSED,
         "The person did not agree to it.",
@@ -371,17 +382,24 @@ def _look_up(catalog: ToolCatalog, name: str, allowed: Collection[str] | None) -
     )
 
 
-def _checked(tool: Tool, args: Mapping[str, Json]) -> dict[str, Json]:
+def _checked(args: Mapping[str, Json], tool: Tool) -> dict[str, Json]:
     """The arguments in their own types with defaults filled in. Raises ToolError(invalid_arguments)."""
     parameters = dict(tool.parameters)
     if not isinstance(args, Mapping):
         raise ToolError(ToolCode.INVALID_ARGUMENTS, "The arguments must be an object.")
+    if answer.has_more_than(_MOST_VALUES, args):
+        raise ToolError(
+            ToolCode.INVALID_ARGUMENTS,
+            f"The arguments hold more than {_MOST_VALUES} values.",
+            hint="Call again with fewer.",
+        )
     given = answer.to_json(args)
     arguments = fitted(given, parameters, parameters)
     assert isinstance(arguments, dict)
     unknown = _unknown(tool, arguments)
     errors = sorted(
-        tool.validator.iter_errors(arguments), key=lambda error: list(map(str, error.absolute_path))
+        islice(tool.validator.iter_errors(arguments), _MOST_ERRORS),
+        key=lambda error: list(map(str, error.absolute_path)),
     )
     if errors or unknown:
         reasons = [_no_such_parameter(unknown, parameters.get("properties"))] if unknown else []
@@ -393,8 +411,14 @@ def _checked(tool: Tool, args: Mapping[str, Json]) -> dict[str, Json]:
         )
     properties = parameters.get("properties")
     for name, rule in (properties if isinstance(properties, dict) else {}).items():
-        if isinstance(rule, dict) and "default" in rule:
-            arguments.setdefault(name, rule["default"])
+        if isinstance(rule, dict) and "default" in rule and name not in arguments:
+            arguments[name] = rule["default"]
+            if not tool.validator.of(rule).is_valid(rule["default"]):
+                raise ToolError(
+                    ToolCode.INVALID_ARGUMENTS,
+                    f"{name}: its default does not fit.",
+                    hint=f"Call again with {name}.",
+                )
     return arguments
 
 
@@ -548,7 +572,10 @@ def _success(
     )
 
 
-def _failure(error: ToolError, hidden: Collection[str], started: float) -> ToolResult:
+def _failure(
+    error: ToolError, hidden: Collection[str], started: float, summary: str | None = None
+) -> ToolResult:
+    """`summary` is for people, where they may not see what the model is told."""
     # A handler's own text may hold anything, also what cannot be sent.
     message, hint = (
         answer.redacted_text(text.encode("utf-8", "replace").decode(), hidden)
@@ -565,7 +592,7 @@ def _failure(error: ToolError, hidden: Collection[str], started: float) -> ToolR
         response={"status": "error", "error": told},
         duration_ms=_since(started),
         error=error.code,
-        summary=message,
+        summary=message if summary is None else summary,
     )
 
 
