@@ -733,3 +733,26 @@ Lives.TestCase.settings = settings(
     max_examples=80, stateful_step_count=30, deadline=None, derandomize=True, database=None
 )
 TestLives = Lives.TestCase
+
+
+def test_what_nobody_may_see_of_a_call_is_neither_in_memory_nor_told_by_a_digest() -> None:
+    books = Books(CallPolicy(show_args=False))
+    books.ask("a")
+    done = books.calls.finished("a", OK, FLUENT, live=True)
+    assert done is not None
+    assert done[1] == "get_weather(…): 21 degrees"
+    books.take(done[2].commands)
+    assert books.row("a", "argsDigest") == (None,)
+
+
+def test_a_call_that_fails_before_anybody_was_asked_is_told_from_its_beginning() -> None:
+    for asking in (CallPolicy(client=True), CallPolicy(confirm=True)):
+        books = Books(asking)
+        books.ask("a")
+        assert told(books.finish("a")) == [
+            ToolStarted("a", "get_weather", {"place": "Rome"}),
+            ToolFinished("a", "get_weather", OK),
+        ]
+        books.ask("b", place="Oslo")
+        books.calls.asks("b", "client", {"place": "Oslo"})
+        assert told(books.finish("b")) == [ToolFinished("b", "get_weather", OK)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from serving import ROOT, Server
 from talking import Talker
@@ -30,14 +31,42 @@ tools:
     description: Switches the lamp.
     parameters: {type: object, properties: {on: {type: boolean}}, required: [on]}
     client: true
+  send:
+    description: Sends a letter.
+    parameters: {type: object, properties: {}}
+    side_effects: true
+    python: counter:send
+  file:
+    description: Files a letter.
+    parameters: {type: object, properties: {}}
+    on_interrupt: detach
+    python: counter:file
 """
 COUNTER = """\
+import asyncio
+import pathlib
+
 orders = []
+home = pathlib.Path(__file__).parent
+
+
+async def send():
+    await asyncio.sleep(60)
+
+
+async def file():
+    while not (home / "may-end").exists():
+        await asyncio.sleep(0.02)
+    return "filed"
 
 
 async def order(item, shelf_mark):
     orders.append(item)
     return {"item": item, "orders": len(orders)}
+
+
+async def jump(shelf_mark):
+    return "jumped"
 
 
 async def pay(sum):
@@ -74,6 +103,9 @@ SCENARIO: dict[str, Any] = {
                 {"say": "It is {lamp.result.now}.", "seconds": 0.1},
             ],
         },
+        {"typed": "send", "do": [{"call": {"name": "send", "args": {}}}, {"say": "Sent.", "seconds": 0.1}]},
+        {"typed": "file", "do": [{"call": {"name": "file", "args": {}}}, {"say": "Filed.", "seconds": 0.1}]},
+        {"typed": "jump", "do": [{"call": {"name": "jump", "args": {}}}, {"say": "Done.", "seconds": 0.1}]},
     ]
 }
 
@@ -173,3 +205,72 @@ async def test_a_result_is_no_consent_consent_no_result_and_the_question_stays_o
             assert (ended["id"], ended["ok"]) == (call["id"], True)
             assert ended["summary"] == {"confirm": "paid: 3", "client": "now: on"}[kind]
             await client.until("turn_complete")
+
+
+async def memory(server: Server, session: str) -> list[str]:
+    """The lines of tools."""
+    async with httpx.AsyncClient(base_url=server.url) as http:
+        answer = await http.get(f"/api/sessions/{session}?include=memory")
+    return [item["text"] for item in answer.json()["memory"] if item["role"] == "tool"]
+
+
+async def test_who_disconnects_while_a_letter_is_sent_finds_that_it_may_have_gone(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (server, client):
+        await client.send("text", {"text": "Please send it"})
+        call = await client.until("tool_call")
+        await client.send("disconnect")
+        await client.until("tool_cancelled")
+        await client.until("status", lambda data: data["status"] == "DISCONNECTED")
+        assert await memory(server, client.seen[0]["sessionId"]) == [
+            "send({}): broken off while it ran. It may have been done all the same"
+        ]
+        (row,) = await ledger(server, client)
+        assert (row["id"], row["state"], row["mayBeDone"]) == (call["id"], "cancelled", True)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_what_is_to_be_finished_is_finished_and_remembered_though_the_user_left(
+    tmp_path: Path, closes: bool
+) -> None:
+    async with talking(tmp_path) as (server, client):
+        await client.send("text", {"text": "Please file it"})
+        await client.until("tool_call")
+        await (client.connection.close() if closes else client.send("disconnect"))
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            session = client.seen[0]["sessionId"]
+            while closes and (await http.get(f"/api/sessions/{session}")).json()["connected"]:
+                pass
+        if not closes:
+            await client.until("status", lambda data: data["status"] == "DISCONNECTED")
+        assert [row["state"] for row in await ledger(server, client)] == ["running"]
+        (tmp_path / "may-end").touch()
+        while [row["state"] for row in await ledger(server, client)] != ["finished"]:
+            pass
+        (row,) = await ledger(server, client)
+        assert (row["ok"], row["delivered"]) == (True, "remembered")
+        while not await memory(server, session):
+            pass
+        assert await memory(server, session) == ["file({}): filed"]
+
+
+async def test_a_conversation_that_connects_again_has_the_tools_that_there_are_now(tmp_path: Path) -> None:
+    async with talking(tmp_path) as (server, client):
+        file = tmp_path / "tools.yaml"
+        file.write_text(
+            TOOLS.replace("  order:", "  jump:")
+            .replace("counter:order", "counter:jump")
+            .replace("item: {type: string}", "")
+            .replace("[item]", "[]")
+        )
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            while "jump" not in (await http.get("/api/tools")).text:
+                pass
+        await client.send("text", {"text": "Order twice"})
+        assert (await client.until("tool_result"))["ok"], "what is live keeps what it began with"
+        await client.until("turn_complete")
+        await client.send("disconnect")
+        await client.until("status", lambda data: data["status"] == "DISCONNECTED")
+        await client.connected()
+        await client.send("text", {"text": "Please jump"})
+        call = await client.until("tool_call")
+        assert call["name"] == "jump"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import textwrap
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.kept import MOST_BYTES, KeptAnswers
 from tornado_live.tools.result import Json, ToolCode, ToolError, ToolResult
 from tornado_live.tools.runner import ToolCall, ToolRunner
+from tornado_live.tools.tool import validator_for
 
 HANDLERS = """
 import asyncio
@@ -448,3 +451,92 @@ async def test_the_idempotency_key_is_that_of_the_call_that_was_broken_off(tmp_p
             assert (await made.run(tools, call, caller=ANN, session_id="s1")).ok
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
+
+
+async def test_what_was_not_made_uses_up_no_limit(tmp_path: Path) -> None:
+    class Thinks:
+        agrees = False
+        asked = 0
+
+        async def confirm(self, args: Mapping[str, Json]) -> bool:
+            self.asked += 1
+            return self.agrees
+
+        async def perform(self, args: Mapping[str, Json]) -> Json:
+            raise AssertionError("the page runs nothing")
+
+        def slow(self, say: str) -> None:
+            raise AssertionError("it is quick")
+
+    person = Thinks()
+    limits = "limits: {per_minute: 1, per_session: 1}\n"
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nconfirm: true\n{limits}")
+    async with runner() as made:
+
+        async def order() -> ToolResult:
+            call = ToolCall("a", "order", {"item": "a"})
+            return await made.run(tools, call, caller=ANN, session_id="s1", person=person)
+
+        assert code(await order()) is ToolCode.REFUSED
+        assert code(await run(made, tools, item=7)) is ToolCode.INVALID_ARGUMENTS
+        person.agrees = True
+        assert (await order()).ok
+        assert code(await order()) is ToolCode.LIMITED
+        assert person.asked == 2, "nobody is asked in vain"
+    tools = catalog(tmp_path, f"parameters: {ITEM}\ncache: 5m\n{limits}")
+    async with runner() as made:
+        assert [(await run(made, tools, item="a")).ok for _ in range(3)] == [True, True, True]
+        assert code(await run(made, tools, item="b")) is ToolCode.LIMITED
+
+
+async def test_where_nobody_can_be_asked_that_is_what_the_refusal_says(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\nconfirm: true\n")
+    async with runner() as made:
+        result = await run(made, tools, item="a")
+    assert code(result) is ToolCode.REFUSED
+    assert result.summary == "It needs somebody's consent, and nobody is here to be asked."
+
+
+async def test_arguments_that_nobody_may_see_are_not_in_what_people_are_told(tmp_path: Path) -> None:
+    pin = "{type: object, properties: {item: {type: string, pattern: '^x$'}}, required: [item]}"
+    tools = catalog(tmp_path, f"parameters: {pin}\nresult: {{show_args: false}}\n")
+    async with runner() as made:
+        result = await run(made, tools, item="4711")
+    assert "4711" in str(result.response), "the model corrects itself"
+    assert result.summary == "The arguments do not fit."
+
+
+@pytest.mark.parametrize(
+    ("rule", "items", "told"),
+    [
+        ("{type: integer}", ["x"] * 9_000, "items"),
+        ("{anyOf: [{type: integer}, {type: boolean}]}", ["x"] * 9_000, "items"),
+        ("{type: integer}", ["x"] * 100_000, "more than 10000 values"),
+        ("{type: integer}", [1] * 190_000, "more than 10000 values"),
+    ],
+)
+async def test_huge_arguments_do_not_hold_up_the_loop(
+    tmp_path: Path, rule: str, items: list[Json], told: str
+) -> None:
+    schema = f"{{type: object, properties: {{item: {{type: array, items: {rule}}}}}, required: [item]}}"
+    tools = catalog(tmp_path, f"parameters: {schema}\n")
+    async with runner() as made:
+        before = time.thread_time()
+        result = await run(made, tools, item=items)
+        took = time.thread_time() - before
+    assert code(result) is ToolCode.INVALID_ARGUMENTS
+    assert told.replace("items", "item[") in result.summary
+    assert took < 0.5, "seconds of the loop's own thread"
+
+
+async def test_a_default_that_does_not_fit_never_reaches_the_handler(tmp_path: Path) -> None:
+    tools = catalog(tmp_path, f"parameters: {ITEM}\n")
+    order = tools.tools["order"]
+    rule: Json = {"type": "string", "minLength": 3, "default": "x"}
+    parameters: dict[str, Json] = {"type": "object", "properties": {"item": rule}}
+    order = replace(order, parameters=parameters, validator=validator_for(parameters))
+    tools = replace(tools, tools={"order": order})
+    async with runner() as made:
+        result = await run(made, tools)
+        assert result.summary == "item: its default does not fit."
+        assert (await run(made, tools, item="pen")).ok
