@@ -16,7 +16,7 @@ from serving import Server
 from talking import Talker
 
 from faults.model import ModelSide
-from faults.stage import environment, settled, talking, unbroken
+from faults.stage import Talk, environment, settled, talking, unbroken
 
 pytestmark = NEEDS_REDIS
 
@@ -92,23 +92,37 @@ async def test_who_talks_while_the_store_dies_goes_on_and_nothing_of_it_is_missi
         assert (await asked(server, "GET", "/health")).status_code == 200
         await refused(server)
         await talk.turn("And eleven?", "One more.")
-        redis.start()
-        there = time.monotonic()
-        await settled(lambda: ready(server))
-        print(f"ready {time.monotonic() - there:.2f} s after Redis was back, empty")
+        talk.client.connection.transport.abort()
+        async with Talker(f"{server.ws_url}/?sessionId={talk.session}") as client:
+            connected = await client.until("status")
+            assert (connected["status"], connected["resumed"]) == ("CONNECTED", True), (
+                "it runs here all the time"
+            )
+            talk.client = client
+            await talk.turn("Are you there?", "I am.")
+            await nothing_is_missing(server, redis, talk)
 
-        async def whole() -> bool:
-            return [text for _, text in await talk.memory()] == [
-                "What is nine?",
-                "A number.",
-                "And ten?",
-                "Another one.",
-                "And eleven?",
-                "One more.",
-            ]
 
-        await settled(whole)
-        await talk.turn("And twelve?", "A dozen.")
+async def nothing_is_missing(server: Server, redis: RedisServer, talk: Talk) -> None:
+    redis.start()
+    there = time.monotonic()
+    await settled(lambda: ready(server))
+    print(f"ready {time.monotonic() - there:.2f} s after Redis was back, empty")
+
+    async def whole() -> bool:
+        return [text for _, text in await talk.memory()] == [
+            "What is nine?",
+            "A number.",
+            "And ten?",
+            "Another one.",
+            "And eleven?",
+            "One more.",
+            "Are you there?",
+            "I am.",
+        ]
+
+    await settled(whole)
+    await talk.turn("And twelve?", "A dozen.")
 
 
 @pytest.mark.proves("F30")

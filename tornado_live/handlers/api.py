@@ -135,7 +135,10 @@ class ReadyHandler(ApiHandler):
         if reason := self.rest.running.upstream_ready():
             raise Unavailable(reason)
         if not await self.rest.store.healthy():
-            raise Unavailable("The session store cannot be written. Look for store_failed in the log.")
+            raise Unavailable(
+                "The session store is out of reach, or cannot be written."
+                " Its lines in the log begin with store_ or redis_."
+            )
         self.answer({"status": "ready"})
 
     head = get

@@ -99,7 +99,16 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         """
         store, registry = self.live.store, self.live.registry
         registry.check_room(wanted)
-        await store.get(wanted, user=caller.user)
+        known = None
+        try:
+            await store.get(wanted, user=caller.user)
+        except Unavailable:
+            known = registry.known(wanted, user=caller.user, guest=guest)
+            if known is None:
+                raise
+        if known is not None:
+            yield Found(known, (), abandoned=False)
+            return
         async with registry.claim(wanted) as abandoned:
             while True:
                 running = registry.running(wanted)

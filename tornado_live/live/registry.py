@@ -50,6 +50,7 @@ class Registry:
         self._full = False
         self._looking: asyncio.TimerHandle | None = None
         self._bridges: dict[str, Bridge] = {}
+        self._sessions: dict[str, Session] = {}
         self._coming: set[asyncio.Task[None]] = set()
 
     @property
@@ -94,6 +95,13 @@ class Registry:
     def running(self, session_id: str) -> object | None:
         """The session's conversation, to tell whether it is still the same one."""
         return self._bridges.get(session_id)
+
+    def known(self, session_id: str, *, user: str, guest: bool) -> Session | None:
+        """The user's session that has its conversation here, as it was when that began: the store may be away."""
+        session, bridge = self._sessions.get(session_id), self._bridges.get(session_id)
+        if session is None or bridge is None or bridge.conversation.is_guests is not guest:
+            return None
+        return session if session.user == user else None
 
     def check_room(self, session_id: str) -> None:
         """Raises Limited when the process is full and the session has no conversation here, and Unavailable when
@@ -217,7 +225,7 @@ class Registry:
 
         def ended() -> None:
             if self._bridges.get(session.id) is bridge:
-                del self._bridges[session.id]
+                del self._bridges[session.id], self._sessions[session.id]
                 self._holding.release(session.id)
 
         bridge = Bridge(
@@ -230,6 +238,7 @@ class Registry:
             on_slow=self._relieve,
         )
         self._bridges[session.id] = bridge
+        self._sessions[session.id] = session
         self._holding.keep(session.id)
         return bridge
 
