@@ -12,7 +12,7 @@ from tornado_live.caller import Caller
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import spec_of
 from tornado_live.tools.owned import Owned
-from tornado_live.tools.validation import validator_of
+from tornado_live.tools.validation import checker_of
 
 
 def context_for(
@@ -28,7 +28,7 @@ def context_for(
     """
     spec = spec_of(function)
     assert spec is not None
-    validator_of(spec.options).validate(options)
+    checker_of(spec.options).validate(options)
     defaults = {
         name: rule["default"] for name, rule in spec.options["properties"].items() if "default" in rule
     }

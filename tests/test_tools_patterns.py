@@ -19,7 +19,7 @@ from tornado_live.tools.patterns import BadPattern, compiled
 from tornado_live.tools.result import Json, ToolCode, ToolResult
 from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.tools.tool import validator_for
-from tornado_live.tools.validation import validator_of
+from tornado_live.tools.validation import checker_of
 
 # Each is known to keep an engine that tries again busy for longer than the world will last.
 CATASTROPHES = [
@@ -281,7 +281,7 @@ def test_objects_are_refused_exactly_where_the_stock_validator_refuses_them(
     schema: dict[str, Json], value: dict[str, Json]
 ) -> None:
     stock = Draft202012Validator(schema)
-    assert validator_of(schema).is_valid(value) == stock.is_valid(value)
+    assert checker_of(schema).is_valid(value) == stock.is_valid(value)
     if schema.keys() & {"additionalProperties", "patternProperties"}:
         assert validator_for(schema).is_valid(value) == stock.is_valid(value)
 
@@ -297,7 +297,36 @@ _items = st.recursive(
 @settings(max_examples=400, deadline=None)
 def test_items_are_the_same_where_the_stock_validator_says_so(value: list[Json]) -> None:
     schema: dict[str, Json] = {"uniqueItems": True}
-    assert validator_of(schema).is_valid(value) == Draft202012Validator(schema).is_valid(value)
+    assert checker_of(schema).is_valid(value) == Draft202012Validator(schema).is_valid(value)
+
+
+@pytest.mark.proves("T67")
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"pattern": "a"},
+        {"not": {"pattern": "^b"}},
+        {"if": {"pattern": "^b"}, "then": False},
+        {"oneOf": [{"pattern": "a"}, {"pattern": "b"}]},
+        {"anyOf": [{"pattern": "a"}, {"type": "string"}]},
+    ],
+)
+def test_a_text_that_is_too_long_for_its_pattern_is_refused_wherever_the_pattern_stands(rule: Json) -> None:
+    checker = validator_for({"type": "object", "properties": {"q": {"type": "array", "items": rule}}})
+    assert checker.is_valid({"q": ["a"]})
+    [error] = checker.iter_errors({"q": ["a", "a" * 200_000]})
+    assert list(error.absolute_path) == ["q", 1]
+    assert error.message == "is too long for its pattern: 200000 bytes, at most 131072"
+
+
+@pytest.mark.proves("T67")
+def test_a_name_that_is_too_long_for_its_pattern_is_refused() -> None:
+    for rule in ({"patternProperties": {"^b": False}}, {"propertyNames": {"not": {"pattern": "^b"}}}):
+        checker = checker_of({"type": "object", **rule})
+        assert checker.is_valid({"a": 1})
+        [error] = checker.iter_errors({"b" * 200_000: 1})
+        assert "is too long for its pattern" in error.message
+        assert len(error.message) < 300
 
 
 def test_no_word_of_a_schema_brings_the_stock_validator_back() -> None:
@@ -308,7 +337,7 @@ def test_no_word_of_a_schema_brings_the_stock_validator_back() -> None:
         "type": "string",
         "pattern": r"^\p{L}$",
     }
-    assert validator_of(schema).is_valid("ä")
-    assert validator_of(
+    assert checker_of(schema).is_valid("ä")
+    assert checker_of(
         {**schema, "allOf": [{"$ref": "#/$defs/leaf"}], "$defs": {"leaf": {"pattern": r"\p{Lu}"}}}
     ).is_valid("Ä")

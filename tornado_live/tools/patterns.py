@@ -53,6 +53,14 @@ class BadPattern(Exception):
     """The text says what is wrong with the pattern that was just shown, and what to write instead."""
 
 
+class TooLong(Exception):
+    """`text` is too long to be held against a pattern."""
+
+    def __init__(self, text: str, size: int, longest: int) -> None:
+        super().__init__(f"is too long for its pattern: {size} bytes, at most {longest}")
+        self.text = text
+
+
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """`longest`: how many bytes of UTF-8 it is matched against at most."""
@@ -61,11 +69,11 @@ class Pattern:
     longest: int
 
     def is_in(self, text: str) -> bool:
-        """Whether the pattern is found anywhere in `text`. Raises ValueError if that is longer than `longest`."""
+        """Whether the pattern is found anywhere in `text`. Raises TooLong."""
         # Half a surrogate pair may stand in a JSON text; RE2 takes it for a character like others.
         data = text.encode("utf-8", "surrogatepass")
         if len(data) > self.longest:
-            raise ValueError(f"is too long for its pattern: {len(data)} bytes, at most {self.longest}")
+            raise TooLong(text, len(data), self.longest)
         return self._engine.search(data) is not None
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from jmespath.parser import ParsedResult
-from jsonschema.protocols import Validator
 
 from tornado_live.caller import Caller
 from tornado_live.tools.http_retry import Retry
@@ -16,7 +15,7 @@ from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler
 from tornado_live.tools.result import Json
 from tornado_live.tools.schema import Change
-from tornado_live.tools.validation import validator_of
+from tornado_live.tools.validation import Checker, checker_of
 
 Origin: TypeAlias = Literal["claims", "session", "environment"]
 
@@ -57,7 +56,7 @@ class Bound:
     path: tuple[str, ...]
     rule: Mapping[str, Json]
     value: str | None = field(default=None, repr=False)
-    validator: Validator | None = field(default=None, repr=False, compare=False)
+    validator: Checker | None = field(default=None, repr=False, compare=False)
 
     def fits(self, value: Json) -> bool:
         """Whether `value` is what the parameter's rule allows."""
@@ -122,7 +121,7 @@ class Tool:
     mock: Mock | None
     changes: tuple[Change, ...]
     policy: CallPolicy
-    validator: Validator = field(repr=False, compare=False)
+    validator: Checker = field(repr=False, compare=False)
     retry: Retry | None = None
     cache_s: float | None = None
     limits: CallLimits = field(default_factory=CallLimits)
@@ -135,7 +134,7 @@ class Tool:
         return self.requires <= caller.granted
 
 
-def validator_for(parameters: Mapping[str, Json]) -> Validator:
+def validator_for(parameters: Mapping[str, Json]) -> Checker:
     """Checks arguments; what `properties` does not name is refused unless the schema says otherwise."""
     schema = dict(parameters)
     if not schema.keys() & {
@@ -146,4 +145,4 @@ def validator_for(parameters: Mapping[str, Json]) -> Validator:
         "$ref",
     }:
         schema["additionalProperties"] = False
-    return validator_of(schema, formats=True)
+    return checker_of(schema, formats=True)

@@ -37,7 +37,7 @@ from tornado_live.tools.tool import (
     validator_for,
 )
 from tornado_live.tools.tools_file import LONGEST_S, SHORTEST_SECRET, ToolsFile, in_seconds
-from tornado_live.tools.validation import check_schema, schema_mistakes, subschemas, validator_of
+from tornado_live.tools.validation import check_schema, checker_of, schema_mistakes, subschemas
 from tornado_live.yamlfile import YamlPath, dotted, walk
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -296,7 +296,7 @@ class ToolReader:
                 tuple(rest.split(".")) if kind == "claims" else (rest,),
                 rule,
                 value,
-                validator_of(parameters or {}, formats=True).evolve(schema=rule),
+                checker_of(parameters or {}, formats=True).of(rule),
             )
         return bound
 
@@ -333,7 +333,7 @@ class ToolReader:
         for name, value in when.items():
             at = ("mock", index, "when", name)
             if name in known:
-                error = best_match(validator.evolve(schema=known[name]).iter_errors(value))
+                error = best_match(validator.of(known[name]).iter_errors(value))
                 if error is not None:
                     self.refuse(f"does not fit the parameters: {error.message}", *at)
             elif name not in bound and any(
@@ -398,7 +398,7 @@ class ToolReader:
                 f"{handler.name} has a mistake in its options at {dotted(path)}: it {message}", "python"
             )
             return options
-        for error in validator_of(schema).iter_errors(options):
+        for error in checker_of(schema).iter_errors(options):
             at: YamlPath = ("options", *error.absolute_path)
             if error.validator == "additionalProperties" and not error.absolute_path:
                 for key in options:

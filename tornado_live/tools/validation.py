@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
-from jsonschema.protocols import Validator
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 from referencing import Registry
 
-from tornado_live.tools.patterns import BadPattern, compiled
+from tornado_live.tools.patterns import BadPattern, TooLong, compiled
 from tornado_live.tools.result import Json
 from tornado_live.tools.schema import pointed_at
-from tornado_live.yamlfile import YamlPath
+from tornado_live.yamlfile import YamlPath, walk
 
 _OF_NAMES: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _OF_ONE: Final = (
@@ -41,12 +41,45 @@ _MOST_NAMED: Final = 10
 _LONGEST_SHOWN: Final = 100
 
 
-def validator_of(schema: Mapping[str, Json], *, formats: bool = False) -> Validator:
-    """Holds values against `schema`, which is known to be one; `formats`: against its `format` too."""
+@dataclass(frozen=True, slots=True)
+class Checker:
+    """Holds values against a schema."""
+
+    _validator: Any
+
+    @property
+    def schema(self) -> Any:
+        """What values are held against."""
+        return self._validator.schema
+
+    def iter_errors(self, value: Json) -> Iterator[ValidationError]:
+        """What is wrong with `value`; the rest is not looked at once a text is too long for a pattern."""
+        try:
+            yield from self._validator.iter_errors(value)
+        except TooLong as error:  # raised past all rules: under `not` a mere mistake would be leave
+            at = next((path for path, one in walk(value) if one is error.text), ())
+            name = "" if at else f"{_shown(error.text)} "
+            yield ValidationError(f"{name}{error}", validator="pattern", path=at)
+
+    def is_valid(self, value: Json) -> bool:
+        return next(self.iter_errors(value), None) is None
+
+    def validate(self, value: Json) -> None:
+        """Raises ValidationError, of several the one that says most."""
+        error = best_match(self.iter_errors(value))
+        if error is not None:
+            raise error
+
+    def of(self, part: Json) -> Checker:
+        """For a schema that is part of this one, so that its `$ref` lead into the whole."""
+        return Checker(self._validator.evolve(schema=part))
+
+
+def checker_of(schema: Mapping[str, Json], *, formats: bool = False) -> Checker:
+    """For `schema`, in which `check_schema` and `schema_mistakes` found nothing. `formats`: `format` counts."""
     # A $schema makes jsonschema change to its stock validator of that draft.
     own = {key: value for key, value in schema.items() if key != "$schema"}
-    checked: Validator = _Bounded(own, registry=Registry(), format_checker=_FORMATS if formats else None)
-    return checked
+    return Checker(_Bounded(own, registry=Registry(), format_checker=_FORMATS if formats else None))
 
 
 def check_schema(schema: Mapping[str, Json]) -> None:
@@ -109,20 +142,8 @@ def subschemas(schema: Json, path: YamlPath = ()) -> Iterator[tuple[YamlPath, Ma
 
 
 def _pattern(validator: Any, pattern: str, instance: object, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and (why := _not_in(pattern, instance)) is not None:
-        yield ValidationError(why)
-
-
-def _not_in(pattern: str, text: str) -> str | None:
-    """Why `pattern` is not found in `text`, or None."""
-    try:
-        if compiled(pattern).is_in(text):
-            return None
-    except ValueError as error:
-        return str(error)
-    except BadPattern:  # refused when the file was loaded; whatever is held against it does not fit
-        pass
-    return f"{_shown(text)} does not match {pattern}"
+    if isinstance(instance, str) and not compiled(pattern).is_in(instance):
+        yield ValidationError(f"{_shown(instance)} does not match {pattern}")
 
 
 def _pattern_properties(
@@ -130,12 +151,7 @@ def _pattern_properties(
 ) -> Iterator[ValidationError]:
     for name, value in instance.items() if isinstance(instance, dict) else ():
         for pattern, part in patterns.items():
-            try:
-                fits = compiled(pattern).is_in(name)
-            except ValueError as error:
-                yield ValidationError(f"the name {_shown(name)} {error}")
-                continue
-            if fits:
+            if compiled(pattern).is_in(name):
                 yield from validator.descend(value, part, path=name, schema_path=pattern)
 
 
@@ -148,7 +164,7 @@ def _additional_properties(
     extras = [
         name
         for name in instance
-        if name not in known and all(_not_in(pattern, name) is not None for pattern in patterns)
+        if name not in known and not any(compiled(pattern).is_in(name) for pattern in patterns)
     ]
     if rule is False and extras:
         verb = "was" if len(extras) == 1 else "were"

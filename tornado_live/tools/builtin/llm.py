@@ -18,7 +18,7 @@ from tornado_live.tools.complaints import listed
 from tornado_live.tools.context import ToolContext
 from tornado_live.tools.handler import Mistake, Sources, handler
 from tornado_live.tools.result import Json, ToolCode, ToolError
-from tornado_live.tools.validation import check_schema, schema_mistakes, validator_of
+from tornado_live.tools.validation import check_schema, checker_of, schema_mistakes
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -287,7 +287,7 @@ def _told(answer: GenerateContentResponse, schema: Json) -> Json:
         return {"text": text, "note": "The answer was cut: it was too long."} if is_cut else {"text": text}
     try:
         data: Json = json.loads(text)
-        validator_of(schema).validate(data)
+        checker_of(schema).validate(data)
     except Exception as error:  # whatever a schema's check may come to with data of a model
         cut = " because it was too long" if is_cut else ""
         raise ToolError(
