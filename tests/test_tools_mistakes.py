@@ -882,6 +882,48 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             'tools.yaml:2: include[0]: "../more.yaml" must be a path below the folder of this file',
         ],
     ),
+    "a key of JSON Schema that is nearly one": (
+        params("{type: object, properties: {q: {type: string, minLenght: 3}}, required: [q]}"),
+        [
+            "tools.yaml:5: find.parameters.properties.q.minLenght: is not a key of JSON Schema"
+            ' - did you mean "minLength"?',
+        ],
+    ),
+    "a format that is nearly one, and an empty enum": (
+        params("{type: object, properties: {q: {type: string, format: emial, enum: []}}, required: [q]}"),
+        [
+            "tools.yaml:5: find.parameters.properties.q.enum: is empty, so that nothing fits it",
+            'tools.yaml:5: find.parameters.properties.q.format: "emial" is not a format of JSON Schema'
+            ' - did you mean "email"?',
+        ],
+    ),
+    "a range without a value": (
+        params("{type: object, properties: {q: {type: string, minLength: 5, maxLength: 3}}, required: [q]}"),
+        [
+            "tools.yaml:5: find.parameters.properties.q.minLength: is more than maxLength,"
+            " so that nothing fits",
+        ],
+    ),
+    "an example of a failure that there is not": (
+        tool(URL, "examples: [{args: {q: x}, expect: {error: time_out}}]"),
+        [
+            'tools.yaml:7: find.examples[0].expect.error: "time_out" is no code of a failed call'
+            ' - did you mean "timeout"?',
+        ],
+    ),
+    "what two handlers say": (
+        HEAD
+        + "sources:\n  shop: {sql: {url: 'sqlite:///nowhere.db'}}\ntools:\n"
+        + "  one: {description: d, parameters: {}, python: 'builtin.weather:current', options: {days: 9}}\n"
+        + "  two: {description: d, parameters: {type: object, properties: {query: {type: string}},"
+        + " required: [query]}, python: 'builtin.sql:query'}\n",
+        [
+            "tools.yaml:5: one.parameters: builtin.weather:current needs location;"
+            " name it in properties and required",
+            "tools.yaml:5: one.options.days: 9 must be at most 7",
+            'tools.yaml:6: two.options: builtin.sql:query: The database of the source "shop" does not exist.',
+        ],
+    ),
     "include absolute": (
         HEAD + "include: [/etc/*.yaml]\ntools: {}\n",
         [

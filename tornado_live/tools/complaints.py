@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from jmespath.exceptions import (
@@ -33,6 +33,32 @@ _NEARLY_A_TIME = re.compile(
     re.IGNORECASE,
 )
 _TYPE_NAMES = ("string", "number", "integer", "boolean", "object", "array", "null")
+
+
+_KEYWORDS = tuple(
+    """
+    $anchor $comment $defs $dynamicAnchor $dynamicRef $id $ref $schema $vocabulary additionalProperties
+    allOf anyOf const contains contentEncoding contentMediaType contentSchema default definitions
+    dependencies dependentRequired dependentSchemas deprecated description else enum example examples
+    exclusiveMaximum exclusiveMinimum format if items maxContains maxItems maxLength maxProperties
+    maximum minContains minItems minLength minProperties minimum multipleOf not nullable oneOf pattern
+    patternProperties prefixItems properties propertyNames propertyOrdering readOnly required then title
+    type unevaluatedItems unevaluatedProperties uniqueItems writeOnly
+    """.split()  # noqa: SIM905 - a list of words
+)
+_FORMATS = tuple(
+    """
+    date date-time duration email enum hostname idn-email idn-hostname ipv4 ipv6 iri iri-reference json-pointer
+    regex relative-json-pointer time uri uri-reference uri-template uuid
+    double float int32 int64 byte binary password
+    """.split()  # noqa: SIM905 - a list of words
+)
+_RANGES = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+    ("minimum", "maximum"),
+)
 
 
 def complaint(error: ValidationError | SchemaError) -> str:
@@ -117,6 +143,22 @@ def schema_complaint(error: SchemaError, deepest: ValidationError | SchemaError)
         close = nearest(error.instance, _TYPE_NAMES) if isinstance(error.instance, str) else ""
         return f"is not a type of JSON Schema{close or '; known: ' + ', '.join(_TYPE_NAMES)}"
     return f"is not JSON Schema: {complaint(deepest)}"
+
+
+def slips(schema: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """What JSON Schema passes over in silence and nobody means: the key, and what is wrong with it."""
+    for key in schema:
+        if key not in _KEYWORDS and (close := nearest(key, _KEYWORDS)):
+            yield key, f"is not a key of JSON Schema{close}"
+    if schema.get("enum") == []:
+        yield "enum", "is empty, so that nothing fits it"
+    written = schema.get("format")
+    if isinstance(written, str) and written not in _FORMATS and (close := nearest(written, _FORMATS)):
+        yield "format", f'"{written}" is not a format of JSON Schema{close}'
+    for least, most in _RANGES:
+        low, high = schema.get(least), schema.get(most)
+        if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+            yield least, f"is more than {most}, so that nothing fits"
 
 
 def listed(names: Collection[str]) -> str:

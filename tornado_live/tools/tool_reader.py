@@ -16,13 +16,13 @@ from jsonschema.exceptions import SchemaError, best_match
 
 from tornado_live.errors import Problem, nearest
 from tornado_live.tools.answer import redacted_text
-from tornado_live.tools.complaints import complaint, listed, not_jmespath, schema_complaint
+from tornado_live.tools.complaints import complaint, listed, not_jmespath, schema_complaint, slips
 from tornado_live.tools.http_declared import EndpointReader
 from tornado_live.tools.http_retry import RETRY_ON, Retry
 from tornado_live.tools.http_template import Endpoint
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.python import Handler, HandlerNotFound, find_handler
-from tornado_live.tools.result import Json, ToolError
+from tornado_live.tools.result import Json, ToolCode, ToolError
 from tornado_live.tools.schema import CannotDeclare, declare, pointed_at, resolve
 from tornado_live.tools.sources import Sources
 from tornado_live.tools.tool import (
@@ -42,6 +42,7 @@ from tornado_live.yamlfile import YamlPath, dotted, walk
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 _LONGEST_DESCRIPTION: Final = 16_000
+_CODES: Final = tuple(map(str, ToolCode))
 
 _JMESPATH_FUNCTIONS = sorted(Functions.FUNCTION_TABLE)
 _BOUND_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
@@ -171,6 +172,9 @@ class ToolReader:
                 resolve(parameters, reference) if isinstance(reference, str) else None
             except CannotDeclare as error:
                 self.refuse(error.reason, "parameters", *at, "$ref")
+        for at, part in subschemas(parameters):
+            for key, slip in slips(part):
+                self.refuse(slip, "parameters", *at, key)
         for at, message in schema_mistakes(parameters):
             self.refuse(message, "parameters", *at)
         properties = parameters.get("properties")
@@ -353,6 +357,12 @@ class ToolReader:
             example = Example(args, one["expect"])
             examples.append(example)
             is_failure = isinstance(example.expect, dict) and "error" in example.expect
+            code = example.expect["error"] if isinstance(example.expect, dict) and is_failure else None
+            if isinstance(code, str) and code not in _CODES:
+                hint = nearest(code, _CODES) or f"; known: {', '.join(_CODES)}"
+                self.refuse(
+                    f'"{code}" is no code of a failed call{hint}', "examples", index, "expect", "error"
+                )
             error = None if is_failure else best_match(validator.iter_errors(dict(example.args)))
             if error is not None:
                 at = ("examples", index, "args", *error.absolute_path)
@@ -423,12 +433,11 @@ class ToolReader:
             if key not in options and value is not None:
                 options[key] = value
                 self.file.secrets.add(value)
-        is_source_wrong = "source" in known and isinstance(source, str) and source not in self.sources.sound
         if (
             handler.spec.check is not None
             and parameters is not None
             and self.file.sound(self.path)
-            and not is_source_wrong
+            and self._is_source_sound(handler, options)
         ):
             for place, mistake in handler.spec.check(options, parameters, self.sources.sound):
                 self.refuse(mistake, "options", *place)
@@ -442,6 +451,13 @@ class ToolReader:
         reader = EndpointReader(self.file, self.path, http, self.sources.sound, self.sources.named, bound)
         return reader.read(parameters)
 
+    def _is_source_sound(self, handler: Handler, options: Mapping[str, Json]) -> bool:
+        """Whether nothing is wrong with the source that the options name, if they name one."""
+        properties = handler.spec.options.get("properties") if handler.spec is not None else None
+        source = options.get("source")
+        is_named = isinstance(properties, dict) and "source" in properties and isinstance(source, str)
+        return not is_named or source in self.sources.sound
+
     def _no_source(self, source: str) -> str:
         known = sorted(self.sources.named)
         return f'"{source}" is not among the sources{nearest(source, known) or listed(known)}'
@@ -450,8 +466,8 @@ class ToolReader:
         description = str(self.written["description"]).strip()
         if handler is None or handler.spec is None or handler.spec.describe is None:
             return description
-        if self.file.problems:
-            return description  # a source may be missing; the mistake is reported already
+        if not self.file.sound(self.path) or not self._is_source_sound(handler, options):
+            return description  # the mistake is reported already
         try:
             more = handler.spec.describe(options, self.sources.sound)
         except ToolError as error:
