@@ -257,7 +257,7 @@ def test_all_mistakes_of_a_file_are_told_together_in_file_order(tmp_path: Path) 
             "find.when_done: is for wait: background; without it the model waits for the answer",
         ),
         ("http: {}", None, "find.http: needs source and path, or url"),
-        ("timeout: 10s", None, "find: needs one of python and http"),
+        ("timeout: 10s", None, "find: needs one of python, http and client: true"),
         ("http: {url: 'https://a.b', path: /x}", None, "find.http: path needs source"),
         ("http: {url: 'https://a.b/{q}'}\noptions: {}", None, "find: options need python"),
         (

@@ -159,7 +159,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 "tools.yaml:3: 1st: needs parameters: JSON Schema (draft 2020-12) of the arguments; its"
                 " type is object"
             ),
-            "tools.yaml:3: 1st: needs one of python and http",
+            "tools.yaml:3: 1st: needs one of python, http and client: true",
         ],
     ),
     "tool name space": (
@@ -171,7 +171,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
                 "tools.yaml:3: look up: needs parameters: JSON Schema (draft 2020-12) of the arguments;"
                 " its type is object"
             ),
-            "tools.yaml:3: look up: needs one of python and http",
+            "tools.yaml:3: look up: needs one of python, http and client: true",
         ],
     ),
     "tool is text": (
@@ -324,7 +324,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "neither": (
         tool("timeout: 4s"),
         [
-            "tools.yaml:3: find: needs one of python and http",
+            "tools.yaml:3: find: needs one of python, http and client: true",
         ],
     ),
     "both": (
@@ -342,7 +342,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "client false alone": (
         tool("client: false"),
         [
-            "tools.yaml:3: find: needs one of python and http",
+            "tools.yaml:3: find: needs one of python, http and client: true",
         ],
     ),
     "options": (
@@ -987,7 +987,7 @@ def test_each_mistake_names_the_file_that_it_is_in(tmp_path: Path) -> None:
     assert [str(problem) for problem in found] == [
         "tools.yaml:4: look: needs description: when and for what the model should call this",
         "tools.yaml:4: look: needs parameters: JSON Schema (draft 2020-12) of the arguments; its type is object",
-        "tools.yaml:4: look: needs one of python and http",
+        "tools.yaml:4: look: needs one of python, http and client: true",
         "tools.yaml:5: find: 3 must be a mapping of names and values",
         "tools.d/a.yaml:3: find: is there twice; the first is in tools.yaml:5",
         "tools.d/a.yaml:7: defaults: belongs into the file that includes this one; move it there",

@@ -248,7 +248,12 @@ class _Part:
             if isinstance(error.instance, dict) and error.instance.get("client") is True:
                 yield path, "has client: true and python or http; the page runs it, remove one"
             else:
-                yield path, "has both python and http; remove one" if both else "needs one of python and http"
+                yield (
+                    path,
+                    "has both python and http; remove one"
+                    if both
+                    else "needs one of python, http and client: true",
+                )
         elif error.validator == "oneOf":
             both = isinstance(error.instance, dict) and "url" in error.instance
             yield path, "has both source and url; remove one" if both else "needs source and path, or url"
