@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -444,14 +445,19 @@ async def test_tools_are_those_that_some_assistant_may_use(tmp_path: Path) -> No
         assert set(listed[0]) == {"name", "description", "parameters", "behaviour"}
 
 
-async def test_a_tool_is_run_by_hand_from_this_machine_only(tmp_path: Path) -> None:
+async def test_a_tool_is_run_by_hand_from_this_machine_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     async with served(tmp_path) as server:
         path = "/api/tools/get_weather/invoke"
         answer = await server.client.post(path, json={"args": {"place": "Rome"}})
         body = answer.json()
         assert (answer.status_code, body["status"], body["result"]) == (200, "ok", {"celsius": 21})
         assert body["sample"] is True
-        wrong = (await server.client.post(path, json={"args": {"place": 7}})).json()
+        refused = await server.client.post(path, json={"args": {"place": 7}})
+        assert f"call {refused.headers['X-Request-Id']} of session invoke-" in caplog.text
+        wrong = refused.json()
         assert (wrong["status"], wrong["error"]["code"]) == ("error", "invalid_arguments")
         unknown = await server.client.post("/api/tools/get_wether/invoke", json={})
         assert (unknown.status_code, refusal(unknown)["code"]) == (400, "bad_message")

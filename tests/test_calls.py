@@ -532,7 +532,7 @@ def test_the_ledger_says_when_a_call_was_stopped_and_whether_it_may_have_been_ma
 
 def test_what_is_to_be_finished_runs_on_though_everybody_left_and_is_only_remembered() -> None:
     for on_interrupt in ("detach", "finish"):
-        books = Books(CallPolicy(on_interrupt=on_interrupt))  # type: ignore[arg-type]
+        books = Books(CallPolicy(on_interrupt=on_interrupt))
         books.ask("a")
         books.ask("b")
         ended = books.take(books.calls.end())

@@ -55,6 +55,9 @@ def test_each_fact_has_its_series() -> None:
     metrics.watchdog("nudge")
     metrics.tools_reloaded(True)
     metrics.tools_reloaded(False)
+    metrics.handlers_left_behind(1)
+    metrics.handlers_left_behind(1)
+    metrics.handlers_left_behind(-1)
     metrics.session_created()
     metrics.tokens(12, 3)
     metrics.http_answered(201)
@@ -69,6 +72,7 @@ def test_each_fact_has_its_series() -> None:
             "tornado_live_watchdog_steps_total{nudge}": 1,
             "tornado_live_tools_reloads_total{taken}": 1,
             "tornado_live_tools_reloads_total{refused}": 1,
+            "tornado_live_handlers_left_behind": 1,
             "tornado_live_upstream_unknown_messages_total": 3,
             "tornado_live_barge_ins_total": 1,
             "tornado_live_audio_seconds_total{in}": 0.02,
@@ -139,4 +143,4 @@ def test_the_documentation_names_every_series_and_no_other() -> None:
     rendered = set(re.findall(r"^# TYPE (\S+)", Metrics().render().decode(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(tornado_live_\w+)", OPERATIONS.read_text(), re.MULTILINE))
     assert documented == rendered
-    assert len(rendered) == 24
+    assert len(rendered) == 25

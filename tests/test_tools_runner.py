@@ -109,6 +109,12 @@ def hangs_in_thread():
     release.wait(20)
     return "late"
 
+def looks_up(context):
+    before = context.cancelled()
+    while not context.cancelled():
+        release.wait(0.01)
+    ended.append(["looks_up", before])
+
 def slow_in_thread():
     started.set()
     release.wait(20)
@@ -185,6 +191,7 @@ MORE = {
     "hangs": "timeout: 50ms",
     "stubborn": "timeout: 50ms",
     "hangs_in_thread": "timeout: 50ms",
+    "looks_up": "timeout: 50ms",
     "reports_late": "timeout: 500ms",
     "slow_in_thread": "timeout: 20s",
     "out_of_reach": "mock: [{when: {}, answer: {c: 21}}]",
@@ -469,7 +476,8 @@ def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, Any]]:
 async def test_a_handler_that_is_left_behind_is_logged_and_keeps_its_place_until_it_ends(
     own: Handlers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with runner(threads=1) as made:
+    left: list[int] = []
+    async with runner(threads=1, left_behind=left.append) as made:
 
         async def run(name: str, **args: Json) -> ToolResult:
             return await made.run(own.catalog, ToolCall("c", name, args), caller=Caller("a"), session_id="s")
@@ -491,7 +499,29 @@ async def test_a_handler_that_is_left_behind_is_logged_and_keeps_its_place_until
             own.module.release.set()
             await asyncio.to_thread(thread.join, 10)
             assert events(caplog) == [("handler_ended_late", {**facts, "places_left": 1})]
+            assert left == [1, -1]
         assert (await run("echo")).response["result"] == "hello"
+
+
+async def test_a_handler_that_ignores_its_cancellation_is_counted_until_it_ends(own: Handlers) -> None:
+    left: list[int] = []
+    async with runner(left_behind=left.append) as made:
+        call = ToolCall("c", "stubborn", {})
+        result = await made.run(own.catalog, call, caller=Caller("a"), session_id="s")
+        assert result.error is ToolCode.TIMEOUT
+        assert left == [1]
+        own.module.release.set()
+    assert left == [1, -1]
+
+
+async def test_a_sync_handler_can_see_that_nobody_waits_for_it_any_more(own: Handlers) -> None:
+    async with runner() as made:
+        call = ToolCall("c", "looks_up", {})
+        result = await made.run(own.catalog, call, caller=Caller("a"), session_id="s")
+        assert result.error is ToolCode.TIMEOUT
+        for thread in [known for known in threading.enumerate() if known.name == "tool-looks_up"]:
+            await asyncio.to_thread(thread.join, 10)
+    assert own.module.ended == [["looks_up", False]]
 
 
 async def test_a_call_waits_a_little_for_a_place_that_is_in_use(own: Handlers) -> None:

@@ -289,7 +289,7 @@ async def _parts(
             simulator = SimulatorAddress()
             supervisor = owned.create_task(EmbeddedSimulator(settings.simulator, simulator.tell).run())
         store = await open_store(settings, mask=masker.mask)
-        runner = ToolRunner(mock=settings.mock_tools)
+        runner = ToolRunner(mock=settings.mock_tools, left_behind=metrics.handlers_left_behind)
         touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
         upstream = _upstream(settings, simulator)
         shared = Collaborators(

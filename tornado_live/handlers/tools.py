@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,8 +73,9 @@ class InvokeHandler(BodyHandler, _ToolHandler):
         catalog = self.given.catalog()
         if name not in catalog.tools:
             raise BadMessage(f'There is no tool "{name[:64]}"; GET /api/tools lists them.')
-        call = ToolCall(secrets.token_hex(8), name, asked.args if asked is not None else {})
-        result = await self.given.runner.run(catalog, call, caller=self.caller, session_id="")
+        call = ToolCall(self.request_id, name, asked.args if asked is not None else {})
+        session = f"invoke-{self.request_id}"  # each is a session of its own; its log lines are found by it
+        result = await self.given.runner.run(catalog, call, caller=self.caller, session_id=session)
         self.answer({**result.response, "durationMs": result.duration_ms})
 
 

@@ -225,6 +225,12 @@ class Metrics:
             registry=registry,
         )
         self._requests = {hundred: requests.labels(f"{hundred}xx") for hundred in (1, 2, 3, 4, 5)}
+        self._left_behind = Gauge(
+            "tornado_live_handlers_left_behind",
+            "Handlers of tools that still run though nobody waits for them any more",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._paused = Gauge(
             "tornado_live_accept_paused",
             "Processes that take no new connections now, for want of file descriptors",
@@ -315,6 +321,10 @@ class Metrics:
     def tokens(self, input_tokens: int, output_tokens: int) -> None:
         self._tokens_in.inc(input_tokens)
         self._tokens_out.inc(output_tokens)
+
+    def handlers_left_behind(self, change: int) -> None:
+        """So many more handlers run on after their deadline."""
+        self._left_behind.inc(change)
 
     def accept_paused(self, paused: bool) -> None:
         """A time begins, or is over, in which new connections wait."""

@@ -18,6 +18,11 @@ def _unheard(text: str) -> None:
     """Progress of a call that nobody watches, such as one made from the command line."""
 
 
+def _never() -> bool:
+    """Of a call that nobody ends."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """Given to a handler parameter named `context`.
@@ -31,7 +36,8 @@ class ToolContext:
     or what cannot be reached, is raised as ToolError.
     `idempotency_key` is the same for the same call: also where it was broken off and is made once more.
     `owned` keeps what handlers open once and share, such as connections.
-    `progress(text)` tells the person who waits. Cancellation arrives as asyncio.CancelledError.
+    `progress(text)` tells the person who waits. Cancellation arrives as asyncio.CancelledError; a sync handler,
+    which cannot be stopped, may ask `cancelled()` now and then, and return once nobody waits for it any more.
     """
 
     tool: str
@@ -43,6 +49,7 @@ class ToolContext:
     progress: Callable[[str], None] = field(default=_unheard)
     owned: Owned = field(default_factory=Owned)
     idempotency_key: str = ""
+    cancelled: Callable[[], bool] = field(default=_never)
 
     def source(self, name: str) -> Mapping[str, Json]:
         return self.sources[name]

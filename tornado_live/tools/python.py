@@ -146,8 +146,10 @@ class HandlerThreads:
     They are daemons: a handler that hangs keeps its place until it ends, but not the process from ending.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, counted: Callable[[int], None] = lambda change: None) -> None:
+        """`counted` hears of each handler that is left behind (1), and of each of those that ends (-1)."""
         self._size = size
+        self._counted = counted
         self._places = asyncio.Semaphore(size)
         self._left_behind = 0
 
@@ -171,6 +173,7 @@ class HandlerThreads:
             self._places.release()
             if done.cancelled():
                 self._left_behind -= 1
+                self._counted(-1)
                 self._log(logging.INFO, "handler_ended_late", tool)
             elif error is not None:
                 done.set_exception(error)
@@ -203,6 +206,7 @@ class HandlerThreads:
         except asyncio.CancelledError:
             if done.cancelled():
                 self._left_behind += 1
+                self._counted(1)
                 self._log(logging.WARNING, "handler_left_behind", tool)
             raise
 

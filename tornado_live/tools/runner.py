@@ -81,12 +81,21 @@ class ToolRunner:
 
     `mock` says when a tool's `mock` is answered instead: `always`, when the real call found its service
     `unreachable`, or `never`. `http` is the client for tools (default: a guarded one); it is closed too.
+    `left_behind` hears of each handler that still runs though nobody waits for it (1), and of its end (-1).
     """
 
-    def __init__(self, *, mock: MockTools, http: httpx.AsyncClient | None = None, threads: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        mock: MockTools,
+        http: httpx.AsyncClient | None = None,
+        threads: int = 8,
+        left_behind: Callable[[int], None] = lambda change: None,
+    ) -> None:
         self._mock = mock
         self._http = http if http is not None else guarded_client()
-        self._threads = HandlerThreads(threads)
+        self._threads = HandlerThreads(threads, left_behind)
+        self._left_behind = left_behind
         self._owned = Owned()
         self._limits = Limits()
         self._kept = KeptAnswers()
@@ -134,6 +143,7 @@ class ToolRunner:
                 value = _sample(tool, arguments)
             else:
                 report = None if progress is None else _Progress(progress, [*catalog.secrets, *private])
+                over = threading.Event()
                 context = ToolContext(
                     tool=tool.name,
                     session_id=session_id,
@@ -143,6 +153,7 @@ class ToolRunner:
                     http=self._http,
                     owned=self._owned,
                     idempotency_key=_idempotency_key(session_id, call),
+                    cancelled=over.is_set,
                     **({} if report is None else {"progress": report}),
                 )
                 late = _late(tool, person)
@@ -151,6 +162,7 @@ class ToolRunner:
                         value = await self._perform(tool, arguments, context, person)
                         self._keep(tool, caller, arguments, value)
                     finally:
+                        over.set()
                         if late is not None:
                             late.cancel()
                         if report is not None:
@@ -250,23 +262,28 @@ class ToolRunner:
         try:
             await asyncio.wait({task}, timeout=tool.timeout_s)
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task}, timeout=_GRACE_S)
+            await self._stop(task, tool)
             raise
         if task.done():
             if task.cancelled():
                 raise ToolError(ToolCode.FAILED, "The tool gave up.")
             return task.result()
+        await self._stop(task, tool)
+        unit = "second" if tool.timeout_s == 1 else "seconds"
+        raise ToolError(
+            ToolCode.TIMEOUT,
+            f"The tool did not answer within {tool.timeout_s:g} {unit}.",
+            retryable=True,
+            hint="Say that it takes too long just now.",
+        )
+
+    async def _stop(self, task: asyncio.Task[object], tool: Tool) -> None:
         task.cancel()
         await asyncio.wait({task}, timeout=_GRACE_S)
         if not task.done():
             logger.warning("tool %s ignores its cancellation and still runs", tool.name)
-        raise ToolError(
-            ToolCode.TIMEOUT,
-            f"The tool did not answer within {tool.timeout_s:g} seconds.",
-            retryable=True,
-            hint="Say that it takes too long just now.",
-        )
+            self._left_behind(1)
+            task.add_done_callback(lambda _: self._left_behind(-1))
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
