@@ -377,6 +377,7 @@ function showStatus(detail) {
   const wasCut = cut;
   cut = status === "RECONNECTING" && detail.attempt !== undefined;
   ui.status.dataset.status = status;
+  ui.invitation.dataset.line = status === "DISCONNECTED" ? "none" : "open";
   if (status === "DISCONNECTED") endTurns();
   else if (cut && !wasCut) conversation.lost().forEach(draw);
   const goesOn = detail.resumed || detail.gapMs !== undefined;

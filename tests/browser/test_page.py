@@ -972,13 +972,14 @@ async def test_without_a_voice_one_types_until_the_voice_is_there(chromium: Brow
             banner = page.get_by_role("region", name="Simulator")
             await expect(banner).to_contain_text("The voice is still loading.")
             await expect(page.locator("#welcome")).to_contain_text("Type a question")
-            await expect(page.locator("#welcome p.speak")).to_be_hidden()
+            await expect(page.locator("#welcome p.speak.before")).to_be_hidden()
             await connect(page)
             await expect(page.get_by_label("Message")).to_be_focused()
             await expect(page.get_by_role("button", name="Microphone")).to_be_visible()
             del server.health["upstreamNotice"]
             await expect(banner).not_to_contain_text("loading")
             await expect(page.locator("#welcome p.type")).to_be_hidden()
+            await expect(page.locator("#welcome p.speak.after")).to_be_visible()
             # Connect had asked for speech.
             await expect(page.get_by_role("button", name="Mute")).to_be_visible()
 
