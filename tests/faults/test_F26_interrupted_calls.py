@@ -99,6 +99,35 @@ async def test_a_call_that_is_not_to_be_stopped_ends_and_is_not_sent_under_its_i
 
 
 @pytest.mark.proves("F26")
+async def test_what_may_have_been_done_is_remembered_and_told_once_the_next_answer_is_over(
+    tmp_path: Path,
+) -> None:
+    async with (
+        Gate(tmp_path, "side_effects: true") as gate,
+        ModelSide() as model,
+        serving(model.port, *gate.arguments, home=tmp_path) as server,
+        talking(server, model) as talk,
+    ):
+        await talk.client.send("text", {"text": "Order it."})
+        await talk.line.typed()
+        await talk.line.call("c1", "wait", {"n": 1})
+        run = await gate.arrival()
+        await talk.line.send({"serverContent": {"interrupted": True}})
+        await talk.line.send({"toolCallCancellation": {"ids": ["c1"]}})
+        await run.gone()
+        await talk.line.send({"serverContent": {"turnComplete": True}})
+        await talk.client.until("tool_cancelled")
+        await finish_turn(talk, "What time is it?")
+        told_so = await talk.line.typed()
+        assert told_so.startswith('(wait({"n": 1}), which you asked for before, was broken off')
+        await talk.line.say("It may have been ordered.", bytes(480))
+        await finish_turn(talk, "And now?")
+        assert answered(talk) == {}
+        (line,) = [text for role, text in await talk.memory() if role == "tool"]
+        assert line == 'wait({"n": 1}): broken off while it ran. It may have been done all the same'
+
+
+@pytest.mark.proves("F26")
 @pytest.mark.timeout(seconds=90)
 async def test_in_every_order_each_call_ends_once(tmp_path: Path) -> None:
     chance = random.Random(26)
