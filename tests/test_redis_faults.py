@@ -539,6 +539,20 @@ async def test_an_active_talk_does_not_end_where_redis_could_not_hear_of_it(tmp_
 
 
 @pytest.mark.proves("F32")
+async def test_to_hold_a_session_is_no_activity_of_it(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        place = RedisPlace(server)
+        async with opened(place) as store:
+            id = await created(store, node=None)
+            await place.pass_time(1000)
+            await store.hold(id, node="a")
+            await place.pass_time(801)
+            assert (await store.beat("a", [id])).ended == {id}
+            with pytest.raises(SessionNotFound):
+                await store.get(id, user="ann")
+
+
+@pytest.mark.proves("F32")
 async def test_a_talk_outlives_its_sessions_life_many_times_over_two_processes(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         async with store_on(server, ttl_s=0.25) as one, store_on(server, ttl_s=0.25) as two:

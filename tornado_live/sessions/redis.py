@@ -259,7 +259,14 @@ class RedisSessionStore:
         if found == b"late":
             found = await self._hold(id, node)
         match found:
-            case [fields, list() as memory, list() as leaving, int() as abandoned, int() as holds]:
+            case [
+                fields,
+                list() as memory,
+                list() as leaving,
+                int() as abandoned,
+                int() as holds,
+                int() as left_ms,
+            ]:
                 pass
             case None:
                 raise not_found()
@@ -272,8 +279,9 @@ class RedisSessionStore:
         copy = self._copies.of(id, node=node)
         if copy is None or copy.holds != holds:
             usage, listed = json.dumps(session.usage), _list_name(session.user)
+            touched_at = self._steady() - (self._bounds.ttl_s - left_ms / 1000)  # to hold is no activity
             self._copies.keep(
-                session, usage, user=listed, node=node, holds=holds, memory=memory, at=self._steady()
+                session, usage, user=listed, node=node, holds=holds, memory=memory, at=touched_at
             )
         return Hold(frozenset(map(shown, leaving)), abandoned == 1)
 

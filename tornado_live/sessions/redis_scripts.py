@@ -338,11 +338,11 @@ lives(prefix, node, life)
 local fields = fields_of(s, m, prefix)
 local holds = tonumber(redis.call('HGET', s, 'holds')) or 0
 local leaving, abandoned = former(s, prefix, anew)
-return {fields, redis.call('LRANGE', m, 0, -1), leaving, abandoned, holds}
+return {fields, redis.call('LRANGE', m, 0, -1), leaving, abandoned, holds, redis.call('PTTL', s)}
 """,
 )
 """KEYS session, memory. Nil, or fields, memory, who is leaving, whether somebody died, how often it changed hands
-so far; `late` for one that its node has let go of meanwhile."""
+so far, and how long it lives untouched; `late` for one that its node has let go of meanwhile."""
 
 LEAVING: Final = _script(
     "leaving",
