@@ -267,6 +267,13 @@ def test_systemd_finds_the_unit_well_confined(startable: Path) -> None:
     assert secured.returncode == 0, secured.stdout[-300:]
 
 
+def test_the_unit_ends_a_server_that_hangs_and_keeps_no_picture_of_its_memory() -> None:
+    found = unit()
+    wanted = {"Type": "notify", "NotifyAccess": "main", "WatchdogSec": "15", "WatchdogSignal": "SIGKILL"}
+    assert {name: found[name] for name in wanted} == {name: [value] for name, value in wanted.items()}
+    assert found["Restart"] == ["always"]
+
+
 def test_the_unit_gives_the_server_time_to_end_and_starts_what_there_is(tmp_path: Path) -> None:
     found = unit()
     assert int(found["TimeoutStopSec"][0]) > STOPPED_S

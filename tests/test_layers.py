@@ -22,7 +22,7 @@ TIERS: list[list[str]] = [
     ["observe"],
     ["tools", "sessions"],
     ["access"],
-    ["live", "listening"],
+    ["live", "listening", "notify"],
     ["handlers"],
     ["app"],
     ["doctor", "reload", "processes"],

@@ -35,6 +35,7 @@ from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
 from tornado_live.live.registry import Registry
 from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
 from tornado_live.live.vertex import vertex_upstream
+from tornado_live.notify import notifying
 from tornado_live.observe.logs import Masker, configure, log_event
 from tornado_live.observe.metrics import Counters, Metrics
 from tornado_live.resources import require
@@ -171,7 +172,10 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
         orders.obey_signals()
     else:
         orders = share.orders
-    async with _parts(settings, masker, started_at, share) as parts:
+    asked = (
+        settings.process_environment if share is None else {}
+    )  # with others their first process speaks for all
+    async with notifying(asked) as notify, _parts(settings, masker, started_at, share) as parts:
         if hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, parts, secured)
         with taken(settings, share.ports if share is not None else None) as listening:
@@ -199,9 +203,11 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
             lines = addresses(settings, listening, secured)
             if share is None:
                 announce(settings, lines)
+                notify.ready()
             else:
                 share.serving(lines)
             await orders.stop.wait()
+            notify.stopping()
             log_event(_log, "stopping", conversations=parts.registry.count)
             if share is None and parts.registry.count and settings.limits.drain_s:
                 print(STOPPING.format(settings.limits.drain_s), flush=True)

@@ -28,6 +28,7 @@ from tornado_live.app import Orders, Share, announce, logged, serve
 from tornado_live.errors import ConfigError, Problem
 from tornado_live.listening import Ports, reserved
 from tornado_live.live.embedded import EmbeddedSimulator, Restarts, SimulatorAddress
+from tornado_live.notify import Notify, notifying
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DIRECTORY, Counters, shared_directory
 from tornado_live.settings import Settings
@@ -39,8 +40,8 @@ ATTEMPTS: Final = 3
 AFTER_DRAIN_S: Final = 7.0
 """How long a child may take to end besides letting turns end, until it is killed."""
 LAST_WORDS_S: Final = 1.0
-BEAT_S = 5.0
-SILENT_S = 20.0
+BEAT_S = 2.0
+SILENT_S = 5.0
 SILENCES: Final = 3
 """A child that serves says something every BEAT_S; after so many times SILENT_S without a word it is killed. Not
 after the first: a parent that was held up finds that the time is over before it reads what was said."""
@@ -91,12 +92,14 @@ async def supervise(settings: Settings) -> int:
         raise ConfigError([settings.sources["processes"].problem(message)])
     logged(settings, process=None)
     with reserved(settings) as ports, shared_directory() as directory:
-        return await _Parent(settings, ports, directory).run()
+        async with notifying(settings.process_environment) as notify:
+            return await _Parent(settings, ports, directory, notify).run()
 
 
 class _Parent:
-    def __init__(self, settings: Settings, ports: Ports, directory: Path) -> None:
+    def __init__(self, settings: Settings, ports: Ports, directory: Path, notify: Notify) -> None:
         self._settings = settings
+        self._notify = notify
         self._ports = ports
         self._environment = {**settings.process_environment, DIRECTORY: str(directory)}
         self._children = [_Child(Counters(directory, number)) for number in range(1, settings.processes + 1)]
@@ -229,6 +232,8 @@ class _Parent:
     def _serving(self, child: _Child, addresses: Sequence[str]) -> None:
         log_event(_log, "process_serving", child.facts)
         self._addresses = self._addresses or addresses
+        if not self._served.is_set():
+            self._notify.ready()
         self._served.set()
         if child in self._silent:
             self._silent.remove(child)
@@ -249,6 +254,7 @@ class _Parent:
     async def _end(self) -> None:
         """Passes on the orders to end; who does not obey is killed."""
         await self._orders.stop.wait()
+        self._notify.stopping()
         log_event(_log, "stopping", processes=sum(child.process is not None for child in self._children))
         for child in self._children:
             child.end(_Order(stop=True))
