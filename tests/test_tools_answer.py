@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tornado_live.tools.answer import (
     MAX_TEXT,
+    Word,
     cut,
     is_empty,
     is_small,
@@ -112,6 +113,26 @@ def test_empty_is_nothing_or_an_object_of_nothing(value: Json, expected: bool) -
 @pytest.mark.proves("T48")
 def test_a_secret_is_blotted_out_of_keys_and_values() -> None:
     assert redacted({"key-abc": ["x key y", 1]}, ["key"]) == {"***-abc": ["x *** y", 1]}
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        ("metrics, geometric, metric2", "metrics, geometric, metric2"),
+        ("metric", "***"),
+        ("u=metric&x", "u=***&x"),
+        ("key_metric_x, %3Dmetric%26", "key_***_x, %3D***%26"),
+    ],
+)
+def test_a_secret_that_may_be_an_ordinary_word_is_blotted_out_where_it_stands_alone(
+    seen: str, shown: str
+) -> None:
+    assert redacted({seen: seen}, [Word("metric")]) == {shown: shown}
+    assert redacted(f"x{seen}", ["metric"]) == "x" + seen.replace("metric", "***")
+
+
+def test_a_secret_that_begins_or_ends_with_a_sign_is_blotted_out_within_words_too() -> None:
+    assert redacted("x-4711-y", [Word("-4711-")]) == "x***y"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from serving import ROOT
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError
 from tornado_live.tools import builtin
+from tornado_live.tools.answer import redacted_text
 from tornado_live.tools.catalog import ToolCatalog, load_catalog
 from tornado_live.tools.commands import OK, run_examples
 from tornado_live.tools.handler import spec_of
@@ -953,6 +954,30 @@ def test_the_documentation_says_what_becomes_of_values_that_nobody_may_see(tmp_p
     assert set(catalog.secrets) == {"in-request", "bound-name"}
     told = PAGE.split("come out of results")[1].split("### ")[0]
     assert "`bind` takes from the environment" in told
+
+
+def test_a_value_that_nothing_calls_a_secret_spoils_no_longer_word(tmp_path: Path) -> None:
+    text = one_tool(
+        """
+        http:
+          url: "https://a.example/{q}"
+          query: {units: "${UNITS}", appid: "${OFFICE}", token: "${SHORT}", again: "${TWICE}", a: "{shop}"}
+          headers: {X-Password: "${TWICE}"}
+          auth: {bearer: "${BEARER}"}
+        bind: {shop: environment.SHOP_NAME}
+        """
+    )
+    values = {
+        "UNITS": "metric",
+        "OFFICE": "0123456789abcdef",
+        "SHORT": "canary",
+        "TWICE": "second",
+        "BEARER": "bearer",
+        "SHOP_NAME": "corner",
+    }
+    catalog = load(tmp_path, text, values)
+    seen = "metrics x0123456789abcdefx canarys seconds bearers corners; metric, corner"
+    assert redacted_text(seen, catalog.secrets) == "metrics x***x ***s ***s ***s corners; ***, ***"
 
 
 def test_the_policy_of_a_call_is_what_the_file_says_of_the_tool(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -244,8 +245,14 @@ def _place(path: str) -> str:
     return f"{path} has " if path else ""
 
 
+class Word(str):
+    """A secret that may be an ordinary word, such as a unit or a city: hidden only where it stands alone."""
+
+    __slots__ = ()
+
+
 def redacted(value: Json, secrets: Iterable[str]) -> Json:
-    """`value` with every occurrence of a secret as `***`."""
+    """`value` with every occurrence of a secret as `***`; of a `Word`, where it is no part of a longer one."""
     hidden = tuple(secrets)
     if not hidden:
         return value
@@ -260,8 +267,17 @@ def redacted(value: Json, secrets: Iterable[str]) -> Json:
 
 def redacted_text(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
-        text = text.replace(secret, "***")
+        if secret not in text:
+            continue
+        text = _alone(secret).sub("***", text) if isinstance(secret, Word) else text.replace(secret, "***")
     return text
+
+
+def _alone(word: str) -> re.Pattern[str]:
+    """`word` between anything but letters and digits; those of a percent-encoded sign do not count."""
+    before = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2}))" if word[0].isalnum() else ""
+    after = r"(?![^\W_])" if word[-1].isalnum() else ""
+    return re.compile(before + re.escape(word) + after)
 
 
 def summary(value: Json) -> str:

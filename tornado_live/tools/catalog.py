@@ -134,7 +134,7 @@ def load_catalog(
         sources=sources.sound,
         toolsets=MappingProxyType(toolsets),
         left_out=tuple(left_out),
-        secrets=tuple(sorted(file.secrets, key=len, reverse=True)),
+        secrets=file.hidden,
         files=tuple(file.paths),
     )
 

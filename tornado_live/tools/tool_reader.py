@@ -36,7 +36,7 @@ from tornado_live.tools.tool import (
     Tool,
     validator_for,
 )
-from tornado_live.tools.tools_file import LONGEST_S, SHORTEST_SECRET, ToolsFile, in_seconds
+from tornado_live.tools.tools_file import LONGEST_S, ToolsFile, in_seconds
 from tornado_live.tools.validation import check_schema, checker_of, schema_mistakes, subschemas
 from tornado_live.yamlfile import YamlPath, dotted, walk
 
@@ -287,8 +287,8 @@ class ToolReader:
                 if value is None:
                     self.file.missing.add(rest)
                     self.refuse(f"{rest} is not set; set it in the environment or .env", "bind", name)
-                elif len(value) >= SHORTEST_SECRET:
-                    self.file.secrets.add(value)
+                else:
+                    self.file.hide(value, rest, name)
             if parameters is not None and _names_elsewhere(parameters, name):
                 self.refuse(
                     "is named in more than properties; bound parameters stand there alone", "bind", name
@@ -473,7 +473,7 @@ class ToolReader:
         except ToolError as error:
             self.refuse(f"{handler.name}: {error.message}", "options")
         except Exception as error:  # noqa: BLE001 - an operator's handler may raise anything
-            reason = redacted_text(f"{type(error).__name__}: {error}", self.file.secrets)
+            reason = redacted_text(f"{type(error).__name__}: {error}", self.file.hidden)
             self.refuse(f"{handler.name} cannot use these options: {reason}", "options")
         else:
             description = f"{description}\n{more.strip()}".strip()

@@ -15,6 +15,7 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry
 
 from tornado_live.errors import ConfigError, Problem, nearest
+from tornado_live.tools.answer import Word
 from tornado_live.tools.complaints import about, complaint, listed
 from tornado_live.tools.result import Json
 from tornado_live.yamlfile import YamlFile, YamlPath, dotted, read_yaml
@@ -27,6 +28,7 @@ LONGEST_S: Final = {
     "cache": LONGEST_CACHE_S,
 }
 SHORTEST_SECRET: Final = 6
+LONGEST_WORD: Final = 15
 
 _VARIABLE = re.compile(r"\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}]*))?\})?")
 _SLOT_LIKE = re.compile(r"\{[A-Za-z_][A-Za-z0-9_.-]*\}")
@@ -56,8 +58,9 @@ _MOST_PROBLEMS: Final = 100
 
 class ToolsFile:
     """tools.yaml with what it includes. `paths` are the files, `problems` the mistakes told so far, `missing` the
-    names of the environment that are not set, and `secrets` what must not be seen anywhere. `complete` is false
-    where a file could not be read, so that what seems to be missing may be there.
+    names of the environment that are not set, and `secrets` what must not be seen anywhere; `perhaps_secret` may
+    be ordinary words as well. `complete` is false where a file could not be read, so that what seems to be missing
+    may be there.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -65,12 +68,26 @@ class ToolsFile:
         self.problems: list[Problem] = []
         self.missing: set[str] = set()
         self.secrets: set[str] = set()
+        self.perhaps_secret: set[str] = set()
         self.complete = True
         self.paths: list[Path] = []
         self.broken: set[YamlPath] = set()
         self.parts: list[_Part] = []
         self._part_of: dict[tuple[str, str], _Part] = {}
         self._sections: dict[str, dict[str, Json]] = {name: {} for name in _SECTIONS}
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What must not be seen, the longest first. What is too long for an ordinary word is none."""
+        long = {one for one in self.perhaps_secret if len(one) > LONGEST_WORD}
+        words = map(Word, self.perhaps_secret - long - self.secrets)
+        return tuple(sorted([*(self.secrets | long), *words], key=len, reverse=True))
+
+    def hide(self, value: str, *names: str) -> None:
+        """Hides what the environment holds, as what it is called says: a secret, or perhaps one."""
+        if len(value) >= SHORTEST_SECRET:
+            is_secret = any(_SECRET_NAME.search(name) for name in names)
+            (self.secrets if is_secret else self.perhaps_secret).add(value)
 
     @property
     def full(self) -> bool:
@@ -215,10 +232,9 @@ class _Part:
             return ""
         # What goes out with a request is no address, and may be a key under any name.
         in_request = not _REQUEST_KEYS.isdisjoint(path)
-        if len(found) >= SHORTEST_SECRET and (
-            in_request or _SECRET_NAME.search(name) or _SECRET_NAME.search(str(path[-1]))
-        ):
-            self.whole.secrets.add(found)
+        names = (name, *("auth" for part in path if part == "auth"), str(path[-1]))
+        if in_request or any(map(_SECRET_NAME.search, names)):
+            self.whole.hide(found, *names)
         return found
 
     def _messages(self, error: ValidationError, path: YamlPath, level: str) -> Iterator[tuple[YamlPath, str]]:
