@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from lasting import lasting
 from nginx import Nginx
 from serving import ROOT, Server, clean_environment
 from simulating import Simulator
+from talking import Talker
 
 from tornado_live.__main__ import main
 from tornado_live.deploy.check import check
@@ -92,7 +95,7 @@ async def checked(proxy: Nginx, *, idle_s: float = 0) -> Printed:
 @contextlib.asynccontextmanager
 async def served(
     proxy: Nginx, *args: str, nodes: int = 1, sharing: bool = True, **environ: str
-) -> AsyncIterator[None]:
+) -> AsyncIterator[list[Server]]:
     """One or more nodes on one simulator, ready to talk, behind a proxy that is started last."""
     async with contextlib.AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(Simulator())
@@ -109,7 +112,7 @@ async def served(
             servers.append(await stack.enter_async_context(other))
         proxy.nodes = tuple(one.port for one in servers)
         await stack.enter_async_context(proxy)
-        yield
+        yield servers
 
 
 @contextlib.asynccontextmanager
@@ -219,6 +222,55 @@ async def test_a_server_that_is_not_told_its_path_or_its_proxy_is_found() -> Non
         good = await checked(proxy)
         assert good.code == 0, good.text
         assert "to 2 processes" in good.text
+
+
+async def test_coming_back_is_tried_on_the_node_that_has_more_clients_too() -> None:
+    proxy = Nginx()
+    async with served(proxy, nodes=2), contextlib.AsyncExitStack() as stack:
+        lines = [
+            await stack.enter_async_context(Talker(f"{proxy.ws_url}/ws", tls=proxy.tls)) for _ in range(4)
+        ]
+        nodes = [
+            line.connection.response.headers["X-Served-By"] for line in lines if line.connection.response
+        ]
+        assert len(set(nodes)) == 2
+        for line, node in zip(lines, nodes, strict=True):
+            if node != nodes[0]:
+                await line.connection.close()
+        printed = await checked(proxy)
+        assert "to 2 processes" in printed.text, printed.text
+
+
+async def test_one_node_is_not_said_to_be_found_again_on_another(node: Server) -> None:
+    async with Nginx(node.port) as proxy:
+        printed = await checked(proxy)
+    assert "return" in printed.steps("note"), printed.text
+    assert printed.code == 0
+
+
+async def serving_it(servers: list[Server]) -> Server:
+    """The one that is first to open a conversation, when it has told its client so."""
+    loop = asyncio.get_running_loop()
+    waiting = {loop.create_task(one.printed(r'"event": ?"connected"')): one for one in servers}
+    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    server = waiting[done.pop()]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.get(f"{server.url}/health")
+    return server
+
+
+async def test_a_proxy_is_not_blamed_for_a_node_that_ends() -> None:
+    proxy = Nginx()
+    async with served(proxy, nodes=2) as servers, asyncio.TaskGroup() as owned:
+        checking = owned.create_task(checked(proxy, idle_s=5))
+        os.kill((await serving_it(servers)).pid, signal.SIGTERM)
+        printed = await checking
+        assert "idle" in printed.steps("note"), printed.text
+        assert "does not answer any more" in printed.text
+        assert "read_timeout" not in printed.text
+        assert printed.code == 0, printed.text
 
 
 async def test_nodes_that_share_no_sessions_are_found() -> None:

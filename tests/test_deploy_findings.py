@@ -293,11 +293,20 @@ CUT = Quiet(62.5, 1006, (20.0, 40.0), ())
     [
         (Idle(OPEN), "ok", "stayed open for all 75 s; 3 pings and 1 messages"),
         (Idle(Quiet(75.0, None)), "WRONG", "neither pings nor messages"),
-        (Idle(CUT), "WRONG", "cut after 62.5 s (close 1006), 22.5 s after the last thing"),
-        (Idle(CUT, OPEN, CUT), "WRONG", "pings of the client keep it open"),
-        (Idle(CUT, CUT, OPEN), "WRONG", "messages of the client keep it open"),
-        (Idle(CUT, OPEN, OPEN), "WRONG", "pings and messages of the client keep it open"),
-        (Idle(CUT, CUT, CUT), "WRONG", "nothing of the client's keeps it open"),
+        (Idle(CUT, CUT), "WRONG", "cut after 62.5 s (close 1006), 22.5 s after the last thing"),
+        (Idle(CUT, CUT, OPEN, CUT), "WRONG", "pings of the client keep it open"),
+        (Idle(CUT, CUT, CUT, OPEN, True), "WRONG", "messages of the client keep it open"),
+        (Idle(CUT, CUT, OPEN, OPEN), "WRONG", "pings and messages of the client keep it open"),
+        (Idle(CUT, CUT, CUT, CUT), "WRONG", "nothing of the client's keeps it open"),
+        (Idle(CUT, CUT, answers=False), "WRONG", "does not answer any more"),
+        (
+            Idle(CUT, OPEN, answers=False),
+            "note",
+            "it was not for its silence. The process that had it does not",
+        ),
+        (Idle(CUT, OPEN, answers=True), "note", "whether the proxy was reloaded"),
+        (Idle(CUT, OPEN), "note", "whether a process or the proxy was restarted"),
+        (Idle(CUT, answers=False), "note", "and no other could be opened"),
         (Closed(4502, "the key is refused"), "note", "no conversation could be opened"),
         (NOTHING, "note", "was not tried"),
     ],
@@ -306,14 +315,16 @@ def test_silent_lines(seen: Idle | Seen | Closed, verdict: str, words: str) -> N
     found = findings.of_idle(seen, 75.0)
     assert found.verdict == verdict
     assert words in found.text
+    blamed = isinstance(seen, Idle) and verdict == "WRONG" and seen.answers is not False
+    assert names(found) == ((("read timeout",) if seen.silent.ended else ("buffering",)) if blamed else ())
 
 
 @pytest.mark.parametrize(
     ("seen", "verdict", "words"),
     [
         ([Returned("a"), Returned("b")], "ok", "to 2 processes"),
-        ([Returned("a"), Returned("a")], "ok", "always to the same process"),
-        ([Returned(None)], "ok", "who answered is not told"),
+        ([Returned("a"), Returned("a")], "note", "always to the same process: not tried on another node"),
+        ([Returned(None)], "note", "who answered is not told"),
         ([Returned("a"), Returned("b", "close 4404")], "WRONG", "1 of 2 times"),
     ],
 )

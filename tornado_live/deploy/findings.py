@@ -332,6 +332,15 @@ def of_idle(seen: Idle | Seen | Closed, tried_s: float) -> Finding:
             )
             return _wrong("idle", text, remedies.BUFFERING)
         return _ok("idle", f"a silent line stayed open for all {tried_s:.0f} s; {came}")
+    cut = f"a silent line was cut after {line.lasted_s:.1f} s (close {line.ended})"
+    if seen.again is None:
+        return _note("idle", f"{cut}, and no other could be opened: {_whose(seen.answers)}")
+    if seen.again.ended is None:
+        text = f"{cut}, but the next one stayed open for {seen.again.lasted_s:.0f} s: it was not for its silence."
+        return _note("idle", f"{text} {_whose(seen.answers).capitalize()}")
+    if seen.answers is False:
+        text = f"{cut}, and so was the next one, and no timeout of a proxy did it: {_whose(False)}"
+        return _wrong("idle", text)
     limit = line.lasted_s - line.last_came_s
     helped = []
     if seen.by_pings is not None and seen.by_pings.ended is None:
@@ -344,11 +353,20 @@ def of_idle(seen: Idle | Seen | Closed, tried_s: float) -> Finding:
         else "nothing of the client's keeps it open"
     )
     text = (
-        f"a silent line was cut after {line.lasted_s:.1f} s (close {line.ended}), {limit:.1f} s after"
-        f" the last thing that came; {came}; {kept}."
+        f"{cut}, {limit:.1f} s after the last thing that came, and the next one too; {came}; {kept}."
         " Let the proxy wait for 60 s: the server says something at least every 25 s"
     )
     return _wrong("idle", text, remedies.READ_TIMEOUT)
+
+
+def _whose(answers: bool | None) -> str:
+    match answers:
+        case True:
+            return "the process that had it still answers; look whether the proxy was reloaded or restarted"
+        case False:
+            return "the process that had it does not answer any more; look into its log"
+        case None:
+            return "look into the logs whether a process or the proxy was restarted"
 
 
 def _what_came(line: Quiet) -> str:
@@ -364,11 +382,12 @@ def of_returns(seen: Sequence[Returned]) -> Finding:
         text = f"{len(lost)} of {len(seen)} times a client that came back did not find its session"
         return _wrong("return", f"{text}: {lost[0].wrong}. The nodes must share one store", remedies.STORE)
     nodes = {one.node for one in seen if one.node is not None}
+    came = f"came back to the same session {len(seen)} times"
     if not nodes:
-        return _ok("return", f"came back to the same session {len(seen)} times; who answered is not told")
+        return _note("return", f"{came}; who answered is not told, so it was maybe not tried on another node")
     if len(nodes) == 1:
-        return _ok("return", f"came back to the same session {len(seen)} times, always to the same process")
-    return _ok("return", f"came back to the same session {len(seen)} times, to {len(nodes)} processes")
+        return _note("return", f"{came}, always to the same process: not tried on another node")
+    return _ok("return", f"{came}, to {len(nodes)} processes")
 
 
 def _size(count: int) -> str:

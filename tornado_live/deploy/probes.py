@@ -41,6 +41,10 @@ MODEL_S = 40.0
 ECHOES = 3
 SIZES = (64, 1024, 16 * 1024, 200 * 1024)
 RETURNS = 6
+HELD = (1, 2, 3)
+"""Uneven, or who takes turns would give each return to the same one."""
+ASKED = 12
+"""So often, of several processes, each is met that is there."""
 
 _AGENT = "tornado-live deploy check"
 _GUESTS = "//ws//google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
@@ -320,45 +324,78 @@ def _close(gone: ConnectionClosed) -> Closed:
 
 
 async def returns(way: Way, session: str) -> list[Returned]:
-    """Opens the same session again and again."""
-    found = []
-    for _ in range(RETURNS):
-        try:
-            async with opened(way, f"/ws?sessionId={session}") as line:
-                assert line.response is not None
-                node = line.response.headers.get("X-Served-By")
-                try:
+    """Opens the same session again and again. Other lines are opened in between and stay, so that a proxy which
+    chooses the process with the fewest comes to another one."""
+    others: list[str] = []
+    async with contextlib.AsyncExitStack() as held:
+        found = []
+        for number in range(RETURNS):
+            found.append(await _returned(way, session))
+            for _ in range(HELD[number % len(HELD)]):
+                with contextlib.suppress(Refused, TimeoutError, ConnectionClosed):
+                    line = await held.enter_async_context(opened(way))
                     async with asyncio.timeout(PATIENCE_S):
-                        same = await _echoed(line, {}) == session
-                except ConnectionClosed as gone:
-                    closed = _close(gone)
-                    found.append(Returned(node, f"close {closed.code} {closed.reason}".rstrip()))
-                    continue
-                except TimeoutError:
-                    found.append(Returned(node, "there was no answer"))
-                    continue
-                found.append(Returned(node, "" if same else "it was given another session"))
-        except Refused as refused:
-            found.append(Returned(None, refused.seen.shown))
+                        others.append(await _echoed(line, {}))
+    for other in others:
+        await forget(way, other)
     return found
 
 
+async def _returned(way: Way, session: str) -> Returned:
+    try:
+        async with opened(way, f"/ws?sessionId={session}") as line:
+            node = _node(line)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    same = await _echoed(line, {}) == session
+            except ConnectionClosed as gone:
+                closed = _close(gone)
+                return Returned(node, f"close {closed.code} {closed.reason}".rstrip())
+            except TimeoutError:
+                return Returned(node, "there was no answer")
+            return Returned(node, "" if same else "it was given another session")
+    except Refused as refused:
+        return Returned(None, refused.seen.shown)
+
+
+def _node(line: Line) -> str | None:
+    assert line.response is not None
+    return line.response.headers.get("X-Served-By")
+
+
 async def idle(way: Way, seconds: float) -> Idle | Seen | Closed:
-    """A conversation in which nobody says anything. Where it is cut: whether pings or messages would keep it."""
+    """A conversation in which nobody says anything. Where it is cut: whether another one is too, and whether pings
+    or messages would keep it."""
     silent = await _quiet(way, seconds)
     if not isinstance(silent, Quiet) or silent.ended is None:
         return Idle(silent) if isinstance(silent, Quiet) else silent
-    again = min(seconds, 2.5 * silent.lasted_s + 1)
+    longer = min(seconds, 2.5 * silent.lasted_s + 1)
     every = max(0.2, silent.lasted_s / 4)
-    async with asyncio.TaskGroup() as both:
-        pings = both.create_task(_quiet(way, again, every=every))
-        messages = both.create_task(_quiet(way, again, every=every, by_messages=True))
-    by_pings, by_messages = pings.result(), messages.result()
-    return Idle(
-        silent,
-        by_pings if isinstance(by_pings, Quiet) else None,
-        by_messages if isinstance(by_messages, Quiet) else None,
+    async with asyncio.TaskGroup() as all_three:
+        once_more = all_three.create_task(_quiet(way, longer))
+        pings = all_three.create_task(_quiet(way, longer, every=every))
+        messages = all_three.create_task(_quiet(way, longer, every=every, by_messages=True))
+    again, by_pings, by_messages = (
+        tried if isinstance(tried, Quiet) else None
+        for tried in (once_more.result(), pings.result(), messages.result())
     )
+    cut = again if again is not None and again.ended is not None else silent
+    return Idle(silent, again, by_pings, by_messages, await _answers(way, cut.node))
+
+
+async def _answers(way: Way, node: str | None) -> bool | None:
+    """Whether this process still does; None where it cannot be told from others."""
+    if node is None:
+        return None
+    alone = True
+    for _ in range(ASKED):
+        seen = await ask(way, "/health")
+        if isinstance(seen, Answer):
+            if seen.headers.get("x-served-by") == node:
+                return True
+            # A proxy that keeps its connection to one of them meets that one each time.
+            alone = alone and seen.json.get("processes") == 1
+    return False if alone else None
 
 
 async def _quiet(
@@ -413,7 +450,7 @@ async def _listened(line: Line, seconds: float, every: float | None, by_messages
             ended = _close(gone).code
             break
     pings = tuple(at - began for at in line.pinged)
-    return Quiet(time.monotonic() - began, ended, pings, tuple(messages))
+    return Quiet(time.monotonic() - began, ended, pings, tuple(messages), _node(line))
 
 
 async def forget(way: Way, session: str) -> None:

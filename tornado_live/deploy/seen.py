@@ -94,13 +94,14 @@ class Quiet:
     """A line on which the client said nothing but, where `kept_by` says so, pings or messages.
 
     `ended` is the close code it ended with, None where it was open all the time. `pings` and `messages` are the
-    seconds at which something came from the server.
+    seconds at which something came from the server. `node` is the process that had it, None where it does not say.
     """
 
     lasted_s: float
     ended: int | None
     pings: tuple[float, ...] = ()
     messages: tuple[float, ...] = ()
+    node: str | None = None
 
     @property
     def last_came_s(self) -> float:
@@ -109,11 +110,14 @@ class Quiet:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """`by_pings` and `by_messages` were tried only where `silent` was cut."""
+    """The others were tried only where `silent` was cut. `again` is one more silent line, None where none could be
+    opened; `answers` is whether the process whose line was cut last still does, None where that cannot be told."""
 
     silent: Quiet
+    again: Quiet | None = None
     by_pings: Quiet | None = None
     by_messages: Quiet | None = None
+    answers: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
