@@ -20,7 +20,7 @@ from faults.model import ModelSide
 from faults.stage import environment, get
 from lasting import lasting
 from nginx import Nginx
-from serving import Server, nobody_listens
+from serving import ROOT, Server, nobody_listens
 from simulating import LIVE_PATH
 from talking import Talker
 from websockets.asyncio.client import connect
@@ -244,7 +244,11 @@ async def test_the_servers_doors_hold_behind_it(behind: Behind) -> None:
     assert await status_of_upgrade(proxy, Origin="https://localhost:1") == 403
     async with asking(proxy) as http:
         assert (await http.get("/api/tools", headers={"Host": "evil.example"})).status_code == 403
-        assert (await http.get("/metrics")).status_code == 404
+        hidden = await http.get("/metrics")
+        assert (hidden.status_code, hidden.headers["Content-Type"]) == (404, "application/json")
+        asked = hidden.json()["error"]["requestId"]
+        own = (await http.get("/api/no-such-path")).json()["error"]
+        assert hidden.json()["error"] == own | {"requestId": asked}
         assert (await http.get(f"{proxy.url}//metrics")).status_code == 404
 
 
@@ -432,6 +436,30 @@ async def test_each_header_is_there_once(behind: Behind) -> None:
             assert answer.headers["X-Frame-Options"] == "DENY"
             assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
             assert answer.headers["Server"] == "nginx"
+
+
+async def test_the_lines_of_the_page_for_a_path_lead_there_and_show_nothing_else(behind: Behind) -> None:
+    page = (
+        (ROOT / "docs/deployment.md")
+        .read_text(encoding="utf-8")
+        .split("## Under a path")[1]
+        .split("\n## ")[0]
+    )
+    (lines,) = re.findall(r"```nginx\n(.*?)```", page, re.S)
+    lines = lines.replace("$server_name", f"$server_name:{behind.proxy.port}")
+    whole = "        location = /metrics {\n"
+    proxy = Nginx(behind.server.port, prefix="/voice", changes={whole: f"{lines}{whole}"})
+    async with proxy, httpx.AsyncClient(verify=proxy.tls, trust_env=False) as http:
+        root = proxy.url.removesuffix("/voice")
+        front = await http.get(root)
+        assert (front.status_code, front.headers["Location"]) == (
+            308,
+            f"https://localhost:{behind.proxy.port}/voice/",
+        )
+        for path in ("/metrics", "/api/sessions", "/voice/metrics"):
+            assert (await http.get(f"{root}{path}")).status_code == 404
+        shown = (await http.get(f"{root}/voice")).headers["Location"]
+        assert shown.endswith("/voice/")
 
 
 async def test_http_leads_to_https(behind: Behind) -> None:

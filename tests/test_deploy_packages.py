@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 from nginx import CONFIGURATION
+from redis_server import NEEDS_REDIS
 from serving import ROOT, Server, clean_environment, nobody_listens
 
 from tornado_live.settings import load_settings
@@ -203,6 +205,54 @@ def test_a_nodes_settings_are_taken(name: str, tmp_path: Path) -> None:
     assert str(trusted) == f"{SERVICES['nginx']['networks']['inside']['ipv4_address']}/32"
     for variable in node["environment"]:
         assert variable.lower() in settings.sources, variable
+
+
+def test_a_node_is_given_no_more_than_it_needs() -> None:
+    for name in ("one", "two"):
+        assert "env_file" not in SERVICES[name]
+        given = {
+            word
+            for value in SERVICES[name]["environment"].values()
+            for word in re.findall(r"\$\{(\w+)", value)
+        }
+        assert given == {"GEMINI_API_KEY", "PUBLIC_URL", "REDIS_PASSWORD"}
+
+
+@NEEDS_REDIS
+def test_the_redis_of_compose_wants_its_password_and_shows_it_to_nobody(tmp_path: Path) -> None:
+    """The container's own command, on a socket in a directory of the test's."""
+    shell, option, command = SERVICES["redis"]["command"]
+    own = f"redis-server - --port 0 --unixsocket {tmp_path}/redis --dir {tmp_path}"
+    command = command.replace("$$", "$").replace("redis-server -", own)
+    with subprocess.Popen(
+        [shell, option, command],
+        env=clean_environment(REDIS_PASSWORD="fake"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        try:
+            said = []
+            for line in server.stdout:
+                said.append(line)
+                if "ready to accept connections" in line:
+                    break
+            else:
+                pytest.fail("".join(said))
+            assert "fake" not in Path(f"/proc/{server.pid}/cmdline").read_text()
+            with (
+                redis.Redis(unix_socket_path=f"{tmp_path}/redis") as nobody,
+                pytest.raises(redis.AuthenticationError),
+            ):
+                nobody.ping()
+            with redis.Redis(unix_socket_path=f"{tmp_path}/redis", password="fake") as node:
+                assert node.config_get("maxmemory-policy", "appendonly") == {
+                    "maxmemory-policy": "noeviction",
+                    "appendonly": "yes",
+                }
+        finally:
+            server.terminate()
 
 
 def test_the_head_of_the_file_names_what_has_to_be_given() -> None:
