@@ -77,6 +77,24 @@ def test_list_shows_each_tool_with_its_parameters(tmp_path: Path) -> None:
     assert out.getvalue() == "look_up(title, lang?)\n    Looks up.\nask()\n    Asks.\n"
 
 
+def test_list_says_what_is_special_about_a_tool(tmp_path: Path) -> None:
+    text = """
+version: 1
+tools:
+  light:
+    description: Light.
+    parameters: {}
+    client: true
+    confirm: true
+    wait: background
+    requires: [staff, admin]
+"""
+    out = io.StringIO()
+    assert list_tools(load(tmp_path, text), out) == OK
+    special = "the page runs it; the person is asked first; in the background; requires admin, staff"
+    assert out.getvalue() == f"light()\n    Light.\n    ({special})\n"
+
+
 def test_check_prints_what_was_changed_for_gemini(tmp_path: Path) -> None:
     assert check(tmp_path, TOOLS) == (
         OK,
@@ -244,7 +262,10 @@ async def test_the_examples_are_run_and_compared(tmp_path: Path) -> None:
     )
     out = io.StringIO()
     assert await run_examples(catalog, (), mock="always", out=out) == OK
-    assert out.getvalue() == "look_up 1: ok (sample data)\nlook_up 2: ok\n2 examples.\n"
+    assert out.getvalue() == (
+        "look_up 1: ok (sample data)\nlook_up 2: ok\n2 examples.\n"
+        "Of 1 only the mock was compared: no service was asked.\n"
+    )
     wrong = load(
         tmp_path,
         TOOLS.replace("    mock: {text: Made up.}\n", "    mock: {text: Other.}" + EXAMPLES),
@@ -256,6 +277,7 @@ async def test_the_examples_are_run_and_compared(tmp_path: Path) -> None:
         '    result.text is "Other.", not "Made"\n'
         "look_up 2: ok\n"
         "2 examples, 1 not as expected.\n"
+        "Of 1 only the mock was compared: no service was asked.\n"
     )
     out = io.StringIO()
     assert await run_examples(catalog, ["lookup"], mock="always", out=out) == MISUSED

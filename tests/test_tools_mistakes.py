@@ -569,6 +569,39 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             'tools.yaml:7: find.result.select: "items[}" is not JMESPath: } is not understood at character 7',
         ],
     ),
+    "select beside another mistake": (
+        tool(URL, "result: {select: 'items[', max_bytes: 5}"),
+        [
+            "tools.yaml:7: find.result.max_bytes: 5 must be at least 256",
+            'tools.yaml:7: find.result.select: "items[" is not JMESPath: it breaks off at the end',
+        ],
+    ),
+    "select empty": (
+        tool(URL, "result: {select: ''}"),
+        [
+            'tools.yaml:7: find.result.select: "" must not be empty',
+        ],
+    ),
+    "bind of the page": (
+        tool("client: true", "bind: {who: session.user}"),
+        [
+            "tools.yaml:7: find.bind: has its place in tools that run here, for the page gets none of it;"
+            " remove it",
+        ],
+    ),
+    "include of itself": (
+        "version: 1\ninclude: [tools.yaml]\ntools: {}\n",
+        [
+            'tools.yaml:2: include[0]: "tools.yaml" is this file itself; remove it',
+        ],
+    ),
+    "sql of an unknown kind": (
+        src("  s:\n    sql: {url: 'mysql://u:canary@h/x'}\n"),
+        [
+            "tools.yaml:4: sources.s.sql.url: is the address of no known database; write sqlite:///data/shop.db"
+            " or postgresql://user@host/name",
+        ],
+    ),
     "select end": (
         tool(URL, "result: {select: 'length(items'}"),
         [

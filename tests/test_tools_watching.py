@@ -318,6 +318,13 @@ async def test_a_secret_that_comes_with_an_edit_is_hidden_from_the_log_from_then
             while await taken.get():
                 pass
         assert warned[-1].startswith("tools.yaml has a mistake; the tools stay as they were. tools.yaml:")
+        (tmp_path / "more.yaml").write_text("version: 2\n")
+        (tmp_path / "tools.yaml").write_text("version: 1\ninclude: [more.yaml]\ntools: {}\n")
+        async with asyncio.timeout(30):
+            while not warned[-1].startswith(
+                "more.yaml has a mistake; the tools stay as they were. more.yaml:"
+            ):
+                await taken.get()
     finally:
         await watched.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -27,9 +27,11 @@ OPERATOR: Final = Caller("operator")
 
 
 def list_tools(catalog: ToolCatalog, out: TextIO) -> int:
-    """One paragraph a tool: name, parameters, description."""
+    """One paragraph a tool: name, parameters, description, and what is special about it."""
     for tool in catalog.tools.values():
         out.write(f"{tool.name}({_signature(tool)})\n    {tool.description.splitlines()[0]}\n")
+        if special := "; ".join(_special(tool)):
+            out.write(f"    ({special})\n")
     for name, members in catalog.toolsets.items():
         out.write(f"toolset {name}: {', '.join(members)}\n")
     for problem in catalog.left_out:
@@ -138,7 +140,7 @@ async def run_examples(
     if unknown:
         out.write(f'There is no tool "{unknown[0]}"{nearest(unknown[0], catalog.tools) or "."}\n')
         return MISUSED
-    ran = wrong = 0
+    ran = wrong = samples = 0
     runner = ToolRunner(mock=mock)
     try:
         for tool in catalog.tools.values():
@@ -148,7 +150,7 @@ async def run_examples(
                 call = ToolCall(f"example-{ran}", tool.name, example.args)
                 result = await runner.run(catalog, call, caller=caller, session_id="command-line")
                 found = differences(example.expect, result.response)
-                ran, wrong = ran + 1, wrong + bool(found)
+                ran, wrong, samples = ran + 1, wrong + bool(found), samples + result.sample
                 sample = " (sample data)" if result.sample else ""
                 out.write(f"{tool.name} {number}: {'not as expected' if found else 'ok'}{sample}\n")
                 for line in found:
@@ -159,6 +161,8 @@ async def run_examples(
     out.write(
         f"{_count(ran, 'example')}{told}.\n" if ran else "There are no examples; write examples: to a tool.\n"
     )
+    if samples:
+        out.write(f"Of {samples} only the mock was compared: no service was asked.\n")
     return FAILED if wrong else OK
 
 
@@ -224,6 +228,17 @@ def _signature(tool: Tool) -> str:
         name if name in needed else f"{name}?"
         for name in (properties if isinstance(properties, dict) else {})
     )
+
+
+def _special(tool: Tool) -> Iterator[str]:
+    if tool.policy.client:
+        yield "the page runs it"
+    if tool.policy.confirm:
+        yield "the person is asked first"
+    if tool.policy.background:
+        yield "in the background"
+    if tool.requires:
+        yield f"requires {', '.join(sorted(tool.requires))}"
 
 
 def _kind(tool: Tool) -> str:

@@ -64,7 +64,8 @@ def watch_tools(
                 message=f"The tools stay as they were. {news.error}",
                 mistakes=[str(problem) for problem in problems],
             )
-            warn(f"tools.yaml has a mistake; the tools stay as they were. {news.error}")
+            where = problems[0].file if problems else path.name
+            warn(f"{where} has a mistake; the tools stay as they were. {news.error}")
 
     watched = WatchedCatalog(first, files, seen, load, told)
     return watched

@@ -17,6 +17,8 @@ from tornado_live.yamlfile import YamlPath
 
 Source = Mapping[str, Json]
 
+_SERVERS = frozenset(["postgresql", "postgres", "postgresql+psycopg"])
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -67,7 +69,12 @@ def _sql_url(file: ToolsFile, home: Path, path: YamlPath, url: str) -> str:
     if not colon or not re.fullmatch(r"[a-z][a-z0-9+]*", scheme):
         file.refuse(path, f"{file.shown(path)} is not an address such as sqlite:///data/shop.db")
         return url
-    if scheme.partition("+")[0] != "sqlite":
+    if scheme not in _SERVERS and scheme.partition("+")[0] != "sqlite":
+        # Not shown: it may hold a password.
+        known = "sqlite:///data/shop.db or postgresql://user@host/name"
+        file.refuse(path, f"is the address of no known database; write {known}")
+        return url
+    if scheme in _SERVERS:
         try:
             password = urlsplit(url).password
         except ValueError:

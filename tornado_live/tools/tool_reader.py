@@ -85,8 +85,12 @@ class ToolReader:
     def read(self) -> Tool | None:
         whole = self._parameters() if self.sound("parameters") else None
         bind = self._bind(whole) if self.sound("bind") else {}
+        if "bind" in self.own and self.own.get("client") is True:
+            self.refuse(
+                "has its place in tools that run here, for the page gets none of it; remove it", "bind"
+            )
         parameters = _and_bound(whole, bind)
-        result = self._result() if self.sound("result") else ResultRules()
+        result = self._result()
         policy = self._policy(result)
         retry, cache_s = self._retry(), self._cache()
         handler = endpoint = None
@@ -189,11 +193,11 @@ class ToolReader:
         return parameters
 
     def _result(self) -> ResultRules:
-        written = self.written.get("result", {})
-        assert isinstance(written, dict)
+        whole = self.written.get("result")
+        written = whole if isinstance(whole, dict) else {}
         select, empty = written.get("select"), written.get("empty")
         compiled = None
-        if isinstance(select, str):
+        if isinstance(select, str) and select:
             try:
                 compiled = jmespath.compile(select)
             except JMESPathError as error:
@@ -205,6 +209,8 @@ class ToolReader:
                             nearest(name, _JMESPATH_FUNCTIONS) or f"; known: {', '.join(_JMESPATH_FUNCTIONS)}"
                         )
                         self.refuse(f"{name}() is no function of JMESPath{hint}", "result", "select")
+        if not self.sound("result"):  # what else is wrong with it is told, and the tool is not made
+            return ResultRules()
         cap = written.get("max_bytes", DEFAULT_MAX_BYTES)
         return ResultRules(
             select=compiled,

@@ -333,6 +333,8 @@ def matching(path: Path, pattern: str, home: Path) -> tuple[list[Path], str | No
     folder = path.resolve().parent
     try:
         found = sorted(folder.glob(pattern)) if is_pattern else [folder / pattern]
+        if not is_pattern and found[0].resolve() == path.resolve():
+            return [], "is this file itself; remove it"
         files = [one for one in found if one.is_file() and one.resolve() != path.resolve()]
         roots = (folder, home.resolve())
         outside = [one for one in files if not any(one.resolve().is_relative_to(root) for root in roots)]
