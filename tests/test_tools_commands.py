@@ -178,6 +178,10 @@ def test_show_prints_the_declaration_as_the_model_gets_it(tmp_path: Path) -> Non
     waits = io.StringIO()
     assert show_tool(catalog, "ask", models.of("gemini-3.1-flash-live-preview"), waits) == OK
     assert "told later" in waits.getvalue() or "NON_BLOCKING" in waits.getvalue()
+    unknown = io.StringIO()
+    assert show_tool(catalog, "ask", models.of("nonsense"), unknown, among=models.names) == MISUSED
+    assert unknown.getvalue().startswith('There is no Live model "nonsense"')
+    assert "gemini-3.1-flash-live" in unknown.getvalue()
     wrong = io.StringIO()
     assert show_tool(catalog, "lookup", models.of("x"), wrong) == MISUSED
     assert wrong.getvalue() == 'There is no tool "lookup" - did you mean "look_up"?\n'

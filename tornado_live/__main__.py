@@ -256,7 +256,8 @@ def show_tool(
 
     settings = _settings(home, config, set_)
     facts = settings.models.of(model or settings.gemini_live_model)
-    raise SystemExit(commands.show_tool(_catalog(settings), name, facts, sys.stdout))
+    among = settings.models.names if model is not None else ()
+    raise SystemExit(commands.show_tool(_catalog(settings), name, facts, sys.stdout, among=among))
 
 
 @tools.command("plan")

@@ -97,8 +97,16 @@ def check_tools(
     return FAILED if catalog.left_out else OK
 
 
-def show_tool(catalog: ToolCatalog, name: str, model: LiveModel, out: TextIO) -> int:
-    """The declaration of `name` as `model` gets it, and what it does not say."""
+def show_tool(
+    catalog: ToolCatalog, name: str, model: LiveModel, out: TextIO, *, among: Collection[str] = ()
+) -> int:
+    """The declaration of `name` as `model` gets it, and what it does not say. `among`: the models that are known,
+    where no other will do.
+    """
+    if among and not model.listed:
+        out.write(f'There is no Live model "{model.name}"{nearest(model.name, among)}\n')
+        out.write(f"known: {', '.join(among)}\n")
+        return MISUSED
     tool = catalog.tools.get(name)
     if tool is None:
         out.write(f'There is no tool "{name}"{nearest(name, catalog.tools) or "."}\n')
