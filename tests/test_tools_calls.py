@@ -403,7 +403,6 @@ async def test_the_page_runs_its_own_function_and_may_say_that_it_failed(tmp_pat
       turn:
         description: Turns the page.
         parameters: {type: object, properties: {by: {type: integer}}, required: [by]}
-        bind: {tenant: claims.tenant.id}
         client: true
     """
     (tmp_path / "tools.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
@@ -412,9 +411,7 @@ async def test_the_page_runs_its_own_function_and_may_say_that_it_failed(tmp_pat
     async with runner() as made:
         person = Somebody(response={"page": 4})
         result = await made.run(tools, call, caller=ANN, session_id="s1", person=person)
-        assert (result.response["result"], person.asked) == ({"page": 4}, [{"by": 2}]), (
-            "what is bound stays here"
-        )
+        assert (result.response["result"], person.asked) == ({"page": 4}, [{"by": 2}])
         failing = Somebody(response={"error": "There is no page."})
         result = await made.run(tools, call, caller=ANN, session_id="s1", person=failing)
         assert code(result) is ToolCode.FAILED
