@@ -133,13 +133,12 @@ async def test_bound_values_are_held_to_their_patterns_by_the_same_engine(tmp_pa
               $defs: {id: {type: string, pattern: "^(a+)+$"}}
               properties: {q: {type: string}, tenant: {$ref: "#/$defs/id"}}
             bind: {tenant: claims.tenant}
-            client: true
+            http: {url: "https://nowhere.invalid/{q}"}
         """,
     )
     for tenant, ran in (("a" * 100_000 + "!", False), (["a"], False), ("aa", True)):
         result = await run(catalog, {"q": "x"}, {"tenant": tenant})
-        assert result.error is ToolCode.NOT_ALLOWED
-        assert result.summary.startswith("Only a page can run this tool") == ran
+        assert result.error is (None if ran else ToolCode.NOT_ALLOWED)
 
 
 @pytest.mark.parametrize(
