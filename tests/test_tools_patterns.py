@@ -133,7 +133,7 @@ async def test_bound_values_are_held_to_their_patterns_by_the_same_engine(tmp_pa
               $defs: {id: {type: string, pattern: "^(a+)+$"}}
               properties: {q: {type: string}, tenant: {$ref: "#/$defs/id"}}
             bind: {tenant: claims.tenant}
-            http: {url: "https://nowhere.invalid/{q}"}
+            http: {url: "https://nowhere.invalid/", query: {q: "{q}", t: "{tenant}"}}
         """,
     )
     for tenant, ran in (("a" * 100_000 + "!", False), (["a"], False), ("aa", True)):
