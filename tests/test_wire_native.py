@@ -7,7 +7,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tornado_live.errors import BadMessage
@@ -127,6 +127,7 @@ def test_a_frame_to_the_client_carries_type_data_and_session() -> None:
 
 
 @given(st.binary(max_size=200))
+@example(b'{"":{},"":"\x80"}')
 def test_any_bytes_are_a_message_or_a_bad_message(data: bytes) -> None:
     with contextlib.suppress(BadMessage):
         native.decode(data)

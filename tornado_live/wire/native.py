@@ -160,7 +160,7 @@ def _explain(data: bytes, error: msgspec.ValidationError) -> str:
     """msgspec's finding in words for the author of a client."""
     try:
         loose = _loose.decode(data)
-    except (msgspec.DecodeError, RecursionError) as broken:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
         return f"This JSON cannot be read ({broken})."
     if not isinstance(loose, dict):
         return 'A text frame carries one JSON object such as {"type": "ping"}.'
