@@ -57,7 +57,7 @@ from tornado_live.sessions.store import (
     Session,
     cursor_of,
     digest_of,
-    new_session_id,
+    new_session,
     not_found,
     out_of_reach,
     place_in_memory,
@@ -150,19 +150,7 @@ class RedisSessionStore:
         node: str | None = None,
     ) -> Session:
         now, at = self._wall(), self._steady()
-        session = Session(
-            id=new_session_id(),
-            user=user,
-            metadata=dict(metadata),
-            assistant=assistant,
-            created_at=now,
-            last_active_at=now,
-            expires_at=now + self._bounds.ttl_s,
-            message_count=0,
-            usage={},
-            last_turn=0,
-            label=label,
-        )
+        session = new_session(user, assistant, metadata, label, at=now, ttl_s=self._bounds.ttl_s)
         listed = _list_name(user)
         await self._ask(
             scripts.CREATE,

@@ -39,7 +39,7 @@ from tornado_live.sessions.store import (
     Session,
     cursor_of,
     digest_of,
-    new_session_id,
+    new_session,
     not_found,
     out_of_reach,
     place_in_memory,
@@ -245,19 +245,7 @@ class SqliteSessionStore:
         node: str | None = None,
     ) -> Session:
         now, shown = self._clock(), self._wall()
-        session = Session(
-            id=new_session_id(),
-            user=user,
-            metadata=dict(metadata),
-            assistant=assistant,
-            created_at=shown,
-            last_active_at=shown,
-            expires_at=shown + self._bounds.ttl_s,
-            message_count=0,
-            usage={},
-            last_turn=0,
-            label=label,
-        )
+        session = new_session(user, assistant, metadata, label, at=shown, ttl_s=self._bounds.ttl_s)
         ends = now + self._bounds.ttl_s
         await self._ask(lambda: _insert(self._connection, session, ends, node, self._process, now))
         return session

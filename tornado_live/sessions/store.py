@@ -222,6 +222,25 @@ class SessionStore(Protocol):
         """Of what was taken in the window that is."""
 
 
+def new_session(
+    user: str, assistant: str, metadata: Mapping[str, Json], label: str, *, at: float, ttl_s: float
+) -> Session:
+    """One that begins now; `at` is the time that is shown."""
+    return Session(
+        id=new_session_id(),
+        user=user,
+        metadata=dict(metadata),
+        assistant=assistant,
+        created_at=at,
+        last_active_at=at,
+        expires_at=at + ttl_s,
+        message_count=0,
+        usage={},
+        last_turn=0,
+        label=label,
+    )
+
+
 def new_session_id() -> str:
     """192 random bits, 32 URL-safe characters."""
     return secrets.token_urlsafe(24)
