@@ -73,7 +73,15 @@ class GeminiHandler(SocketHandler):
                 handle = plan.handle if plan.wants_handles else None
                 async with self.found(wanted, caller, guest=True) as found:
                     entering = Enter(plan, wanted, handle, lasts_s)
-                    attach(self.peer, found.session, found.memory, caller, dialect, said=entering)
+                    attach(
+                        self.peer,
+                        found.session,
+                        found.memory,
+                        caller,
+                        dialect,
+                        said=entering,
+                        abandoned=found.abandoned,
+                    )
                 return
             session = await self._new(caller, plan)
             handle = await self._handle(session) if plan.wants_handles else None

@@ -50,7 +50,6 @@ from tornado_live.sessions.redis_scripts import Script
 from tornado_live.sessions.store import (
     NODE_LIFE_S,
     Credential,
-    Handle,
     Hold,
     MemoryItem,
     News,
@@ -63,7 +62,7 @@ from tornado_live.sessions.store import (
     place_in_memory,
     place_of,
 )
-from tornado_live.sessions.waiting import Batch, Bounds, Holding, Touched, Unreachable, Waiting
+from tornado_live.sessions.waiting import Batch, Bounds, Holding, Queueing, Touched, Unreachable, Waiting
 
 RETRY_S: Final = (0.25, 1.0)
 LISTEN_AGAIN_S: Final = 1.0
@@ -99,7 +98,7 @@ class _Said:
     released: list[str] = field(default_factory=list)
 
 
-class RedisSessionStore:
+class RedisSessionStore(Queueing):
     """A SessionStore (sessions/store.py has the contract) in the Redis at `url`, below `prefix`.
 
     Opening it asks nothing of Redis: one that is away is `healthy` when it is back. Raises ConfigError for a `url`
@@ -354,27 +353,6 @@ class RedisSessionStore:
         if copy is not None and self._left_ms(copy.active) > 0:
             copy.active = at
         self._waiting.touch(id, at)
-
-    def remember(self, id: str, item: MemoryItem) -> None:
-        self._waiting.remember(id, item)
-
-    def record(self, id: str, event: Event) -> None:
-        self._waiting.record(id, event)
-
-    def set_usage(self, id: str, usage: Mapping[str, Json]) -> None:
-        self._waiting.set_usage(id, usage)
-
-    def keep_handle(self, id: str, handle: Handle | None) -> None:
-        self._waiting.keep_handle(id, handle)
-
-    def attend(self, id: str, *, node: str, connected: bool) -> None:
-        self._waiting.attend(id, node=node, connected=connected)
-
-    def release(self, id: str, *, node: str) -> None:
-        self._waiting.release(id, node=node)
-
-    def give_back(self, counter: str, amount: int) -> None:
-        self._waiting.give_back(counter, amount)
 
     # What is asked
 

@@ -45,7 +45,7 @@ from tornado_live.sessions.store import (
     place_in_memory,
     place_of,
 )
-from tornado_live.sessions.waiting import Batch, Bounds, Touched, Unreachable, Waiting
+from tornado_live.sessions.waiting import Batch, Bounds, Queueing, Touched, Unreachable, Waiting
 
 PURGE_S = 60.0
 PATIENCE_S = 2.0
@@ -163,7 +163,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
-class SqliteSessionStore:
+class SqliteSessionStore(Queueing):
     """A SessionStore (sessions/store.py has the contract) in the file at `path`. Made by `open`."""
 
     def __init__(
@@ -349,27 +349,6 @@ class SqliteSessionStore:
 
     def touch(self, id: str) -> None:
         self._waiting.touch(id, Touched(self._clock(), self._wall()))
-
-    def remember(self, id: str, item: MemoryItem) -> None:
-        self._waiting.remember(id, item)
-
-    def record(self, id: str, event: Event) -> None:
-        self._waiting.record(id, event)
-
-    def set_usage(self, id: str, usage: Mapping[str, Json]) -> None:
-        self._waiting.set_usage(id, usage)
-
-    def keep_handle(self, id: str, handle: Handle | None) -> None:
-        self._waiting.keep_handle(id, handle)
-
-    def attend(self, id: str, *, node: str, connected: bool) -> None:
-        self._waiting.attend(id, node=node, connected=connected)
-
-    def release(self, id: str, *, node: str) -> None:
-        self._waiting.release(id, node=node)
-
-    def give_back(self, counter: str, amount: int) -> None:
-        self._waiting.give_back(counter, amount)
 
     async def _write(self, batch: Batch) -> None:
         now = self._clock()

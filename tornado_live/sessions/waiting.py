@@ -294,6 +294,33 @@ class Waiting:
         self._retry_s = min(self._retry_s * 2, self._patience[1])
 
 
+class Queueing:
+    """What a SessionStore only queues. `_waiting` is the store's queue."""
+
+    _waiting: Waiting
+
+    def remember(self, id: str, item: MemoryItem) -> None:
+        self._waiting.remember(id, item)
+
+    def record(self, id: str, event: Event) -> None:
+        self._waiting.record(id, event)
+
+    def set_usage(self, id: str, usage: Mapping[str, Json]) -> None:
+        self._waiting.set_usage(id, usage)
+
+    def keep_handle(self, id: str, handle: Handle | None) -> None:
+        self._waiting.keep_handle(id, handle)
+
+    def attend(self, id: str, *, node: str, connected: bool) -> None:
+        self._waiting.attend(id, node=node, connected=connected)
+
+    def release(self, id: str, *, node: str) -> None:
+        self._waiting.release(id, node=node)
+
+    def give_back(self, counter: str, amount: int) -> None:
+        self._waiting.give_back(counter, amount)
+
+
 def _event_data(data: Mapping[str, Json]) -> str:
     """The JSON of an event's data; members that make it too large are left out, and that is said."""
     encoded = json.dumps(data)
