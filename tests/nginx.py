@@ -100,8 +100,8 @@ class Nginx:
         # nginx takes no "any free port". It does take sockets that are open already, as when one binary hands over
         # to the next, so that no other program can get the ports in between.
         self._sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        # nginx leaves what it inherits as it is. Two of its workers wake for one connection, and in a blocking accept()
-        # the second would wait, with all its other clients.
+        # nginx leaves what it inherits as it is. Two of its workers wake for one connection, and in a blocking
+        # accept() the second would wait, with all its other clients.
         for one in self._sockets:
             one.setblocking(False)
         self.http_port, self.port = (one.getsockname()[1] for one in self._sockets)
