@@ -20,6 +20,7 @@ from tornado.web import Application
 
 from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
+from tornado_live.access.identity import Identity
 from tornado_live.access.origins import Doors
 from tornado_live.access.proxies import Proxies
 from tornado_live.errors import Unavailable
@@ -104,6 +105,7 @@ class Parts:
     tools: WatchedCatalog
     runner: ToolRunner
     metrics: Metrics
+    identity: Identity
     started_at: float
 
 
@@ -130,6 +132,7 @@ def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (
         parts.registry.node[:8],
         proxies=Proxies(settings.trusted_proxies),
         paths=Paths.of(settings.base_path, settings.public_url),
+        identity=parts.identity,
     )
     rest = api.Rest(
         house=house,
@@ -256,8 +259,9 @@ def _reload(settings: Settings, parts: Parts, secured: Certified | None) -> None
 def logged(settings: Settings, *, process: int | None) -> Masker:
     """Begins this process's log, without the secrets known so far, with what is to be said of the settings."""
     masker = configure(settings.log_level, sys.stderr, process=process)
-    if settings.gemini_api_key is not None:
-        masker.mask(settings.gemini_api_key.get_secret_value())
+    for secret in (settings.gemini_api_key, settings.auth.jwt_secret):
+        if secret is not None:
+            masker.mask(secret.get_secret_value())
     for warning in settings.warnings:
         log_event(_log, "settings_warning", level=logging.WARNING, message=warning)
     return masker
@@ -312,7 +316,8 @@ async def _parts(
         following = owned.create_task(registry.follow())
         tools.start()
         try:
-            yield Parts(settings, store, registry, tools, runner, metrics, started_at)
+            identity = Identity(settings.auth.modes)
+            yield Parts(settings, store, registry, tools, runner, metrics, identity, started_at)
         finally:
             await tools.close()
             await registry.close(GOODBYE_S)

@@ -6,17 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-_NO_CLAIMS: Mapping[str, object] = MappingProxyType({})
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`user` owns sessions; `roles` open operator routes; `claims` feed bound tool parameters."""
+    """`user` owns sessions; `roles` open operator routes; `claims` feed bound tool parameters.
+
+    `limits` are values of its own for rows of access/limits.py, which count where they are lower than the
+    server's, or have the server's none. `subjects` are the names by which it is revoked: `user:…`, `key:…`,
+    `jwt:…`. `until` is when its credential ends, by `time.monotonic`. `session` is the only one that it may use.
+    `known`: somebody in particular; without asking, everybody is one user, whom no limit of a user holds.
+    """
 
     user: str
     roles: frozenset[str] = frozenset()
     assistant: str | None = None
-    claims: Mapping[str, object] = field(default_factory=lambda: _NO_CLAIMS)
+    claims: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+    limits: Mapping[str, float] = field(default_factory=lambda: _NO_LIMITS)
+    subjects: frozenset[str] = frozenset()
+    until: float | None = None
+    session: str | None = None
+    known: bool = False
 
     @property
     def granted(self) -> frozenset[str]:

@@ -136,6 +136,11 @@ def _as_switch(value: object) -> object:
     return value
 
 
+def _as_most(value: object) -> object:
+    """A limit, or `off`."""
+    return None if isinstance(value, str) and value.strip().lower() in ("off", "none") else value
+
+
 def _as_bare_host(value: object) -> object:
     if isinstance(value, str):
         host = value.strip()
@@ -293,10 +298,17 @@ _Network = Annotated[str, AfterValidator(_as_network)]
 _SetupField = Annotated[str, AfterValidator(_as_field)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+_Most = Annotated[int | None, BeforeValidator(_as_most), Field(ge=1, le=1_000_000_000)]
+_MostMoney = Annotated[float | None, BeforeValidator(_as_most), Field(gt=0, le=1_000_000)]
+_MostSeconds = Annotated[float | None, BeforeValidator(_as_most), Field(gt=0, le=30 * 24 * 3600)]
+_Claim = Annotated[str, Field(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=200)]
 
 
 class Limits(BaseModel):
-    """Seconds (`_s`), bytes (`_bytes`) and counts."""
+    """Seconds (`_s`), bytes (`_bytes`), money (`cost`) and counts; None is no limit.
+
+    Whom those count for that are about callers says access/limits.py.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -319,6 +331,46 @@ class Limits(BaseModel):
     heartbeat_s: _Seconds = 25
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10
     queued_bytes: Annotated[int, Field(ge=1_048_576, le=1_000_000_000_000)] = 268_435_456
+    connections_per_address: _Most = 100
+    handshakes_per_minute: _Most = 120
+    denied_per_minute: _Most = 30
+    sessions_per_minute: _Most = 60
+    messages_per_s: _Most = 200
+    audio_factor: Annotated[float | None, BeforeValidator(_as_most), Field(ge=1, le=100)] = 2.0
+    frames_per_s: Annotated[float, Field(gt=0, le=30)] = 1.0
+    conversations_per_user: _Most = 5
+    conversations_per_key: _Most = None
+    conversations_in_all: _Most = None
+    conversation_s: _MostSeconds = 14_400
+    silent_timeout_s: _MostSeconds = 1800
+    tool_calls_per_day: _Most = None
+    audio_s_per_day: _Most = None
+    talk_s_per_day: _Most = None
+    tokens_per_day: _Most = None
+    cost_per_session: _MostMoney = None
+    cost_per_day: _MostMoney = None
+    cost_per_day_per_key: _MostMoney = None
+    cost_per_day_in_all: _MostMoney = None
+
+
+class _AuthSurface(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    modes: Annotated[tuple[Literal["none", "api_key", "jwt"], ...], BeforeValidator(_as_list)] = ("none",)
+    jwt_algorithms: Annotated[tuple[Literal["HS256", "RS256", "ES256"], ...], BeforeValidator(_as_list)] = (
+        "RS256",
+    )
+    jwt_secret: SecretStr | None = None
+    jwt_public_key: str | None = None
+    jwt_jwks_url: Annotated[str | None, _as_url(("https", "http"))] = None
+    jwt_issuer: str | None = None
+    jwt_audience: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+    jwt_leeway_s: Annotated[float, Field(ge=0, le=30)] = 30
+    user_claim: _Claim = "sub"
+    roles_claim: _Claim = "roles"
+    assistant_claim: _Claim = "assistant"
+    limits_claim: _Claim = "limits"
+    role_names: Annotated[dict[str, str], BeforeValidator(_as_mapping)] = Field(default_factory=dict)
 
 
 class _SimulatorSurface(BaseModel):
@@ -356,6 +408,8 @@ class _Surface(BaseSettings):
     base_path: Annotated[str | None, BeforeValidator(_as_base_path)] = None
     trusted_proxies: Annotated[tuple[_Network, ...], BeforeValidator(_as_list)] = ()
     public_without_auth: bool = False
+    public_without_tls: bool = False
+    auth: _AuthSurface = _AuthSurface()
     processes: Annotated[int, Field(ge=1, le=256)] = 1
     data_dir: str = "data"
     redis_url: Annotated[SecretStr | None, BeforeValidator(_as_redis_url)] = None
@@ -392,6 +446,7 @@ class _Surface(BaseSettings):
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
+    "auth": _AuthSurface,
     "limits": Limits,
     "drop_in": _DropInSurface,
     "simulator": _SimulatorSurface,
@@ -453,6 +508,30 @@ class Vertex:
 
 
 @dataclass(frozen=True, slots=True)
+class Auth:
+    """How callers show who they are. `modes` empty: not at all, and everybody is one user.
+
+    Claims are dotted paths into a token's payload. `role_names` gives roles of tokens the names that they have
+    here.
+    """
+
+    modes: frozenset[Literal["api_key", "jwt"]]
+    jwt_algorithms: tuple[str, ...]
+    jwt_secret: SecretStr | None
+    jwt_public_key: str | None
+    """PEM."""
+    jwt_jwks_url: str | None
+    jwt_issuer: str | None
+    jwt_audience: tuple[str, ...]
+    jwt_leeway_s: float
+    user_claim: str
+    roles_claim: str
+    assistant_claim: str
+    limits_claim: str
+    role_names: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatorSettings:
     voice: Literal["auto", "on", "off"]
     scenario: Path | None
@@ -500,6 +579,8 @@ class Settings:
     """Begins with a slash and ends without one, or is empty."""
     trusted_proxies: tuple[Network, ...]
     public_without_auth: bool
+    public_without_tls: bool
+    auth: Auth
     processes: int
     home: Path
     data_dir: Path
@@ -813,12 +894,8 @@ class _Checks:
         tls_port = self._tls_port()
         self._ports(tls_port)
         certificate = self._certificate()
-        if not is_loopback(surface.host) and not surface.public_without_auth:
-            self._refuse(
-                "host",
-                f'"{surface.host}" can be reached by others, and callers are not asked who they are'
-                " - keep 127.0.0.1 behind a reverse proxy, or allow it with public_without_auth: true",
-            )
+        auth = self._auth()
+        self._public(auth)
         tools_file = self._file("tools_file", surface.tools_file) or find("tools.yaml", home=self._home)
         scenario = self._file("simulator.scenario", surface.simulator.scenario)
         self._voice(upstream)
@@ -845,6 +922,8 @@ class _Checks:
             base_path=surface.base_path or "",
             trusted_proxies=tuple(ipaddress.ip_network(one) for one in surface.trusted_proxies),
             public_without_auth=surface.public_without_auth,
+            public_without_tls=surface.public_without_tls,
+            auth=auth,
             processes=surface.processes,
             home=self._home,
             data_dir=self._path(surface.data_dir),
@@ -941,6 +1020,98 @@ class _Checks:
                 self._refuse(*mistake)
             return files
         return None
+
+    def _public(self, auth: Auth) -> None:
+        """Who can be reached by others asks who they are, and lets nobody listen to it, unless told otherwise."""
+        surface = self._surface
+        if is_loopback(surface.host) or surface.public_without_auth:
+            return
+        if not auth.modes:
+            self._refuse(
+                "host",
+                f'"{surface.host}" can be reached by others, and callers are not asked who they are'
+                " - write auth.modes, keep 127.0.0.1 behind a reverse proxy, or allow it with"
+                " public_without_auth: true",
+            )
+        elif not (surface.trusted_proxies or surface.public_without_tls) and not (
+            surface.port is None and surface.ws_port is None
+        ):
+            self._refuse(
+                "host",
+                f'"{surface.host}" can be reached by others, and what they send, credentials too, would cross the'
+                " network unencrypted - name the proxy that does TLS in trusted_proxies, or set port and ws_port"
+                " to off and use tls_port, or allow it with public_without_tls: true",
+            )
+
+    def _auth(self) -> Auth:
+        surface = self._surface.auth
+        modes = frozenset(mode for mode in surface.modes if mode != "none")
+        if modes and "none" in surface.modes:
+            self._refuse("auth.modes", "none goes with no other mode - take it out")
+        if "jwt" in modes:
+            self._jwt()
+        return Auth(
+            modes=modes,
+            jwt_algorithms=surface.jwt_algorithms,
+            jwt_secret=surface.jwt_secret,
+            jwt_public_key=self._public_key(),
+            jwt_jwks_url=surface.jwt_jwks_url,
+            jwt_issuer=surface.jwt_issuer,
+            jwt_audience=surface.jwt_audience,
+            jwt_leeway_s=surface.jwt_leeway_s,
+            user_claim=surface.user_claim,
+            roles_claim=surface.roles_claim,
+            assistant_claim=surface.assistant_claim,
+            limits_claim=surface.limits_claim,
+            role_names=dict(surface.role_names),
+        )
+
+    def _jwt(self) -> None:
+        """Each algorithm has its kind of key, and no other: a public key must never check a signature of HS256."""
+        surface = self._surface.auth
+        symmetric = [name for name in surface.jwt_algorithms if name.startswith("HS")]
+        asymmetric = [name for name in surface.jwt_algorithms if not name.startswith("HS")]
+        if not surface.jwt_algorithms:
+            self._refuse("auth.jwt_algorithms", "is empty - write RS256, ES256 or HS256")
+        if symmetric and asymmetric:
+            self._refuse("auth.jwt_algorithms", "HS256 goes with no other algorithm - choose one kind")
+        elif symmetric:
+            secret = surface.jwt_secret.get_secret_value() if surface.jwt_secret is not None else ""
+            if len(secret.encode()) < 32:
+                self._refuse(
+                    "auth.jwt_secret", "HS256 needs a secret of 32 bytes or more - openssl rand -hex 32"
+                )
+        elif surface.jwt_jwks_url is None and surface.jwt_public_key is None:
+            self._refuse(
+                "auth.jwt_jwks_url",
+                "jwt needs the keys of whoever signs - write auth.jwt_jwks_url, or auth.jwt_public_key",
+            )
+        elif surface.jwt_jwks_url is not None and surface.jwt_public_key is not None:
+            self._refuse(
+                "auth.jwt_public_key", "and auth.jwt_jwks_url exclude each other - take one of them out"
+            )
+        url = urlsplit(surface.jwt_jwks_url or "")
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            self._refuse(
+                "auth.jwt_jwks_url", "keys that cross the network unencrypted are anybody's - write https://"
+            )
+        if surface.jwt_issuer is None:
+            self._refuse("auth.jwt_issuer", 'is missing - write what tokens have as "iss"')
+        if not surface.jwt_audience:
+            self._refuse("auth.jwt_audience", 'is missing - write what tokens have as "aud"')
+
+    def _public_key(self) -> str | None:
+        path = self._file("auth.jwt_public_key", self._surface.auth.jwt_public_key)
+        if path is None:
+            return None
+        try:
+            text = path.read_text(encoding="ascii")
+        except (OSError, ValueError) as error:
+            self._refuse("auth.jwt_public_key", f"{path} cannot be read: {error}")
+            return None
+        if "-----BEGIN PUBLIC KEY-----" not in text:
+            self._refuse("auth.jwt_public_key", f"{path} holds no public key in PEM form")
+        return text
 
     def _drop_in(self, assistants: Mapping[str, Assistant]) -> DropIn:
         surface = self._surface.drop_in
@@ -1066,7 +1237,9 @@ def _values(surface: _Surface) -> dict[str, Json]:
                 if key.lower() not in written:
                     values[f"gemini.{key}"] = default
         if isinstance(value, dict) and name in _SECTIONS:
-            values |= {f"{name}.{key}": inner for key, inner in value.items()}
+            section = getattr(surface, name)
+            secret = {key for key in value if isinstance(getattr(section, key), SecretStr)}
+            values |= {f"{name}.{key}": "***" if key in secret else inner for key, inner in value.items()}
         elif isinstance(value, dict):
             _flatten(name, value, values)
         else:

@@ -92,6 +92,7 @@ class HealthHandler(ApiHandler):
     """Liveness: answers while the process serves, also before the simulator has its voice."""
 
     open_to_any_host = True
+    public = True
 
     async def get(self) -> None:
         tools: dict[str, object] = {"loaded": len(self.rest.catalog().tools)}
@@ -130,6 +131,7 @@ class ReadyHandler(ApiHandler):
     """Readiness: `unavailable` with the reason while nobody could start a conversation."""
 
     open_to_any_host = True
+    public = True
 
     async def get(self) -> None:
         if reason := self.rest.running.upstream_ready():
@@ -264,8 +266,10 @@ class NoSuchRouteHandler(ApiHandler):
     """A path that does not exist, for every method. Also the application's `default_handler_class`, for request
     targets that are no path at all."""
 
-    def prepare(self) -> None:
-        super().prepare()
+    public = True
+
+    async def prepare(self) -> None:
+        await super().prepare()
         if self.request.method != "OPTIONS":
             raise HTTPError(404)
 

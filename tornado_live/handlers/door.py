@@ -15,17 +15,18 @@ import msgspec
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
+from tornado_live.access.identity import Identity
 from tornado_live.access.origins import Doors, host_and_port
 from tornado_live.access.proxies import PASSED_ON, Asked, Proxies
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, InternalError, LiveError, TooLarge
+from tornado_live.handlers import credentials
 from tornado_live.handlers.paths import Paths
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import Metrics
 
 MAX_BODY = 64 * 1024
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-LOCAL = Caller(user="local")
 _NOT_TRUSTED = (
     "Headers of a proxy came from here and were passed over. If it is one of yours, put its address into"
     " TRUSTED_PROXIES."
@@ -37,7 +38,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class House:
     """What the doors of every route need. `ports` and `tls_ports` are those bound: the page may open sockets to
-    them. `node` says which process answers, and nothing else. `proxies` are those whose word counts."""
+    them. `node` says which process answers, and nothing else. `proxies` are those whose word counts.
+    `identity` says who asks."""
 
     doors: Doors
     metrics: Metrics
@@ -46,6 +48,7 @@ class House:
     node: str = ""
     proxies: Proxies = field(default_factory=Proxies)
     paths: Paths = field(default_factory=Paths)
+    identity: Identity = field(default_factory=Identity)
     strangers: set[str | None] = field(default_factory=set)
     """Who sent headers of a proxy without being one of ours: the first, which is told to the log."""
 
@@ -59,6 +62,8 @@ class DoorHandler(RequestHandler):
     """
 
     open_to_any_host: ClassVar[bool] = False
+    public: ClassVar[bool] = False
+    """Whether anybody may ask, whoever it is."""
     cross_origin_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "Authorization")
     """What a page of an allowed origin may send with a call."""
     caller: Caller
@@ -105,7 +110,7 @@ class DoorHandler(RequestHandler):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         # Both, where they differ: a proxy may pass on a host that a page made up.
         hosts = (self.asked.host, self.request.headers.get("Host"))
         if not self.open_to_any_host and not all(map(self.house.doors.host_allowed, hosts)):
@@ -119,7 +124,16 @@ class DoorHandler(RequestHandler):
             raise Forbidden(
                 "Pages of this origin may not use this server. Add the origin to ALLOWED_ORIGINS."
             )
-        self.caller = LOCAL
+        if not self.public and self.request.method != "OPTIONS":
+            self.caller = await self.identified()
+
+    async def identified(self) -> Caller:
+        """Who asks. Raises Unauthenticated."""
+        return await self.house.identity.caller(self.shown(), origin=self.request.headers.get("Origin"))
+
+    def shown(self) -> str | None:
+        """The credential of the request. Raises Unauthenticated."""
+        return credentials.of_request(self.request.headers) if self.house.identity.required else None
 
     def origin_allowed(self, origin: str | None) -> bool:
         return self.house.doors.origin_allowed(origin, self.asked.host, self.asked.scheme)
@@ -237,10 +251,10 @@ class BodyHandler(DoorHandler):
 
     _let_in = False
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         self._body = bytearray()
         self._too_large = False
-        super().prepare()
+        await super().prepare()
         self._let_in = True
 
     def data_received(self, chunk: bytes) -> None:

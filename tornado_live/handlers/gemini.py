@@ -12,6 +12,7 @@ from tornado.routing import URLSpec
 from tornado_live.access import tokens
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, InternalError, LiveError, SessionNotFound, Unauthenticated
+from tornado_live.handlers import credentials
 from tornado_live.handlers.live import Live, SocketHandler
 from tornado_live.live.commands import Enter, Passed
 from tornado_live.live.dialects import GeminiDialect
@@ -100,13 +101,7 @@ class GeminiHandler(SocketHandler):
 
     def _token_name(self, *, constrained: bool) -> str | None:
         """The ephemeral token among the credentials; any other is good while everybody is one user."""
-        headers = self.request.headers
-        given = (
-            headers.get("Authorization", "").removeprefix("Token ").strip(),
-            self.get_query_argument("access_token", ""),
-            headers.get("x-goog-api-key", ""),
-            self.get_query_argument("key", ""),
-        )
+        given = credentials.of_google(self.request)
         name = next((one for one in given if one.startswith(tokens.PREFIX)), None)
         if name is None and constrained:
             raise Unauthenticated("BidiGenerateContentConstrained takes an ephemeral token only.")

@@ -53,8 +53,8 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         DoorHandler.initialize(self, live.house)
         self.live = live
 
-    def prepare(self) -> None:
-        super().prepare()
+    async def prepare(self) -> None:
+        await super().prepare()
         headers = self.request.headers
         if headers.get("Upgrade", "").lower() != "websocket":
             raise BadMessage("This is a WebSocket; open it with a WebSocket client (docs/protocol.md).")

@@ -39,6 +39,8 @@ CONTENT_TYPES = {
 class PageHandler(DoorHandler, StaticFileHandler):
     """One file below `folder`; a folder's own path is its index.html. Hidden files do not exist."""
 
+    public = True
+
     def initialize(self, house: House, folder: Path) -> None:  # type: ignore[override]  # Tornado's hook
         DoorHandler.initialize(self, house)
         StaticFileHandler.initialize(self, str(folder), default_filename="index.html")
@@ -93,6 +95,8 @@ class PageHandler(DoorHandler, StaticFileHandler):
 
 class StartHandler(DoorHandler):
     """The base path without its slash, from which the page would look for its files one folder too high."""
+
+    public = True
 
     async def get(self) -> None:
         self.set_header("Cache-Control", "no-store")

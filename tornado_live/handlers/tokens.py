@@ -15,6 +15,7 @@ from tornado.web import stream_request_body
 
 from tornado_live.access.tokens import keep, mint
 from tornado_live.errors import BadMessage, LiveError
+from tornado_live.handlers import credentials
 from tornado_live.handlers.door import BodyHandler, DoorHandler, House
 from tornado_live.sessions.store import SessionStore
 
@@ -40,6 +41,9 @@ class GoogleHandler(DoorHandler):
         "X-Server-Timeout",
     )
 
+    def shown(self) -> str | None:
+        return next(iter(credentials.of_google(self.request)), None)
+
     def write_failure(self, failure: LiveError, status: int) -> None:
         self.answer(
             {
@@ -61,6 +65,8 @@ class GoogleHandler(DoorHandler):
 
 class NothingElseHandler(GoogleHandler):
     """The rest of Google's API, which clients may ask for at the same base URL."""
+
+    public = True
 
     def _nothing(self, *_: str) -> None:
         self.write_failure(BadMessage(_ONLY_LIVE), 404)
