@@ -9,17 +9,24 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
-from tornado_live.access.identity import Identity
+from tornado_live.access.identity import LOCAL, Identity
 from tornado_live.access.origins import Doors, host_and_port
 from tornado_live.access.proxies import PASSED_ON, Asked, Proxies
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, Forbidden, InternalError, LiveError, TooLarge
+from tornado_live.errors import (
+    BadMessage,
+    Forbidden,
+    InternalError,
+    LiveError,
+    TooLarge,
+    Unauthenticated,
+)
 from tornado_live.handlers import credentials
 from tornado_live.handlers.paths import Paths
 from tornado_live.observe.logs import log_event
@@ -32,14 +39,33 @@ _NOT_TRUSTED = (
     " TRUSTED_PROXIES."
 )
 
+OPERATOR = "operator"
+"""The role to which the routes of operators are open."""
+HSTS_S = 365 * 24 * 3600
+
 logger = logging.getLogger(__name__)
+
+
+class Gate(Protocol):
+    """Who asks too often, as far as the doors need to know. Each raises Limited."""
+
+    def check_address(self, address: str | None) -> None:
+        """Before a credential is looked at: too many of this address were wrong."""
+
+    def denied(self, address: str | None) -> None:
+        """One more that was wrong. Never raises."""
+
+    async def request(self, address: str | None, caller: Caller) -> None: ...
+
+    async def session_made(self, address: str | None, caller: Caller) -> None:
+        """Before a session is made, or a credential for one."""
 
 
 @dataclass(frozen=True)
 class House:
     """What the doors of every route need. `ports` and `tls_ports` are those bound: the page may open sockets to
     them. `node` says which process answers, and nothing else. `proxies` are those whose word counts.
-    `identity` says who asks."""
+    `identity` says who asks, and `gate` who asks too often."""
 
     doors: Doors
     metrics: Metrics
@@ -49,6 +75,7 @@ class House:
     proxies: Proxies = field(default_factory=Proxies)
     paths: Paths = field(default_factory=Paths)
     identity: Identity = field(default_factory=Identity)
+    gate: Gate | None = None
     strangers: set[str | None] = field(default_factory=set)
     """Who sent headers of a proxy without being one of ours: the first, which is told to the log."""
 
@@ -64,6 +91,10 @@ class DoorHandler(RequestHandler):
     open_to_any_host: ClassVar[bool] = False
     public: ClassVar[bool] = False
     """Whether anybody may ask, whoever it is."""
+    operator: ClassVar[bool] = False
+    """Whether only an operator may ask; where callers are not asked who they are, this machine itself."""
+    open_to_this_machine: ClassVar[bool] = False
+    """Whether a request of this machine itself needs no credential, whoever may ask otherwise."""
     cross_origin_headers: ClassVar[tuple[str, ...]] = ("Content-Type", "Authorization")
     """What a page of an allowed origin may send with a call."""
     caller: Caller
@@ -105,6 +136,8 @@ class DoorHandler(RequestHandler):
         if self.house.node:
             self.set_header("X-Served-By", self.house.node)
         self.set_header("Content-Security-Policy", self._content_policy())
+        if self._only_tls():
+            self.set_header("Strict-Transport-Security", f"max-age={HSTS_S}")
         origin = self.request.headers.get("Origin")
         if origin is not None and self.origin_allowed(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
@@ -125,7 +158,41 @@ class DoorHandler(RequestHandler):
                 "Pages of this origin may not use this server. Add the origin to ALLOWED_ORIGINS."
             )
         if not self.public and self.request.method != "OPTIONS":
-            self.caller = await self.identified()
+            self.caller = await self.entering()
+
+    async def entering(self) -> Caller:
+        """Who asks, where that is one who may. Raises Unauthenticated, Forbidden and Limited."""
+        gate, address = self.house.gate, self.asked.address
+        required = self.house.identity.required
+        if (
+            self.open_to_this_machine
+            and is_local(self.request)
+            and "Authorization" not in self.request.headers
+        ):
+            return LOCAL
+        if gate is not None:
+            gate.check_address(address)
+        try:
+            caller = await self.identified()
+        except Unauthenticated:
+            if gate is not None and self._shows_something():
+                gate.denied(address)
+            raise
+        if self.operator and not (OPERATOR in caller.roles if required else is_local(self.request)):
+            raise Forbidden(
+                'This is for operators: it needs a credential with the role "operator".'
+                if required
+                else "This is for the machine itself only. Ask at a loopback address."
+            )
+        if gate is not None:
+            await gate.request(address, caller)
+        return caller
+
+    def _shows_something(self) -> bool:
+        try:
+            return self.shown() is not None
+        except Unauthenticated:
+            return True
 
     async def identified(self) -> Caller:
         """Who asks. Raises Unauthenticated."""
@@ -158,6 +225,8 @@ class DoorHandler(RequestHandler):
         failure, status = self._failure(status_code, exception(kwargs))
         self.house.metrics.failed(failure.code)
         self.set_status(status)
+        if status == 401:
+            self.set_header("WWW-Authenticate", "Bearer")
         if status == 405:
             self.set_header("Allow", self._allow())
         if failure.retry_after_ms is not None:
@@ -210,6 +279,14 @@ class DoorHandler(RequestHandler):
     def _allow(self) -> str:
         taken = [name for name in METHODS if getattr(type(self), name.lower()) is not _NOT_TAKEN]
         return ", ".join(taken)
+
+    def _only_tls(self) -> bool:
+        """Whether browsers are to ask this host by TLS alone from now on: it is asked so, and has no port of ours
+        where they would be told otherwise. Never where the name is this machine's, which is other servers' too."""
+        if self.asked.scheme != "https" or (self.asked.via != "proxy" and self.house.ports):
+            return False
+        found = host_and_port((self.asked.host or "").lower())
+        return found is not None and found[0] not in ("localhost", "127.0.0.1", "[::1]")
 
     def _content_policy(self) -> str:
         """Only what this server serves runs in its pages, and they may speak to its ports alone.

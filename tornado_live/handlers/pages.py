@@ -108,5 +108,6 @@ class StartHandler(DoorHandler):
 def routes(house: House, folder: Path) -> list[URLSpec]:
     """Takes every path, with the base path and without; to be put last."""
     served = house.paths.served
-    start = [URLSpec(re.escape(served), StartHandler, {"house": house})] if served else []
-    return [*start, URLSpec(r"/(.*)", PageHandler, {"house": house, "folder": folder.resolve()})]
+    start = [URLSpec(re.escape(served), StartHandler, {"house": house}, name="start")] if served else []
+    page = URLSpec(r"/(.*)", PageHandler, {"house": house, "folder": folder.resolve()}, name="page")
+    return [*start, page]

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from tornado.routing import URLSpec
 
+BELOW = "below:"
+"""What the names of routes below the base path begin with: each name is there once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -31,7 +34,12 @@ class Paths:
 def under(base_path: str, routes: Iterable[URLSpec]) -> list[URLSpec]:
     """The same routes with `base_path` before them; none where it is empty."""
     return [
-        URLSpec(f"{re.escape(base_path)}(?:{route.regex.pattern})", route.handler_class, route.kwargs)
+        URLSpec(
+            f"{re.escape(base_path)}(?:{route.regex.pattern})",
+            route.handler_class,
+            route.kwargs,
+            name=f"{BELOW}{route.name}",
+        )
         for route in routes
         if base_path
     ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
 from tornado.routing import URLSpec
 from tornado.web import stream_request_body
 
-from tornado_live.errors import BadMessage, Forbidden
-from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
+from tornado_live.errors import BadMessage
+from tornado_live.handlers.answers import Invocation
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House
 from tornado_live.jsonvalue import Json
 from tornado_live.sessions.ledger import ledger
 from tornado_live.sessions.store import SessionStore
@@ -58,18 +58,14 @@ class ToolsHandler(_ToolHandler):
     head = get
 
 
-class _Invocation(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    args: dict[str, Any] = {}  # msgspec copies it
-
-
 @stream_request_body
 class InvokeHandler(BodyHandler, _ToolHandler):
-    """Runs one tool as the model would, for the machine itself. Nobody is there to be asked for consent."""
+    """Runs one tool as the model would, for operators. Nobody is there to be asked for consent."""
+
+    operator = True
 
     async def post(self, name: str) -> None:
-        if not is_local(self.request):
-            raise Forbidden("Tools are run by hand from this machine only. Ask at a loopback address.")
-        asked = self.json_body(_Invocation, "Send smaller arguments.")
+        asked = self.json_body(Invocation, "Send smaller arguments.")
         catalog = self.given.catalog()
         if name not in catalog.tools:
             raise BadMessage(f'There is no tool "{name[:64]}"; GET /api/tools lists them.')
@@ -91,7 +87,7 @@ def routes(given: ToolRoutes) -> list[URLSpec]:
     """To be put before the rest of /api/."""
     shared = {"given": given}
     return [
-        URLSpec(r"/api/tools", ToolsHandler, shared),
-        URLSpec(r"/api/tools/([^/]+)/invoke", InvokeHandler, shared),
-        URLSpec(r"/api/sessions/([^/]+)/calls", CallsHandler, shared),
+        URLSpec(r"/api/tools", ToolsHandler, shared, name="tools"),
+        URLSpec(r"/api/tools/([^/]+)/invoke", InvokeHandler, shared, name="invoke"),
+        URLSpec(r"/api/sessions/([^/]+)/calls", CallsHandler, shared, name="calls"),
     ]
