@@ -88,7 +88,7 @@ async def probe(
 def _directory(path: Path) -> Path:
     """Made if it is not there; raises ConfigError where recordings would be lost or mixed with others."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = "is not empty; name a new directory" if any(path.iterdir()) else None
     except OSError as error:
         problem = f"cannot be used: {error.strerror or error}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,4 +117,8 @@ class Recorder:
     def write(self, path: Path) -> None:
         header = {"recording": 1, "model": self.model, "version": self.version, "at": self.began}
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (header, *self.lines))
-        path.write_text(text, encoding="utf-8")
+        # What was said is its owner's, whatever the umask lets others read.
+        with open(
+            path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
+        ) as file:
+            file.write(text)
