@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tornado_live.access import tokens
 from tornado_live.access.tokens import Token, admit, keep, mint
+from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Limited, LiveError, Unauthenticated
 from tornado_live.sessions.machine import Clocks
 from tornado_live.sessions.sqlite import SqliteSessionStore
@@ -23,7 +24,7 @@ NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
 def made(body: Any = None, now: float = NOW) -> Token:
-    return mint(body, user="ann", now=now)
+    return mint(body, caller=Caller("ann"), now=now, steady=0.0)
 
 
 def test_a_token_that_nothing_is_asked_of_opens_one_session_within_a_minute_for_half_an_hour() -> None:

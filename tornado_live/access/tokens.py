@@ -11,13 +11,17 @@ field, and that a path into a list is one. Inferred: the client's own resumption
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from tornado_live.access.carried import bearer, carried
+from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Unauthenticated, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import rfc3339
@@ -35,6 +39,7 @@ _MOST_USES = 2**31 - 1
 _MOST_PATHS = 200
 _DEEPEST_PATH = 10
 _KIND = "token"
+_SCOPES = ("scope", "scopes", "scp")  # claims that open what roles open
 _FIELDS = ("uses", "expireTime", "newSessionExpireTime", "bidiGenerateContentSetup", "fieldMask")
 _RESUMPTION = "sessionResumption"
 _TIME = re.compile(
@@ -79,6 +84,8 @@ class Token:
     setup: Mapping[str, Json] | None
     locked: tuple[tuple[str, ...], ...] | None
     left_s: float = field(default=0.0, compare=False)
+    carried: Mapping[str, Json] = field(default_factory=dict)
+    """Of the caller who made it."""
 
     def applied(self, asked: Mapping[str, Json]) -> dict[str, Json]:
         """The setup that counts, of what a client asks for. A locked path that the token has not is left out.
@@ -97,6 +104,14 @@ class Token:
         locked = (path for path in self.locked if not (resumption and path[0] == _RESUMPTION))
         return _fixed(asked, self.setup, _tree(locked))
 
+    def caller(self, clock: Callable[[], float] = time.monotonic) -> Caller:
+        """Who comes with it, for as long as it lasts, and what it was made with."""
+        ends = clock() + self.left_s
+        found = bearer(self.carried, left_s=self.left_s, steady=clock()) or Caller(self.user)
+        return replace(
+            found, roles=frozenset(), until=ends if found.until is None else min(ends, found.until)
+        )
+
     def fixes(self, field: str) -> bool:
         """Whether this field of a setup, or anything inside it, is locked. A contextUpdate may not change it."""
         if self.setup is None:
@@ -104,8 +119,9 @@ class Token:
         return self.locked is None or any(_same(path[0], field) for path in self.locked)
 
 
-def mint(body: Json, *, user: str, now: float) -> Token:
-    """The token that a request asks for; None is an empty body. Raises BadMessage."""
+def mint(body: Json, *, caller: Caller, now: float, steady: float) -> Token:
+    """The token that a request of `caller` asks for; None is an empty body. `now` is epoch seconds, `steady` the
+    same by `time.monotonic`. Raises BadMessage."""
     fields = _fields({} if body is None else body)
     setup, mask = fields.get("bidiGenerateContentSetup"), fields.get("fieldMask") or ""
     fixed = None if setup is None else _setup(setup)
@@ -118,21 +134,36 @@ def mint(body: Json, *, user: str, now: float) -> Token:
         fixed = {}
     for path in paths:
         _check(path, fixed or {})
+    name = f"{PREFIX}{secrets.token_hex(32)}"
+    expires_at = _time(fields, "expireTime", now, LIFE_S)
     return Token(
-        name=f"{PREFIX}{secrets.token_hex(32)}",
-        user=user,
+        name=name,
+        user=caller.user,
         uses=_uses(fields.get("uses")),
-        expires_at=_time(fields, "expireTime", now, LIFE_S),
+        expires_at=expires_at,
         sessions_until=_time(fields, "newSessionExpireTime", now, NEW_SESSIONS_S),
         setup=fixed,
         locked=paths or None,
+        carried=carried(_given_away(caller, name), lasts_s=expires_at - now, steady=steady),
     )
+
+
+def subject(name: str) -> str:
+    """By which a token is revoked."""
+    return f"token:{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _given_away(caller: Caller, name: str) -> Caller:
+    """The token is for a page to hold: it acts for the user, and has none of the rights of whoever made it."""
+    claims = {claim: each for claim, each in caller.claims.items() if claim not in _SCOPES}
+    return replace(caller, roles=frozenset(), claims=claims, subjects=caller.subjects | {subject(name)})
 
 
 async def keep(store: SessionStore, token: Token) -> None:
     """Good from now on, in every process of the store. Raises Limited."""
     body: dict[str, Json] = {
         "user": token.user,
+        "carried": dict(token.carried),
         "uses": token.uses,
         "expiresAt": token.expires_at,
         "sessionsUntil": token.sessions_until,
@@ -175,6 +206,7 @@ def _token(name: str, body: Json, left_s: float) -> Token | None:
     match body:
         case {
             "user": str() as user,
+            "carried": dict() as held,
             "uses": int() | None as uses,
             "expiresAt": int() | float() as expires_at,
             "sessionsUntil": int() | float() as sessions_until,
@@ -182,7 +214,7 @@ def _token(name: str, body: Json, left_s: float) -> Token | None:
             "locked": list() | None as locked,
         }:
             paths = None if locked is None else tuple(_texts(path) for path in locked)
-            return Token(name, user, uses, expires_at, sessions_until, setup, paths, left_s)
+            return Token(name, user, uses, expires_at, sessions_until, setup, paths, left_s, held)
     return None
 
 

@@ -86,7 +86,7 @@ class AuthTokensHandler(BodyHandler, GoogleHandler):
         self._store = store
 
     async def post(self) -> None:
-        token = mint(self._asked(), user=self.caller.user, now=time.time())
+        token = mint(self._asked(), caller=self.caller, now=time.time(), steady=time.monotonic())
         await keep(self._store, token)
         self.answer({"name": token.name})
 
@@ -102,8 +102,9 @@ def routes(house: House, store: SessionStore | None) -> list[URLSpec]:
 
     Clients whose base URL ends in a slash send more than one.
     """
-    rest = URLSpec(r"/+(?:v1|v1alpha|v1beta)/.*", NothingElseHandler, {"house": house})
+    rest = URLSpec(r"/+(?:v1|v1alpha|v1beta)/.*", NothingElseHandler, {"house": house}, name="google_nothing")
     if store is None:
         return [rest]
     given = {"house": house, "store": store}
-    return [URLSpec(r"/+(?:v1|v1alpha|v1beta)/+auth_tokens", AuthTokensHandler, given), rest]
+    minting = r"/+(?:v1|v1alpha|v1beta)/+auth_tokens"
+    return [URLSpec(minting, AuthTokensHandler, given, name="auth_tokens"), rest]
