@@ -409,6 +409,95 @@ async def test_a_flood_of_frames_without_content_is_closed_with_1008(
         assert (await seen.until_closed())[0] == 1008
 
 
+@pytest.mark.proves("T22")
+async def test_a_goodbye_that_is_answered_with_a_flood_is_cut_short(
+    place: Place, certificates: Certificates
+) -> None:
+    async with connected(place, certificates, PATIENT) as (peer, seen, far):
+        peer.close(4400)
+        assert await far.receive_close() == (4400, "")
+        far.writer.write(far.frame(Opcode.PONG) * 10_000)
+        assert await seen.until_closed() == (4400, "")
+        await far.until_end()
+
+
+@pytest.mark.proves("T22")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_message_that_comes_byte_by_byte_without_end_is_closed_with_1008(
+    tls: bool, certificates: Certificates
+) -> None:
+    options = PeerOptions(ping_interval=None, close_timeout=DEADLINE_S, small_frames_per_s=10)
+    async with connected(Place("server", tls), certificates, options) as (peer, seen, far):
+        await far.send(far.text("x" * 200))  # byte by byte is no fault of what is complete soon
+        for byte in far.text("x" * 100_000):
+            if not peer.is_open:
+                break
+            await far.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await far.receive_close())[0] == 1008
+        far.writer.close()
+        assert (await seen.until_closed())[0] == 1008
+        assert seen.texts == ["x" * 200]
+
+
+@pytest.mark.proves("T22")
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_message_of_fragments_that_is_not_completed_is_closed_with_1008(
+    tls: bool, certificates: Certificates
+) -> None:
+    options = PeerOptions(ping_interval=0.02, message_timeout=0.0, close_timeout=DEADLINE_S)
+    async with connected(Place("server", tls), certificates, options) as (_, seen, far):
+        await far.send(far.frame(Opcode.TEXT, b"x" * 1000, fin=False))
+        assert (await far.receive_close()) == (1008, "a message was begun and not completed")
+        far.writer.close()
+        assert (await seen.until_closed())[0] == 1008
+
+
+@pytest.mark.proves("T22")
+async def test_what_keeps_the_processor_busy_is_followed_by_a_rest(certificates: Certificates) -> None:
+    """Four times as long as it took, so that others have at least four fifths of the processor."""
+
+    class Busy(Recorder):
+        def on_message(self, data: bytes, binary: bool) -> None:
+            super().on_message(data, binary)
+            happened.append(data[:3])
+            if len(happened) == 1:
+                asyncio.get_running_loop().call_later(0.02, happened.append, b"others")
+                begun = time.thread_time()
+                while time.thread_time() - begun < 0.03:
+                    pass
+
+    happened: list[bytes] = []
+    for tls in (False, True):
+        happened.clear()
+        async with connected(Place("server", tls), certificates, attach=False) as (peer, _, far):
+            seen = Busy()
+            peer.attach(seen)
+            await far.send(far.text("one" * 3000))
+            await seen.until(lambda seen: len(seen.messages) == 1)
+            await far.send(far.text("two" * 3000))
+            await seen.until(lambda seen: len(seen.messages) == 2)
+            assert happened == [b"one", b"others", b"two"]
+            peer.abort()
+            await seen.until_closed()
+
+
+async def test_a_connection_at_rest_goes_on_afterwards_and_can_be_closed_meanwhile(
+    place: Place, certificates: Certificates
+) -> None:
+    async with connected(place, certificates, PATIENT) as (peer, seen, far):
+        peer.rest(0.05)
+        peer.rest(0.01)
+        peer.resume_reading()
+        await far.send(far.text("unhurried"))
+        await seen.until(lambda seen: bool(seen.messages))
+        peer.rest(DEADLINE_S)
+        peer.close(4429)
+        assert await far.receive_close() == (4429, "")
+        await far.send(far.closing(4429))
+        assert await seen.until_closed() == (4429, "")
+
+
 async def test_a_flood_on_one_connection_lets_the_loop_turn(place: Place, certificates: Certificates) -> None:
     """One read of many tiny frames is parsed in slices, each in its own turn of the loop."""
 

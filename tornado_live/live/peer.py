@@ -28,6 +28,7 @@ import logging
 import secrets
 import ssl
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -51,8 +52,18 @@ TEXT, BINARY, CONT, PING, PONG = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode
 # Bytes parsed in one turn of the loop. A read holds up to 256 KiB, which as 6-byte frames is a quarter of a
 # second of parsing that all other connections would wait for.
 _TURN = 16 * 1024
-# A control frame, or a fragment below this many bytes, counts against PeerOptions.small_frames_per_s.
+# A control frame counts against PeerOptions.small_frames_per_s, and so does a fragment, or a read that completes
+# nothing, below this many bytes.
 _SMALL_FRAME = 256
+# So many seconds' worth of them may come at once.
+_SMALL_BURST = 4
+# Reads and slices from this size on are timed: ordinary ones are smaller, and what is worth waiting for is not.
+_HEAVY = 4096
+# What takes the processor for longer than this is followed by a rest, so that no connection has more than a fifth
+# of it; a rest is short enough for whatever was no attack.
+_LONG_S = 0.005
+_REST = 4
+_LONGEST_REST_S = 1.0
 # What a client may send before its 101. None is expected to send anything.
 _MAX_EARLY = 1024 * 1024
 # How long bytes are still read and dropped after a failure under TLS, so that the other side can read why.
@@ -88,8 +99,10 @@ class PeerOptions:
 
     `max_size`: a larger message or fragment sum closes with 1009. `ping_interval` None: no pings.
     `close_timeout`: from the first close frame to the end of the connection. `high_water`: unsent bytes
-    above which `on_writable(False)` is told. `small_frames_per_s`: control frames and tiny fragments
-    beyond this close with 1008.
+    above which `on_writable(False)` is told. `small_frames_per_s`: control frames, tiny fragments and tiny reads
+    that go on beyond this close with 1008. `message_timeout`: so does a fragmented message that is not complete
+    by the first ping after this. `fair`: a connection that keeps the processor busy is read more slowly; one that
+    was dialled is not.
     """
 
     max_size: int = 16 * 1024 * 1024
@@ -97,7 +110,9 @@ class PeerOptions:
     ping_timeout: float = 20.0
     close_timeout: float = 5.0
     high_water: int = 65536
-    small_frames_per_s: int = 2000
+    small_frames_per_s: int = 500
+    message_timeout: float = 60.0
+    fair: bool = True
 
 
 _DEFAULTS = PeerOptions()
@@ -180,14 +195,17 @@ class WebSocketPeer(asyncio.Protocol):
         "_options",
         "_partial",
         "_partial_binary",
+        "_partial_since",
         "_paused",
         "_reading",
         "_remote",
+        "_resting",
         "_small",
         "_small_since",
         "_stage",
         "_timer",
         "_turn_due",
+        "_unfinished",
         "_writable",
     )
 
@@ -216,8 +234,11 @@ class WebSocketPeer(asyncio.Protocol):
         self._reading = True
         self._partial: bytearray | None = None
         self._partial_binary = False
-        self._small = 0
-        self._small_since = 0.0
+        self._partial_since = 0.0
+        self._unfinished = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._small = options.small_frames_per_s * _SMALL_BURST
+        self._small_since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._awaited_pong: bytes | None = None
         self._failed = False
@@ -298,6 +319,19 @@ class WebSocketPeer(asyncio.Protocol):
         if self._awaited_pong is not None and self._stage is _OPEN:
             self._wait(self._options.ping_timeout, self._pong_is_late)
 
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long, whatever the two methods above are told; a longer rest stays as it is.
+
+        Of bytes already read at most 16 KiB are still delivered.
+        """
+        until = self._loop.time() + seconds
+        if self._stage is not _OPEN or (self._resting is not None and self._resting.when() >= until):
+            return
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = self._loop.call_later(seconds, self._rested)
+        self._steer_reading()
+
     @property
     def queued(self) -> int:
         """Bytes sent that the kernel has not taken yet; under TLS without up to 64 KiB already encrypted."""
@@ -350,7 +384,10 @@ class WebSocketPeer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._stage is _OPEN and not self._backlog and len(data) <= _TURN:
-            self._take(data)
+            if len(data) < _HEAVY and not self._unfinished:
+                self._take(data)
+            else:
+                self._take_fairly(data)
         elif self._stage is _DIALING:
             self._take_answer(data)
         else:
@@ -374,6 +411,7 @@ class WebSocketPeer(asyncio.Protocol):
         self._stage = _GONE
         self._stop_waiting()
         self._backlog.clear()
+        self._stop_resting()
         self._partial = None
         # The parser is a generator that holds its owner, an error holds its frames: cut both cycles.
         self._frames.parser.close()
@@ -396,12 +434,25 @@ class WebSocketPeer(asyncio.Protocol):
 
     # -- reading
 
+    def _take_fairly(self, data: bytes) -> None:
+        begun = time.thread_time() if self._options.fair else 0.0
+        try:
+            self._take(data)
+        finally:
+            busy = time.thread_time() - begun if self._options.fair else 0.0
+            if busy > _LONG_S:
+                self.rest(min(busy * _REST, _LONGEST_REST_S))
+
     def _take(self, data: bytes) -> None:
         frames = self._frames
         self._corked = True
         try:
             frames.receive_data(data)
-            for frame in frames.events_received():
+            events = frames.events_received()
+            self._unfinished = not events
+            if not events and len(data) < _SMALL_FRAME:
+                self._count_small()
+            for frame in events:
                 if not isinstance(frame, Frame):
                     continue
                 opcode = frame.opcode
@@ -423,6 +474,7 @@ class WebSocketPeer(asyncio.Protocol):
         elif opcode is TEXT or opcode is BINARY:
             self._partial = bytearray(frame.data)
             self._partial_binary = opcode is BINARY
+            self._partial_since = self._loop.time()
         elif opcode is CONT:
             assert self._partial is not None  # the library refuses a continuation of nothing
             self._partial += frame.data
@@ -432,17 +484,22 @@ class WebSocketPeer(asyncio.Protocol):
         elif opcode is not PING:
             return
         if opcode is PING or opcode is PONG or len(frame.data) < _SMALL_FRAME:
-            self._count_small_frame()
+            self._count_small()
 
-    def _count_small_frame(self) -> None:
-        self._small += 1
-        if self._small <= self._options.small_frames_per_s:
+    def _count_small(self) -> None:
+        """A bucket of tokens that is filled up when it is found empty."""
+        self._small -= 1
+        if self._small > 0:
             return
-        now = self._loop.time()
-        if now - self._small_since < 1.0:
-            self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or tiny fragments")
+        now, rate = self._loop.time(), self._options.small_frames_per_s
+        self._small = min(int((now - self._small_since) * rate), rate * _SMALL_BURST)
         self._small_since = now
-        self._small = 0
+        if self._small > 0:
+            return
+        if self._frames.state is _FRAMES_OPEN:
+            self._fail(CloseCode.POLICY_VIOLATION, "too many control frames or tiny fragments")
+        elif not self._failed:  # a goodbye of ours that they answer with more of them
+            self._cut_line("too many control frames or tiny fragments")
 
     def _take_message(self, data: bytes, binary: bool) -> None:
         if self._stage is not _OPEN:
@@ -488,12 +545,14 @@ class WebSocketPeer(asyncio.Protocol):
 
     def _plan_turn(self) -> None:
         self._steer_reading()
-        if not self._turn_due and self._stage is not _ACCEPTING:
+        if not self._turn_due and self._stage is not _ACCEPTING and self._resting is None:
             self._turn_due = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False
+        if self._resting is not None:
+            return
         if self._backlog:
             self._take_slice()
         if self._backlog:
@@ -504,14 +563,22 @@ class WebSocketPeer(asyncio.Protocol):
     def _take_slice(self) -> None:
         data = bytes(self._backlog[:_TURN])
         del self._backlog[:_TURN]
-        self._take(data)
+        self._take_fairly(data)
 
     def _drain_backlog(self) -> None:
         while self._backlog and self._stage is _OPEN:
             self._take_slice()
 
+    def _rested(self) -> None:
+        self._resting = None
+        if self._backlog:
+            self._plan_turn()
+        else:
+            self._steer_reading()
+
     def _steer_reading(self) -> None:
-        wanted = not (self._paused or self._backlog or self._held is not None)
+        resting = self._resting is not None
+        wanted = not (self._paused or resting or self._backlog or self._held is not None)
         if wanted is self._reading or self._carrier is None:
             return
         self._reading = wanted
@@ -559,8 +626,14 @@ class WebSocketPeer(asyncio.Protocol):
         self._stage = _CLOSING
         self._awaited_pong = None
         self._paused = False  # their close frame must be read
+        self._stop_resting()
         self._wait(self._options.close_timeout, self._close_is_late)
         self._steer_reading()
+
+    def _stop_resting(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._rested()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         if self._frames.state is _FRAMES_OPEN:
@@ -605,6 +678,11 @@ class WebSocketPeer(asyncio.Protocol):
             self._wait(self._options.ping_interval, self._ping_is_due)
 
     def _ping_is_due(self) -> None:
+        late = self._loop.time() - self._partial_since > self._options.message_timeout
+        if self._partial is not None and late and self._reading:
+            self._fail(CloseCode.POLICY_VIOLATION, "a message was begun and not completed")
+            self._flush()
+            return
         self._awaited_pong = secrets.token_bytes(4)
         self._wait(self._options.ping_timeout, self._pong_is_late)
         self.ping(self._awaited_pong)
@@ -711,6 +789,7 @@ async def dial(
         ping_timeout=ping_timeout,
         close_timeout=close_timeout,
         high_water=high_water,
+        fair=False,
     )
     frames = ClientProtocol(address, max_size=max_size, logger=_library_log())
     request = frames.connect()
