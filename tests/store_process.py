@@ -91,7 +91,7 @@ class Work:
         """How much of it was got and kept: one of each three is given back."""
         kept = 0
         for _ in range(times):
-            got = await self._store.take(counter, 3, limit=limit, window_s=3600)
+            got = (await self._store.take(counter, 3, limit=limit, window_s=3600)).amount
             self._store.give_back(counter, min(got, 1))
             kept += got - min(got, 1)
         await self._store.flush()

@@ -106,7 +106,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   local left = redis.call('PTTL', key)
   if left > ms then redis.call('PEXPIRE', key, left - ms) elseif left >= 0 then redis.call('DEL', key) end
 end
-for _, key in ipairs(redis.call('KEYS', '*k:*')) do
+local timed = redis.call('KEYS', '*:k:*')
+for _, key in ipairs(redis.call('KEYS', '*:o:*')) do timed[#timed + 1] = key end
+for _, key in ipairs(timed) do
   for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do redis.call('ZINCRBY', key, -ms, one) end
 end
 for _, key in ipairs(redis.call('KEYS', '*revoked')) do

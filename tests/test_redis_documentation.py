@@ -58,12 +58,18 @@ async def test_the_user_of_the_page_can_do_all_that_a_store_does(tmp_path: Path)
             await store.leaving(id, node="b")
             store.release(id, node="a")
             await store.revoke("s", lasts_s=60)
-            assert (await store.beat("b", [id])).revoked == {"s"}
+            assert (await store.beat("b", [id])).revoked.keys() == {"s"}
             await store.take("c", 1, limit=2, window_s=60)
             store.give_back("c", 1)
             for name in ("one", "two"):
                 await store.keep_credential(name, uses=1, expires_at=4e9, body={}, kind="k", at_most=2)
             await store.use_credential("one")
+            await store.keep_credential("key", uses=None, expires_at=None, body={}, kind="k")
+            assert len(await store.credentials("k")) == 3
+            assert await store.drop_credential("key")
+            assert await store.occupy("c", "p", limit=1, lasts_s=60)
+            store.vacate("c", "p")
+            await store.flush()
             await store.leave("a")
             client.flushall()
             assert (await store.beat("b", [id])).ended == frozenset()

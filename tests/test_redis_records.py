@@ -163,16 +163,16 @@ def assert_valid(session: Session) -> None:
 MUTATIONS = 1000
 HASHES = {
     "s": ("about", "active", "turn", "usage", "handle", "user", "bytes", "holder", "holds", "connected"),
-    "c": ("body", "uses"),
+    "c": ("body", "uses", "kind", "at", "forever"),
     "store": ("born", "revocations"),
     "t": ("taken",),
 }
 KINDS = (
     [("field", key, name) for key, names in HASHES.items() for name in names]
     + [("field", "s", "had:\udcff"), ("field", "s", "had:somebody"), ("field", "s", "by:")]
-    + [("type", key, "") for key in ("s", "m", "e", "d", "u", "c", "k", "n", "t", "revoked", "store")]
+    + [("type", key, "") for key in ("s", "m", "e", "d", "u", "c", "k", "n", "t", "o", "revoked", "store")]
     + [("item", key, "") for key in ("m", "e")]
-    + [("member", key, "") for key in ("u", "k", "revoked")]
+    + [("member", key, "") for key in ("u", "k", "o", "revoked")]
 )
 
 
@@ -285,7 +285,9 @@ async def _fill(store: RedisSessionStore, id: str) -> None:
     await store.hold(id, node="a")
     store.attend(id, node="a", connected=True)
     await store.keep_credential("name", uses=3, expires_at=time.time() + 600, body={"b": 1}, kind="kind")
+    await store.keep_credential("good", uses=None, expires_at=None, body={"b": 2}, kind="kind")
     await store.take("counter", 2, limit=10, window_s=60)
+    await store.occupy("counter", "place", limit=10, lasts_s=60)
     await store.revoke("subject", lasts_s=60)
 
 
@@ -296,6 +298,7 @@ def _questions(store: RedisSessionStore, id: str) -> list[Callable[[], Awaitable
         store.touch(id)
         store.keep_handle(id, None)
         store.give_back("counter", 1)
+        store.vacate("counter", "another")
         store.release(id, node="a")
         await store.flush()
 
@@ -308,6 +311,12 @@ def _questions(store: RedisSessionStore, id: str) -> list[Callable[[], Awaitable
             "other", uses=1, expires_at=time.time() + 600, body={}, kind="kind", at_most=5
         )
 
+    async def take() -> None:
+        taken = await store.take("counter", 1, limit=10, window_s=60)
+        assert 0 <= taken.amount <= 1
+        assert 0 <= taken.left <= 10
+        assert taken.ends_in_s >= 0
+
     return [
         lambda: store.get(id, user=USER),
         lambda: store.resume(id, user=USER),
@@ -319,7 +328,10 @@ def _questions(store: RedisSessionStore, id: str) -> list[Callable[[], Awaitable
         lambda: store.hold(id, node="b"),
         use,
         keep,
-        lambda: store.take("counter", 1, limit=10, window_s=60),
+        lambda: store.credentials("kind"),
+        lambda: store.drop_credential("good"),
+        take,
+        lambda: store.occupy("counter", "another", limit=10, lasts_s=60),
         write,
         lambda: store.resume(id, user=USER),
         lambda: store.beat("b", [id]),

@@ -5,6 +5,7 @@ What a process that has left in order does under its old name is nobody's busine
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -16,12 +17,12 @@ import pytest
 from stores import PLACES, TTL, Given, Place, opened
 
 from tornado_live.errors import SessionNotFound
-from tornado_live.sessions.store import Handle, Hold, MemoryItem, News, SessionStore
+from tornado_live.sessions.store import Handle, Hold, MemoryItem, News, SessionStore, Taken
 
-STEPS = 150
+STEPS = 200
 DEEDS = """
 create hold hold hold leaving attend attend release remember touch handle delete beat beat beat revoke take take
-give_back leave pass pass pass
+give_back occupy occupy vacate keep use use drop leave pass pass pass
 """.split()  # noqa: SIM905 - easier to read
 
 
@@ -55,6 +56,10 @@ class Model:
         self.revoked: list[tuple[str, float]] = []
         self.heard: dict[str, int] = {}
         self.counters: dict[str, tuple[int, float]] = {}
+        self.places: dict[str, dict[str, float]] = {"x": {}, "y": {}}
+        self.credentials: dict[str, tuple[int | None, float, int]] = {}
+        """Uses that are left, end, and how many were kept before."""
+        self.kept = 0
 
     def lives(self, node: str) -> bool:
         return node in self.beats and self.now < self.beats[node] + self.life
@@ -99,17 +104,44 @@ class Model:
         return News(
             taken=frozenset(id for id in there if self.sessions[id].holder != node),
             ended=frozenset(ids) - there,
-            revoked=frozenset(subject for subject, ends in new if self.now < ends),
+            revoked={
+                subject: pytest.approx(self.revoked_until(subject) - self.now, abs=60)
+                for subject, ends in new
+                if self.now < ends
+            },
         )
 
-    def take(self, counter: str, amount: int, limit: int, window_s: float) -> int:
+    def revoked_until(self, subject: str) -> float:
+        return max(ends for one, ends in self.revoked if one == subject)
+
+    def take(self, counter: str, amount: int, limit: int, window_s: float) -> Taken:
         taken, ends = self.counters.get(counter, (0, 0.0))
         if self.now >= ends:
             taken, ends = 0, self.now + window_s
         got = max(min(amount, limit - taken), 0)
         if got:
             self.counters[counter] = taken + got, ends
-        return got
+        return Taken(got, max(limit - taken - got, 0), pytest.approx(ends - self.now, abs=60))
+
+    def occupy(self, counter: str, place: str, limit: int, lasts_s: float) -> bool:
+        taken = {name for name, ends in self.places[counter].items() if self.now < ends}
+        if place not in taken and len(taken) >= limit:
+            return False
+        self.places[counter][place] = self.now + lasts_s
+        return True
+
+    def use(self, name: str) -> str:
+        """`good`, `used_up` or `gone`."""
+        uses, ends, at = self.credentials.get(name, (0, self.now, 0))
+        if self.now >= ends:
+            return "gone"
+        if uses is not None:
+            self.credentials[name] = max(uses - 1, 0), ends, at
+        return "used_up" if uses == 0 else "good"
+
+    def listed(self) -> list[str]:
+        live = {name: at for name, (_, ends, at) in self.credentials.items() if self.now < ends}
+        return sorted(live, key=lambda name: live[name])
 
     def give_back(self, counter: str, amount: int) -> None:
         taken, ends = self.counters.get(counter, (0, 0.0))
@@ -121,6 +153,8 @@ class Model:
         near = [known.ends for known in self.sessions.values()]
         near += [at + self.life for at in self.beats.values()]
         near += [ends for _, ends in self.revoked] + [ends for _, ends in self.counters.values()]
+        near += [ends for taken in self.places.values() for ends in taken.values()]
+        near += [ends for _, ends, _ in self.credentials.values()]
         return all(abs(end - then) > self.life / 10 for end in near)
 
 
@@ -176,8 +210,32 @@ async def step(
             model.revoked.append((subject, model.now + lasts_s))
         case "take":
             counter, amount, limit = dice.choice("xy"), dice.randint(1, 5), dice.randint(3, 12)
-            got = model.take(counter, amount, limit, 5 * model.life)
-            assert await store.take(counter, amount, limit=limit, window_s=5 * model.life) == got, told
+            taken = model.take(counter, amount, limit, 5 * model.life)
+            assert await store.take(counter, amount, limit=limit, window_s=5 * model.life) == taken, told
+        case "occupy":
+            counter, named, limit = dice.choice("xy"), dice.choice("pqrs"), dice.randint(1, 3)
+            occupied = model.occupy(counter, named, limit, 3 * model.life)
+            assert await store.occupy(counter, named, limit=limit, lasts_s=3 * model.life) == occupied, told
+        case "vacate":
+            counter, named = dice.choice("xy"), dice.choice("pqrs")
+            store.vacate(counter, named)
+            model.places[counter].pop(named, None)
+        case "keep":
+            named, uses, lasts = dice.choice("kln"), dice.choice((None, 1, 2)), dice.choice((2, 6, None))
+            ends = None if lasts is None else place.now() + lasts * model.life
+            await store.keep_credential(named, uses=uses, expires_at=ends, body={"name": named}, kind="key")
+            model.kept += 1
+            until = math.inf if lasts is None else model.now + lasts * model.life
+            model.credentials[named] = uses, until, model.kept
+        case "use":
+            found = await store.use_credential(named := dice.choice("kln"))
+            state = "gone" if found is None or found.state == "expired" else found.state
+            assert state == model.use(named), told
+            assert [kept.body["name"] for kept in await store.credentials("key")] == model.listed(), told
+        case "drop":
+            named = dice.choice("kln")
+            assert await store.drop_credential(named) == (named in model.listed()), told
+            model.credentials.pop(named, None)
         case "give_back":
             counter, amount = dice.choice("xy"), dice.randint(1, 3)
             store.give_back(counter, amount)

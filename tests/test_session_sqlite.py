@@ -21,7 +21,7 @@ from tornado_live.errors import ConfigError, SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
 from tornado_live.sessions.machine import Clocks, clocks
 from tornado_live.sessions.sqlite import SqliteSessionStore
-from tornado_live.sessions.store import Credential, Hold, MemoryItem
+from tornado_live.sessions.store import Credential, Hold, MemoryItem, Taken
 
 
 @asynccontextmanager
@@ -157,9 +157,37 @@ INSERT INTO credential VALUES
 PRAGMA user_version = 2;
 """
 )
+VERSION_3 = (
+    VERSION_2
+    + """
+ALTER TABLE session ADD COLUMN ends REAL NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN handle TEXT;
+ALTER TABLE session ADD COLUMN holder TEXT;
+ALTER TABLE session ADD COLUMN connected INTEGER NOT NULL DEFAULT 0;
+UPDATE session SET ends = expires_at;
+DROP INDEX session_by_end;
+CREATE INDEX session_by_end ON session (ends);
+DROP INDEX memory_of_session;
+CREATE INDEX memory_of_session ON memory (session, n, bytes);
+CREATE TABLE node (name TEXT PRIMARY KEY, process TEXT NOT NULL, beat_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE leaving (
+    session TEXT NOT NULL REFERENCES session ON DELETE CASCADE, node TEXT NOT NULL,
+    told INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (session, node)
+) WITHOUT ROWID;
+CREATE TABLE revocation (n INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, ends REAL NOT NULL);
+CREATE TABLE counter (name TEXT PRIMARY KEY, taken INTEGER NOT NULL, ends REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE clock (boot TEXT PRIMARY KEY, ahead REAL NOT NULL, seen REAL NOT NULL) WITHOUT ROWID;
+INSERT INTO revocation (subject, ends) VALUES ('key-1', 1800000900), ('key-2', 1800000300), ('key-1', 1800000600);
+INSERT INTO counter VALUES ('calls', 3, 1800000900);
+INSERT INTO clock VALUES ('an older one', 1799990000, 1800000000);
+PRAGMA user_version = 3;
+"""
+)
 
 
-@pytest.mark.parametrize("written", [VERSION_1, VERSION_2], ids=["version 1", "version 2"])
+@pytest.mark.parametrize(
+    "written", [VERSION_1, VERSION_2, VERSION_3], ids=["version 1", "version 2", "version 3"]
+)
 async def test_a_file_of_an_older_version_is_brought_up_to_date(tmp_path: Path, written: str) -> None:
     path, clock = tmp_path / "s.db", Clock()
     older = sqlite3.connect(path)
@@ -172,9 +200,15 @@ async def test_a_file_of_an_older_version_is_brought_up_to_date(tmp_path: Path, 
             assert (session.handle, session.connected) == (None, False)
             assert await texts(store, "s-1") == ["kept"]
             assert await store.hold("s-1", node="node-1") == Hold(frozenset(), abandoned=False)
-            if written is VERSION_2:
+            if written is VERSION_3:
+                news = await store.beat("node-1", ["s-1"])
+                assert news.revoked == {"key-1": 900.0, "key-2": 300.0}
+                assert await store.take("calls", 0, limit=5, window_s=60) == Taken(0, 2, 900.0)
+            if written is not VERSION_1:
                 credential = await store.use_credential("secret")
                 assert credential == Credential({"b": 2}, "good"), uses_left
+            assert await store.occupy("talks", f"{uses_left}", limit=2, lasts_s=600)
+            assert await store.credentials("key") == []
             await store.leave("node-1")
     clock.now += 1300
     async with opened(path, clock) as store:
@@ -342,7 +376,7 @@ async def test_two_processes_get_no_more_of_a_counter_than_its_limit(tmp_path: P
         given: dict[str, Any] = {"counter": "calls", "limit": 200, "times": 60}
         kept = sum(await asyncio.gather(one.does("take", **given), two.does("take", **given)))
         assert kept <= 200
-        assert await store.take("calls", 200, limit=200, window_s=3600) == 200 - kept
+        assert (await store.take("calls", 200, limit=200, window_s=3600)).amount == 200 - kept
 
 
 async def test_two_processes_that_write_at_once_lose_nothing_and_keep_their_order(tmp_path: Path) -> None:

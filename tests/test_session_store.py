@@ -4,6 +4,8 @@ it does while it cannot be reached."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +19,19 @@ from stores import PLACES, TTL, Given, Place, opened
 from tornado_live.errors import BadMessage, Limited, SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
 from tornado_live.sessions.store import (
+    LISTED,
     Credential,
     Handle,
     Hold,
     MemoryItem,
     News,
     SessionStore,
+    Taken,
     clip,
     new_session_id,
 )
 
-QUIET = News(frozenset(), frozenset(), frozenset())
+QUIET = News(frozenset(), frozenset(), {})
 ALONE = Hold(frozenset(), abandoned=False)
 
 
@@ -47,6 +51,10 @@ def said(text: str, turn: int = 1, role: Any = "user") -> MemoryItem:
 
 async def texts(store: SessionStore, id: str) -> list[str]:
     return [item.text for item in await store.memory(id)]
+
+
+async def taken(store: SessionStore, counter: str, amount: int, *, limit: int, window_s: float) -> int:
+    return (await store.take(counter, amount, limit=limit, window_s=window_s)).amount
 
 
 def waits_for(*nodes: str, abandoned: bool = False) -> Hold:
@@ -390,6 +398,8 @@ async def test_what_changes_a_store_that_is_away_is_refused_and_it_is_not_health
                 store.hold(id, node="a"),
                 store.beat("a", [id]),
                 store.take("calls", 1, limit=9, window_s=60),
+                store.occupy("talks", "s-1", limit=9, lasts_s=60),
+                store.drop_credential("secret"),
                 store.revoke("key-1", lasts_s=60),
                 store.keep_credential("secret", uses=1, expires_at=place.now() + 60, body={}),
                 store.delete(id, user="ann"),
@@ -637,7 +647,7 @@ async def test_a_beat_tells_which_sessions_have_ended(place: Place) -> None:
         await two.delete(deleted, user="ann")
         await place.pass_time(100)
         news = await one.beat("a", [old, new, deleted])
-        assert news == News(frozenset(), frozenset({old, deleted}), frozenset())
+        assert news == News(frozenset(), frozenset({old, deleted}), {})
 
 
 async def test_a_beat_sees_the_activity_that_was_queued_before(place: Place) -> None:
@@ -654,7 +664,7 @@ async def test_a_beat_tells_of_many_sessions(place: Place) -> None:
     async with opened(place) as one, opened(place) as two:
         ids = [await created(one, node="a") for _ in range(50)]
         await asyncio.gather(*(two.hold(id, node="b") for id in ids[:25]))
-        assert await one.beat("a", ids) == News(frozenset(ids[:25]), frozenset(), frozenset())
+        assert await one.beat("a", ids) == News(frozenset(ids[:25]), frozenset(), {})
         assert await two.beat("b", ids[:25]) == QUIET
 
 
@@ -666,12 +676,12 @@ async def test_every_node_hears_of_a_revocation_once(place: Place) -> None:
         assert await one.beat("a", []) == await two.beat("b", []) == QUIET
         await one.revoke("key-1", lasts_s=600)
         for store, node in ((one, "a"), (two, "b")):
-            assert (await store.beat(node, [])).revoked == {"key-1"}
+            assert (await store.beat(node, [])).revoked.keys() == {"key-1"}
             assert (await store.beat(node, [])) == QUIET
         await two.revoke("key-2", lasts_s=600)
         await two.revoke("key-1", lasts_s=600)
         for store, node in ((one, "a"), (two, "b")):
-            assert (await store.beat(node, [])).revoked == {"key-1", "key-2"}
+            assert (await store.beat(node, [])).revoked.keys() == {"key-1", "key-2"}
 
 
 async def test_a_node_that_starts_hears_of_the_revocations_that_last(place: Place) -> None:
@@ -680,7 +690,15 @@ async def test_a_node_that_starts_hears_of_the_revocations_that_last(place: Plac
         await one.revoke("long", lasts_s=1000)
         await place.pass_time(100)
         async with opened(place) as two:
-            assert (await two.beat("b", [])).revoked == {"long"}
+            assert (await two.beat("b", [])).revoked == {"long": pytest.approx(900, abs=60)}
+
+
+async def test_a_revocation_is_never_shortened_and_may_be_lengthened(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        for lasts_s, left_s in ((600, 600), (60, 600), (1000, 1000)):
+            await one.revoke("key-1", lasts_s=lasts_s)
+            for store, node in ((one, "a"), (two, "b")):
+                assert (await store.beat(node, [])).revoked == {"key-1": pytest.approx(left_s, abs=60)}
 
 
 # Counters
@@ -688,41 +706,136 @@ async def test_a_node_that_starts_hears_of_the_revocations_that_last(place: Plac
 
 async def test_a_counter_gives_what_is_left_of_its_limit(place: Place) -> None:
     async with opened(place) as one, opened(place) as two:
-        assert await one.take("calls", 4, limit=10, window_s=600) == 4
-        assert await two.take("calls", 4, limit=10, window_s=600) == 4
-        assert await one.take("calls", 4, limit=10, window_s=600) == 2
-        assert await two.take("calls", 4, limit=10, window_s=600) == 0
-        assert await two.take("other calls", 4, limit=10, window_s=600) == 4
-        assert await two.take("calls", 4, limit=12, window_s=600) == 2
-        assert await two.take("calls", 4, limit=5, window_s=600) == 0
+        assert await taken(one, "calls", 4, limit=10, window_s=600) == 4
+        assert await taken(two, "calls", 4, limit=10, window_s=600) == 4
+        assert await taken(one, "calls", 4, limit=10, window_s=600) == 2
+        assert await taken(two, "calls", 4, limit=10, window_s=600) == 0
+        assert await taken(two, "other calls", 4, limit=10, window_s=600) == 4
+        assert await taken(two, "calls", 4, limit=12, window_s=600) == 2
+        assert await taken(two, "calls", 4, limit=5, window_s=600) == 0
 
 
 async def test_a_counters_window_begins_with_its_first_take_and_ends(place: Place) -> None:
     async with opened(place) as store:
-        assert await store.take("calls", 3, limit=5, window_s=600) == 3
+        assert await taken(store, "calls", 3, limit=5, window_s=600) == 3
         await place.pass_time(300)
-        assert await store.take("calls", 3, limit=5, window_s=600) == 2
+        assert await taken(store, "calls", 3, limit=5, window_s=600) == 2
         await place.pass_time(300)
-        assert await store.take("calls", 9, limit=5, window_s=600) == 5
+        assert await taken(store, "calls", 9, limit=5, window_s=600) == 5
 
 
 async def test_what_is_given_back_can_be_taken_again(place: Place) -> None:
     async with opened(place) as one, opened(place) as two:
-        assert await one.take("calls", 5, limit=5, window_s=600) == 5
+        assert await taken(one, "calls", 5, limit=5, window_s=600) == 5
         one.give_back("calls", 1)
         one.give_back("calls", 1)
         await one.flush()
-        assert await two.take("calls", 5, limit=5, window_s=600) == 2
+        assert await taken(two, "calls", 5, limit=5, window_s=600) == 2
         two.give_back("calls", 100)
-        assert await two.take("calls", 100, limit=5, window_s=600) == 5
+        assert await taken(two, "calls", 100, limit=5, window_s=600) == 5
 
 
 async def test_of_fifty_takes_at_once_no_more_than_the_limit_is_given(place: Place) -> None:
     async with opened(place) as one, opened(place) as two:
         got = await asyncio.gather(
-            *(store.take("calls", 3, limit=100, window_s=600) for store in (one, two) * 25)
+            *(taken(store, "calls", 3, limit=100, window_s=600) for store in (one, two) * 25)
         )
         assert sorted(got) == [0] * 16 + [1] + [3] * 33
+
+
+async def test_a_take_tells_what_is_left_and_when_the_window_ends(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+
+        async def take(store: SessionStore, amount: int, limit: int = 10) -> Taken:
+            return await store.take("calls", amount, limit=limit, window_s=600)
+
+        assert await take(one, 0) == Taken(0, 10, pytest.approx(600, abs=60))
+        assert await take(one, 4) == Taken(4, 6, pytest.approx(600, abs=60))
+        await place.pass_time(200)
+        assert await take(two, 4) == Taken(4, 2, pytest.approx(400, abs=60))
+        assert await take(two, 4) == Taken(2, 0, pytest.approx(400, abs=60))
+        assert await take(one, 4) == Taken(0, 0, pytest.approx(400, abs=60))
+        assert await take(one, 1, limit=5) == Taken(0, 0, pytest.approx(400, abs=60))
+        one.give_back("calls", 3)
+        assert await take(one, 0) == Taken(0, 3, pytest.approx(400, abs=60))
+        await place.pass_time(400)
+        assert await take(two, 1) == Taken(1, 9, pytest.approx(600, abs=60))
+
+
+# Places
+
+
+async def occupied(store: SessionStore, place: str, limit: int = 2, lasts_s: float = 600) -> bool:
+    return await store.occupy("talks", place, limit=limit, lasts_s=lasts_s)
+
+
+async def test_no_more_places_are_taken_than_there_are_in_whichever_process(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        assert await occupied(one, "a")
+        assert await occupied(two, "b")
+        assert not await occupied(one, "c")
+        assert not await occupied(two, "c")
+        assert await two.occupy("other talks", "c", limit=2, lasts_s=600)
+        assert await occupied(two, "c", limit=3)
+
+
+async def test_of_fifty_who_want_places_at_once_as_many_get_one_as_there_are(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        got = await asyncio.gather(
+            *(occupied(store, f"{number}", limit=7) for number, store in enumerate((one, two) * 25))
+        )
+        assert sorted(got) == [False] * 43 + [True] * 7
+
+
+async def test_whoever_has_a_place_keeps_it_and_lengthens_its_time_whatever_the_limit(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        assert await occupied(one, "a")
+        assert await occupied(one, "b")
+        await place.pass_time(400)
+        assert await occupied(two, "a", limit=0)
+        assert not await occupied(two, "c")
+        await place.pass_time(300)
+        assert await occupied(two, "c")
+        assert not await occupied(two, "b")
+        assert not await occupied(two, "c2")
+
+
+async def test_a_place_whose_time_is_over_is_free_and_no_longer_its_own(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        assert await occupied(one, "a", limit=1)
+        await place.pass_time(600)
+        assert await occupied(two, "b", limit=1)
+        assert not await occupied(one, "a", limit=1)
+
+
+async def test_a_place_that_was_vacated_is_free_before_its_time(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        assert await occupied(one, "a", limit=1)
+        two.vacate("talks", "a")
+        two.vacate("talks", "a")
+        two.vacate("no talks", "a")
+        await two.flush()
+        assert await occupied(two, "b", limit=1)
+        assert not await occupied(one, "a", limit=1)
+
+
+async def test_who_comes_back_to_a_place_does_not_lose_it_by_what_was_queued_before(place: Place) -> None:
+    async with opened(place, impatient=True) as one, opened(place) as two:
+        assert await occupied(two, "a", limit=1)
+        with place.cut():
+            one.vacate("talks", "a")
+            with pytest.raises(Unavailable):
+                await one.flush()
+        assert await occupied(one, "a", limit=1)
+        await one.flush()
+        assert not await occupied(two, "b", limit=1)
+
+
+async def test_places_survive_a_restart(place: Place) -> None:
+    async with opened(place) as store:
+        assert await occupied(store, "a", limit=1)
+    async with opened(place) as store:
+        assert not await occupied(store, "b", limit=1)
 
 
 # Credentials
@@ -822,6 +935,90 @@ async def test_no_more_than_so_many_live_credentials_of_a_kind_are_kept(place: P
         assert await store.use_credential("three") == Credential({}, "good")
 
 
+async def test_a_credential_may_be_for_good(place: Place) -> None:
+    async with opened(place) as store:
+        await store.keep_credential("key:1", uses=None, expires_at=None, body={"n": 1}, kind="key")
+        await store.keep_credential("short", uses=None, expires_at=place.now() + 600, body={}, kind="key")
+        await place.pass_time(400 * 86400)
+    async with opened(place) as store:
+        found = await store.use_credential("key:1")
+        assert found == Credential({"n": 1}, "good")
+        assert found.left_s == math.inf
+        assert [kept.left_s for kept in await store.credentials("key")] == [None]
+        await store.keep_credential("key:1", uses=1, expires_at=place.now() + 600, body={"n": 2}, kind="key")
+        assert await store.use_credential("key:1") == Credential({"n": 2}, "good")
+        assert await store.use_credential("key:1") == Credential({"n": 2}, "used_up")
+        await place.pass_time(600)
+        assert await store.use_credential("key:1") in (Credential({"n": 2}, "expired"), None)
+        assert await store.credentials("key") == []
+
+
+async def test_what_would_have_expired_may_be_kept_for_good(place: Place) -> None:
+    async with opened(place) as store:
+        for end in (place.now() + 600, None):
+            await store.keep_credential("key:1", uses=None, expires_at=end, body={}, kind="key", at_most=1)
+        await place.pass_time(86400)
+        assert await store.use_credential("key:1") == Credential({}, "good")
+        with pytest.raises(Limited) as refused:
+            await store.keep_credential("key:2", uses=None, expires_at=None, body={}, kind="key", at_most=1)
+        assert refused.value.retry_after_ms is None
+        assert "revoked" in refused.value.message
+
+
+async def test_credentials_of_a_kind_are_listed_oldest_first_without_their_names(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        for number, end in enumerate((None, place.now() + 600, None, place.now() + 100, place.now() + 900)):
+            store = (one, two)[number % 2]
+            await store.keep_credential(
+                f"key:{number}", uses=None, expires_at=end, body={"n": number}, kind="key"
+            )
+            await store.keep_credential(
+                f"ticket:{number}", uses=1, expires_at=place.now() + 60, body={}, kind="ticket"
+            )
+        await place.pass_time(100)
+        digests = [hashlib.sha256(f"key:{number}".encode()).hexdigest() for number in (0, 1, 2, 4)]
+        for store in (one, two):
+            listed = await store.credentials("key")
+            assert [kept.body["n"] for kept in listed] == [0, 1, 2, 4]
+            assert [kept.name_digest_hex for kept in listed] == digests
+            ends = [math.inf if kept.left_s is None else kept.left_s for kept in listed]
+            assert ends == [math.inf, pytest.approx(500, abs=60), math.inf, pytest.approx(800, abs=60)]
+            assert await store.credentials("ticket") == []
+            assert await store.credentials("nothing") == []
+
+
+async def test_a_credential_that_was_dropped_is_unknown_in_every_process(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        for name, end in (("key:1", None), ("key:2", place.now() + 600), ("old", place.now() + 60)):
+            await one.keep_credential(name, uses=None, expires_at=end, body={}, kind="key", at_most=3)
+        await place.pass_time(60)
+        assert [await two.drop_credential(name) for name in ("key:1", "key:1", "old", "new", "\ud800")] == [
+            True,
+            False,
+            False,
+            False,
+            False,
+        ]
+        for store in (one, two):
+            assert await store.use_credential("key:1") is None
+            assert await store.use_credential("key:2") == Credential({}, "good")
+            assert len(await store.credentials("key")) == 1
+        await one.keep_credential("key:3", uses=None, expires_at=None, body={}, kind="key", at_most=2)
+        await place.pass_time(600)
+        assert [kept.body for kept in await two.credentials("key")] == [{}]
+
+
+async def test_no_more_than_a_thousand_credentials_are_listed(place: Place) -> None:
+    async with opened(place) as store:
+        await asyncio.gather(
+            *(
+                store.keep_credential(f"{n}", uses=1, expires_at=place.now() + 600, body={"n": n}, kind="k")
+                for n in range(LISTED + 1)
+            )
+        )
+        assert len(await store.credentials("k")) == LISTED
+
+
 # The wall clock
 
 
@@ -833,13 +1030,13 @@ async def test_a_wall_clock_that_jumps_ends_nothing_and_keeps_nothing(place: Pla
         talking, idle = await created(store, node="a"), await created(store)
         await store.keep_credential("secret", uses=None, expires_at=place.now() + TTL, body={})
         await store.revoke("key-1", lasts_s=TTL)
-        assert await store.take("calls", 1, limit=1, window_s=TTL) == 1
+        assert await taken(store, "calls", 1, limit=1, window_s=TTL) == 1
         for part in (300, TTL - 400):
             place.jump(seconds)
             store.touch(talking)
-            assert await store.beat("a", [talking]) == News(
-                frozenset(), frozenset(), frozenset({"key-1"} if part == 300 else ())
-            )
+            news = await store.beat("a", [talking])
+            assert (news.taken, news.ended) == (frozenset(), frozenset())
+            assert set(news.revoked) == ({"key-1"} if part == 300 else set())
             assert await other.hold(talking, node="b") == waits_for("a")
             assert await store.hold(talking, node="a") == waits_for("b")
             other.release(talking, node="b")
@@ -851,8 +1048,8 @@ async def test_a_wall_clock_that_jumps_ends_nothing_and_keeps_nothing(place: Pla
                 for each in (store, other, new):
                     assert (await each.get(idle, user="ann")).id == idle
                     assert await each.use_credential("secret") == Credential({}, "good")
-                    assert await each.take("calls", 1, limit=1, window_s=TTL) == 0
-                assert (await new.beat("c", [])).revoked == {"key-1"}
+                    assert await taken(each, "calls", 1, limit=1, window_s=TTL) == 0
+                assert (await new.beat("c", [])).revoked.keys() == {"key-1"}
         assert (await other.get(talking, user="ann")).last_active_at == pytest.approx(place.now(), abs=60)
         await place.pass_time(100)
         async with opened(place) as new:
@@ -862,4 +1059,4 @@ async def test_a_wall_clock_that_jumps_ends_nothing_and_keeps_nothing(place: Pla
                     await each.get(idle, user="ann")
                 assert await each.use_credential("secret") in (Credential({}, "expired"), None)
             assert await new.beat("d", []) == QUIET
-            assert await new.take("calls", 1, limit=1, window_s=TTL) == 1
+            assert await taken(new, "calls", 1, limit=1, window_s=TTL) == 1

@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from tornado_live.errors import Limited, Unavailable
+from tornado_live.errors import Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
@@ -48,12 +48,15 @@ from tornado_live.sessions.redis_records import (
 )
 from tornado_live.sessions.redis_scripts import Script
 from tornado_live.sessions.store import (
+    LISTED,
     NODE_LIFE_S,
     Credential,
     Hold,
+    Kept,
     MemoryItem,
     News,
     Session,
+    Taken,
     cursor_of,
     digest_of,
     new_session,
@@ -61,6 +64,7 @@ from tornado_live.sessions.store import (
     out_of_reach,
     place_in_memory,
     place_of,
+    too_many,
 )
 from tornado_live.sessions.waiting import Batch, Bounds, Holding, Queueing, Touched, Unreachable, Waiting
 
@@ -212,34 +216,46 @@ class RedisSessionStore(Queueing):
         name: str,
         *,
         uses: int | None,
-        expires_at: float,
+        expires_at: float | None,
         body: Mapping[str, Json],
         kind: str = "",
         at_most: int | None = None,
     ) -> None:
         digest = digest_of(name).hex()
+        lasts_ms: str | int = ""
+        if expires_at is not None:
+            lasts_ms = round(max(-LONGEST_MS, min(1000 * (expires_at - self._wall()), LONGEST_MS)))
         limited = await self._ask(
             scripts.KEEP,
             [f"{self._prefix}c:{digest}", f"{self._prefix}k:{kind}"],
             digest,
             body_text(body),
             "" if uses is None else uses,
-            round(max(-LONGEST_MS, min(1000 * (expires_at - self._wall()), LONGEST_MS))),
+            lasts_ms,
             KEPT_MS,
             kind,
             "" if at_most is None else at_most,
         )
         if limited:
-            live, soonest = limited
-            raise Limited(
-                f"There are {live} live credentials already. Wait until some of them have expired.",
-                retry_after_ms=soonest,
-            )
+            live, soonest_ms = limited
+            raise too_many(live, math.inf if soonest_ms < 0 else soonest_ms / 1000)
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
         key = f"{self._prefix}c:{digest_of(name).hex()}"
         found = await self._look(Call(scripts.USE, [key], ["1" if spend else "0", KEPT_MS]))
         return None if found is None else self._readable(_credential, *found)
+
+    async def credentials(self, kind: str) -> Sequence[Kept]:
+        key = f"{self._prefix}k:{kind}"
+        found = await self._look(Call(scripts.CREDENTIALS, [key], [self._prefix, kind, LISTED])) or []
+        kept = (self._readable(_kept, *one) for one in sorted(found, key=lambda one: one[0]))
+        return [one for one in kept if one is not None]
+
+    async def drop_credential(self, name: str) -> bool:
+        digest = digest_of(name).hex()
+        keys = [f"{self._prefix}c:{digest}"]
+        dropped: int = await self._ask(scripts.DROP, keys, self._prefix, digest, KEPT_MS)
+        return dropped == 1
 
     async def hold(self, id: str, *, node: str) -> Hold:
         found = await self._hold(id, node)
@@ -297,7 +313,8 @@ class RedisSessionStore(Queueing):
                 ended.add(id)
         for id in taken | ended:
             self._copies.drop(id, node=node)
-        return News(frozenset(taken), frozenset(ended), frozenset(map(shown, revoked)))
+        left = {shown(subject): left_ms / 1000 for subject, left_ms in revoked}
+        return News(frozenset(taken), frozenset(ended), left)
 
     def listen(self, look: Callable[[], None]) -> None:
         self._listener = self._loop.create_task(self._listen(look))
@@ -316,10 +333,19 @@ class RedisSessionStore(Queueing):
             secrets.token_hex(6),
         )
 
-    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> int:
-        window = max(1, round(1000 * window_s))
-        got: int = await self._ask(scripts.TAKE, [self._counter(counter)], amount, limit, window)
-        return got
+    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> Taken:
+        window = max(1, min(round(1000 * window_s), LONGEST_MS))
+        got, left, ends_ms = await self._ask(
+            scripts.TAKE, [self._key_of("t", counter)], amount, limit, window
+        )
+        return Taken(got, left, ends_ms / 1000)
+
+    async def occupy(self, counter: str, place: str, *, limit: int, lasts_s: float) -> bool:
+        self._waiting.occupied(counter, place)
+        lasts = max(1, min(round(1000 * lasts_s), LONGEST_MS))
+        named = place.encode("utf-8", "surrogatepass")
+        taken: int = await self._ask(scripts.OCCUPY, [self._key_of("o", counter)], named, limit, lasts)
+        return taken == 1
 
     async def flush(self) -> None:
         if self._closed:
@@ -363,8 +389,8 @@ class RedisSessionStore(Queueing):
     def _key(self, id: str, part: str) -> str:
         return f"{self._prefix}{{{id}}}:{part}"
 
-    def _counter(self, name: str) -> bytes:
-        return f"{self._prefix}t:{name}".encode("utf-8", "surrogatepass")
+    def _key_of(self, part: str, counter: str) -> bytes:
+        return f"{self._prefix}{part}:{counter}".encode("utf-8", "surrogatepass")
 
     async def _sent(self, by: float) -> None:
         """Redis has everything that was queued, or cannot take it now. Raises Unavailable after `by`."""
@@ -460,7 +486,10 @@ class RedisSessionStore(Queueing):
         ]
         for counter, amount in batch.given_back.items():
             arguments = (self._writer, batch.number, amount)
-            calls.append((None, Call(scripts.GIVE_BACK, [self._counter(counter)], arguments)))
+            calls.append((None, Call(scripts.GIVE_BACK, [self._key_of("t", counter)], arguments)))
+        for counter, place in batch.vacated:
+            named = [place.encode("utf-8", "surrogatepass")]
+            calls.append((None, Call(scripts.VACATE, [self._key_of("o", counter)], named)))
         try:
             for chunk in _chunks(calls):
                 answers = await self._line.ask_all([call for _, call in chunk])
@@ -600,7 +629,11 @@ def _chunks(calls: Sequence[tuple[str | None, Call]]) -> Iterator[Sequence[tuple
 def _credential(state: bytes, body: object = None, left_ms: int = 0) -> Credential:
     if state not in _STATES:
         raise Unreadable("credential")
-    return Credential(body_of(body), _STATES[state], left_ms / 1000)
+    return Credential(body_of(body), _STATES[state], math.inf if left_ms < 0 else left_ms / 1000)
+
+
+def _kept(_: int, digest: bytes, body: object, left_ms: int) -> Kept:
+    return Kept(shown(digest), body_of(body), None if left_ms < 0 else left_ms / 1000)
 
 
 def _list_name(user: str) -> str:

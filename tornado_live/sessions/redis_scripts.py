@@ -11,15 +11,18 @@ which Redis Cluster does not allow.
     {prefix}{id}:e   list   its events, oldest first
     {prefix}{id}:d   string it was deleted
     {prefix}u:USER   zset   a user's sessions by when they were created
-    {prefix}c:DIGEST hash   a credential: body, uses; it lives KEPT_MS longer than it is good
+    {prefix}c:DIGEST hash   a credential: body, uses, kind, at (when it was kept), forever (it is for good); it
+                            lives KEPT_MS longer than it is good
     {prefix}k:KIND   zset   the credentials of a kind by when they end
     {prefix}n:NODE   string a node lives; "left" when it ended in order
     {prefix}t:NAME   hash   a counter's window: taken, by:WRITER
+    {prefix}o:NAME   zset   the places of a counter that are occupied, by when they are free again
     {prefix}revoked  zset   "END SUBJECT" by number
     {prefix}store    hash   born (a random word: another one tells that Redis was emptied), revocations
     {prefix}news     channel: "WRITER WORD NAME"
 
-Each key but the last hash has a TTL. A script that is run again with the number of its batch does nothing.
+Each key but the last hash, and those of credentials that are for good, has a TTL. A script that is run again with
+the number of its batch does nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +35,19 @@ _NOW = """
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+# A kind lasts as long as the last of its credentials.
+_KIND_LASTS = """
+local function kind_lasts(k, time)
+  local last = redis.call('ZREVRANGEBYSCORE', k, '+inf', '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local ends = tonumber(last[2])
+  if ends == math.huge then
+    redis.call('PERSIST', k)
+  elseif ends then
+    redis.call('PEXPIRE', k, math.max(1, math.ceil(ends - time)))
+  end
 end
 """
 
@@ -368,7 +384,7 @@ if known[1] ~= ARGV[7] then heard = 0 end
 local revoked, time = {}, now()
 for _, one in ipairs(redis.pcall('ZRANGEBYSCORE', prefix .. 'revoked', '(' .. heard, '+inf')) do
   local ends, subject = string.match(one, '^(%d+) (.*)$')
-  if ends and tonumber(ends) > time then revoked[#revoked + 1] = subject end
+  if ends and tonumber(ends) > time then revoked[#revoked + 1] = {subject, tonumber(ends) - time} end
 end
 local news = {}
 for at = 8, #ARGV, 3 do
@@ -389,8 +405,9 @@ end
 return {known[1] or '', tonumber(known[2]) or 0, revoked, news}
 """,
 )
-"""The node lives. What store this is, how many revocations it had, the revoked, and what became of each session
-that is not as it was: `deleted`, `gone`, `older` (than what this writer knows was written) or `taken`."""
+"""The node lives. What store this is, how many revocations it had, the revoked and for how many milliseconds they
+are, and what became of each session that is not as it was: `deleted`, `gone`, `older` (than what this writer knows
+was written) or `taken`."""
 
 REVOKE: Final = _script(
     "revoke",
@@ -402,9 +419,8 @@ local store, revoked, time = prefix .. 'store', prefix .. 'revoked', now()
 redis.call('HSETNX', store, 'born', born)
 for _, one in ipairs(redis.call('ZRANGE', revoked, 0, -1)) do
   local ends, other = string.match(one, '^(%d+) (.*)$')
-  if not ends or tonumber(ends) <= time or (other == subject and tonumber(ends) <= time + lasts) then
-    redis.call('ZREM', revoked, one)
-  end
+  if ends and other == subject then lasts = math.max(lasts, tonumber(ends) - time) end
+  if not ends or other == subject or tonumber(ends) <= time then redis.call('ZREM', revoked, one) end
 end
 local number = redis.call('HINCRBY', store, 'revocations', 1)
 redis.call('ZADD', revoked, number, string.format('%.0f %s', time + lasts, subject))
@@ -418,12 +434,12 @@ return number
 KEEP: Final = _script(
     "keep",
     _NOW,
-    _LAST,
+    _KIND_LASTS,
     """
 local c, k = KEYS[1], KEYS[2]
 local digest, body, uses, lasts, after, kind, at_most = unpack(ARGV)
-lasts, after = tonumber(lasts), tonumber(after)
-local time = now()
+lasts, after = tonumber(lasts) or math.huge, tonumber(after)
+local time, moment = now(), redis.call('TIME')
 if at_most ~= '' then
   local from = '(' .. string.format('%.0f', time)
   local live = redis.call('ZCOUNT', k, from, '+inf')
@@ -431,58 +447,133 @@ if at_most ~= '' then
   if own and own > time then live = live - 1 end
   if live >= tonumber(at_most) then
     local soonest = redis.call('ZRANGEBYSCORE', k, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return {live, (tonumber(soonest[2]) or time) - time}
+    local ends = tonumber(soonest[2]) or time
+    return {live, ends == math.huge and -1 or ends - time}
   end
 end
 if lasts + after <= 0 then
   redis.call('DEL', c)
   return {}
 end
-redis.call('HSET', c, 'body', body)
+redis.call('HSET', c, 'body', body, 'kind', kind, 'at', string.format('%.0f', moment[1] * 1000000 + moment[2]))
 if uses ~= '' then redis.call('HSET', c, 'uses', uses) else redis.call('HDEL', c, 'uses') end
-redis.call('PEXPIRE', c, lasts + after)
+if lasts == math.huge then
+  redis.call('HSET', c, 'forever', '1')
+  redis.call('PERSIST', c)
+else
+  redis.call('HDEL', c, 'forever')
+  redis.call('PEXPIRE', c, lasts + after)
+end
 if kind ~= '' then
-  redis.call('ZADD', k, time + lasts, digest)
+  redis.call('ZADD', k, lasts == math.huge and '+inf' or time + lasts, digest)
   redis.call('ZREMRANGEBYSCORE', k, '-inf', time)
-  at_least(k, lasts)
+  kind_lasts(k, time)
 end
 return {}
 """,
     writes=True,
 )
-"""KEYS credential, its kind. Nothing, or how many there are and after how many milliseconds the first one ends."""
+"""KEYS credential, its kind. Nothing, or how many there are and after how many milliseconds the first one ends, -1
+for never."""
 
 USE: Final = _script(
     "use",
     """
-local found = redis.call('HMGET', KEYS[1], 'body', 'uses')
+local found = redis.call('HMGET', KEYS[1], 'body', 'uses', 'forever')
 if not found[1] then return false end
 local state, uses = 'good', found[2] and tonumber(found[2])
 if found[2] and not uses then return {'unreadable'} end
-local left = redis.call('PTTL', KEYS[1]) - tonumber(ARGV[2])
-if left <= 0 then
+local ttl = redis.call('PTTL', KEYS[1])
+local forever, left = found[3] == '1' and ttl == -1, ttl - tonumber(ARGV[2])
+if left <= 0 and not forever then
   state = 'expired'
 elseif uses and uses < 1 then
   state = 'used_up'
 elseif uses and ARGV[1] == '1' then
   redis.call('HINCRBY', KEYS[1], 'uses', -1)
 end
-return {state, found[1], math.max(0, left)}
+return {state, found[1], forever and -1 or math.max(0, left)}
 """,
 )
-"""KEYS credential."""
+"""KEYS credential. Nil, or its state, its body and how many milliseconds are left, -1 for good."""
+
+CREDENTIALS: Final = _script(
+    "credentials",
+    _NOW,
+    """
+local k, prefix, kind, most = KEYS[1], unpack(ARGV)
+local time, found = now(), {}
+local from = '(' .. string.format('%.0f', time)
+local all = redis.call('ZRANGEBYSCORE', k, from, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
+for at = 1, #all, 2 do
+  local ends = tonumber(all[at + 1])
+  local kept = redis.pcall('HMGET', prefix .. 'c:' .. all[at], 'body', 'kind', 'at')
+  if kept[1] and kept[2] == kind then
+    local left = ends == math.huge and -1 or ends - time
+    found[#found + 1] = {tonumber(kept[3]) or 0, all[at], kept[1], left}
+  end
+end
+return found
+""",
+)
+"""KEYS the kind. When each was kept, its digest, its body and how many milliseconds are left, -1 for good."""
+
+DROP: Final = _script(
+    "drop",
+    _NOW,
+    _KIND_LASTS,
+    """
+local c, prefix, digest = KEYS[1], ARGV[1], ARGV[2]
+local kind, ttl = redis.pcall('HGET', c, 'kind'), redis.call('PTTL', c)
+if redis.call('DEL', c) == 0 then return 0 end
+if type(kind) == 'string' then
+  local k = prefix .. 'k:' .. kind
+  redis.pcall('ZREM', k, digest)
+  kind_lasts(k, now())
+end
+return (ttl == -1 or ttl > tonumber(ARGV[3])) and 1 or 0
+""",
+)
+"""KEYS credential. 1 where there was one that had not expired."""
 
 TAKE: Final = _script(
     "take",
     """
 local amount, limit, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local taken = tonumber(redis.call('HGET', KEYS[1], 'taken')) or 0
+local taken = math.max(0, tonumber(redis.call('HGET', KEYS[1], 'taken')) or 0)
 local got = math.max(0, math.min(amount, limit - taken))
 if got > 0 then
   redis.call('HSET', KEYS[1], 'taken', taken + got)
   if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], window) end
 end
-return got
+local ends = redis.call('PTTL', KEYS[1])
+return {got, math.max(0, limit - taken - got), ends < 0 and window or ends}
+""",
+)
+"""KEYS counter. What was got, what is left, and after how many milliseconds the window ends."""
+
+OCCUPY: Final = _script(
+    "occupy",
+    _NOW,
+    _LAST,
+    """
+local o, place, limit, lasts = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = now()
+local own = tonumber(redis.call('ZSCORE', o, place) or 0)
+local taken = redis.call('ZCOUNT', o, '(' .. string.format('%.0f', time), '+inf')
+if own <= time and taken >= limit then return 0 end
+redis.call('ZADD', o, time + lasts, place)
+redis.call('ZREMRANGEBYSCORE', o, '-inf', time)
+at_least(o, lasts)
+return 1
+""",
+)
+"""KEYS counter. Whether the place is taken."""
+
+VACATE: Final = _script(
+    "vacate",
+    """
+return redis.call('ZREM', KEYS[1], ARGV[1])
 """,
 )
 """KEYS counter."""

@@ -23,20 +23,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from tornado_live.errors import ConfigError, Limited, Problem, Unavailable
+from tornado_live.errors import ConfigError, Problem, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions.machine import Clocks, gone, this_process
 from tornado_live.sessions.machine import clocks as machine_clocks
 from tornado_live.sessions.store import (
+    LISTED,
     NODE_LIFE_S,
     Credential,
     Handle,
     Hold,
+    Kept,
     MemoryItem,
     News,
     Session,
+    Taken,
     cursor_of,
     digest_of,
     new_session,
@@ -44,6 +47,7 @@ from tornado_live.sessions.store import (
     out_of_reach,
     place_in_memory,
     place_of,
+    too_many,
 )
 from tornado_live.sessions.waiting import Batch, Bounds, Queueing, Touched, Unreachable, Waiting
 
@@ -97,7 +101,8 @@ CREATE INDEX credential_by_end ON credential (expires_at);
 CREATE INDEX credential_of_kind ON credential (kind, expires_at);
 """
 
-# `ends`, `beat_at` and a credential's `expires_at` are by the store's clock; other times are only shown.
+# `ends`, `beat_at` and a credential's `expires_at` are by the store's clock; other times are only shown. What is
+# for good ends at infinity.
 _NODES = """
 ALTER TABLE session ADD COLUMN ends REAL NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN handle TEXT;
@@ -136,8 +141,19 @@ CREATE TABLE clock (
 ) WITHOUT ROWID;
 """
 
+_PLACES = """
+CREATE TABLE place (
+    counter TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ends REAL NOT NULL,
+    PRIMARY KEY (counter, name)
+) WITHOUT ROWID;
+CREATE INDEX place_by_end ON place (ends);
+CREATE INDEX revocation_of_subject ON revocation (subject);
+"""
+
 # What each version of the file added to the one before; a file of version n has the first n.
-_SCHEMA = (_SESSIONS, _CREDENTIALS, _NODES)
+_SCHEMA = (_SESSIONS, _CREDENTIALS, _NODES, _PLACES)
 
 _COLUMNS = """id, user, metadata, assistant, created_at, last_active_at, expires_at,
     (SELECT count(*) FROM memory WHERE memory.session = session.id), usage, last_turn, label, handle,
@@ -282,18 +298,27 @@ class SqliteSessionStore(Queueing):
         name: str,
         *,
         uses: int | None,
-        expires_at: float,
+        expires_at: float | None,
         body: Mapping[str, Json],
         kind: str = "",
         at_most: int | None = None,
     ) -> None:
         now = self._clock()
-        row = (digest_of(name), kind, uses, now + (expires_at - self._wall()), json.dumps(body))
+        ends = math.inf if expires_at is None else now + (expires_at - self._wall())
+        row = (digest_of(name), kind, uses, ends, json.dumps(body))
         await self._ask(lambda: _keep(self._connection, row, kind, at_most, now))
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
         now, digest = self._clock(), digest_of(name)
         return await self._ask(lambda: _use(self._connection, digest, spend, now))
+
+    async def credentials(self, kind: str) -> Sequence[Kept]:
+        now = self._clock()
+        return await self._ask(lambda: _credentials(self._connection, kind, now))
+
+    async def drop_credential(self, name: str) -> bool:
+        now, digest = self._clock(), digest_of(name)
+        return await self._ask(lambda: _drop(self._connection, digest, now))
 
     async def hold(self, id: str, *, node: str) -> Hold:
         now = self._clock()
@@ -319,9 +344,14 @@ class SqliteSessionStore(Queueing):
         ends = self._clock() + lasts_s
         await self._ask(lambda: _revoke(self._connection, subject, ends))
 
-    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> int:
+    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> Taken:
         now = self._clock()
         return await self._ask(lambda: _take(self._connection, counter, amount, limit, window_s, now))
+
+    async def occupy(self, counter: str, place: str, *, limit: int, lasts_s: float) -> bool:
+        self._waiting.occupied(counter, place)
+        now = self._clock()
+        return await self._ask(lambda: _occupy(self._connection, counter, place, limit, lasts_s, now))
 
     async def flush(self) -> None:
         await self._ask(lambda: _checkpoint(self._connection))
@@ -520,6 +550,7 @@ def _write(connection: sqlite3.Connection, batch: Batch, bounds: Bounds, now: fl
             "UPDATE counter SET taken = max(taken - ?, 0) WHERE name = ? AND ends > ?",
             [(amount, counter, now) for counter, amount in batch.given_back.items()],
         )
+        connection.executemany("DELETE FROM place WHERE counter = ? AND name = ?", batch.vacated)
         connection.executemany("DELETE FROM leaving WHERE session = ? AND node = ?", batch.released)
         connection.executemany(
             "UPDATE session SET holder = NULL, connected = 0 WHERE id = ? AND holder = ?", batch.released
@@ -611,10 +642,7 @@ def _keep(
                 (kind, now),
             ).fetchone()
             if live >= at_most:
-                raise Limited(
-                    f"There are {live} live credentials already. Wait until some of them have expired.",
-                    retry_after_ms=math.ceil(1000 * ((soonest or now) - now)),
-                )
+                raise too_many(live, (soonest or now) - now)
         connection.execute(
             "REPLACE INTO credential (digest, kind, uses, expires_at, body) VALUES (?, ?, ?, ?, ?)", row
         )
@@ -636,6 +664,26 @@ def _use(connection: sqlite3.Connection, digest: bytes, spend: bool, now: float)
         elif spend and uses is not None:
             connection.execute("UPDATE credential SET uses = uses - 1 WHERE digest = ?", (digest,))
         return Credential(json.loads(body), state, max(expires_at - now, 0.0))
+
+
+def _credentials(connection: sqlite3.Connection, kind: str, now: float) -> list[Kept]:
+    rows = connection.execute(
+        "SELECT rowid, digest, body, expires_at FROM credential WHERE kind = ? AND expires_at > ?"
+        " ORDER BY expires_at LIMIT ?",
+        (kind, now, LISTED),
+    ).fetchall()
+    return [
+        Kept(digest.hex(), json.loads(body), None if math.isinf(ends) else ends - now)
+        for _, digest, body, ends in sorted(rows)  # a row that is replaced gets a new rowid, the highest
+    ]
+
+
+def _drop(connection: sqlite3.Connection, digest: bytes, now: float) -> bool:
+    with _transaction(connection):
+        dropped = connection.execute(
+            "DELETE FROM credential WHERE digest = ? RETURNING expires_at", (digest,)
+        ).fetchall()
+        return any(ends > now for (ends,) in dropped)
 
 
 def _hold(connection: sqlite3.Connection, id: str, node: str, process: str, now: float) -> Hold:
@@ -686,14 +734,14 @@ def _beat(
             (json.dumps(held), now),
         ).fetchall()
         revoked = connection.execute(
-            "SELECT n, subject FROM revocation WHERE n > ? AND ends > ? ORDER BY n", (heard, now)
+            "SELECT n, subject, ends FROM revocation WHERE n > ? AND ends > ? ORDER BY ends", (heard, now)
         ).fetchall()
     news = News(
         taken=frozenset(id for id, holder in found if holder != node),
         ended=frozenset(held) - {id for id, _ in found},
-        revoked=frozenset(subject for _, subject in revoked),
+        revoked={subject: ends - now for _, subject, ends in revoked},
     )
-    return news, revoked[-1][0] if revoked else heard
+    return news, max((n for n, *_ in revoked), default=heard)
 
 
 def _seen(connection: sqlite3.Connection, node: str, process: str, now: float) -> None:
@@ -718,12 +766,18 @@ def _leave(connection: sqlite3.Connection, node: str) -> None:
 
 def _revoke(connection: sqlite3.Connection, subject: str, ends: float) -> None:
     with _transaction(connection):
-        connection.execute("INSERT INTO revocation (subject, ends) VALUES (?, ?)", (subject, ends))
+        (longest,) = connection.execute(
+            "SELECT max(ends) FROM revocation WHERE subject = ?", (subject,)
+        ).fetchone()
+        connection.execute("DELETE FROM revocation WHERE subject = ?", (subject,))
+        connection.execute(
+            "INSERT INTO revocation (subject, ends) VALUES (?, ?)", (subject, max(ends, longest or ends))
+        )
 
 
 def _take(
     connection: sqlite3.Connection, counter: str, amount: int, limit: int, window_s: float, now: float
-) -> int:
+) -> Taken:
     with _transaction(connection):
         row = connection.execute(
             "SELECT taken, ends FROM counter WHERE name = ? AND ends > ?", (counter, now)
@@ -734,11 +788,28 @@ def _take(
             connection.execute(
                 "REPLACE INTO counter (name, taken, ends) VALUES (?, ?, ?)", (counter, taken + got, ends)
             )
-        return got
+        return Taken(got, max(limit - taken - got, 0), ends - now)
+
+
+def _occupy(
+    connection: sqlite3.Connection, counter: str, place: str, limit: int, lasts_s: float, now: float
+) -> bool:
+    with _transaction(connection):
+        (others, own) = connection.execute(
+            "SELECT count(*) FILTER (WHERE name != ?1), count(*) FILTER (WHERE name = ?1)"
+            " FROM place WHERE counter = ?2 AND ends > ?3",
+            (place, counter, now),
+        ).fetchone()
+        if not own and others >= limit:
+            return False
+        connection.execute(
+            "REPLACE INTO place (counter, name, ends) VALUES (?, ?, ?)", (counter, place, now + lasts_s)
+        )
+        return True
 
 
 def _purge(connection: sqlite3.Connection, now: float) -> None:
-    for table in ("session", "revocation", "counter"):
+    for table in ("session", "revocation", "counter", "place"):
         connection.execute(f"DELETE FROM {table} WHERE ends <= ?", (now,))  # noqa: S608 - of our own
     connection.execute("DELETE FROM credential WHERE expires_at <= ?", (now,))
     connection.execute("UPDATE clock SET seen = max(seen, ?)", (now,))

@@ -2,7 +2,8 @@
 
 A session belongs to one user, ends some time after its last activity, and remembers the newest finished
 messages of its conversation. Ids are unguessable but are no credentials: every look-up names the user.
-A credential is a secret name that opens something until it expires: an ephemeral token, a resumption handle.
+A credential is a secret name that opens something, mostly until it expires: an API key, a ticket, an ephemeral
+token, a resumption handle.
 
 Several processes may share a store. A node is one of them, from its start to its end; of a session's nodes one
 holds it: that one runs its conversation. The store's time does not jump with the wall clock, which is only shown.
@@ -13,12 +14,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from tornado_live.errors import BadMessage, SessionNotFound, Unavailable
+from tornado_live.errors import BadMessage, Limited, SessionNotFound, Unavailable
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import Event
 
@@ -27,6 +29,8 @@ Role = Literal["user", "model", "tool"]
 BEAT_S: Final = 1.0
 NODE_LIFE_S: Final = 3.0
 """A process that has not beaten for so long is taken for dead."""
+LISTED: Final = 1000
+"""Credentials that are listed at once."""
 
 _ORDER: Final[Mapping[Role, int]] = {"user": 0, "tool": 1, "model": 2}
 _ELLIPSIS = "…"
@@ -80,12 +84,33 @@ class MemoryItem:
 class Credential:
     """`body` is what was kept with the name. `used_up`: no use is left, or was left to be spent.
 
-    `left_s` is how far it is from its end by the store's time. It does not count in comparisons.
+    `left_s` is how far it is from its end by the store's time, infinite for one that is for good. It does not
+    count in comparisons.
     """
 
     body: Mapping[str, Json]
     state: Literal["good", "used_up", "expired"]
     left_s: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A credential as it is listed. Its name is its SHA-256. `left_s` is how far it is from its end, None for one
+    that is for good; it does not count in comparisons."""
+
+    name_digest_hex: str
+    body: Mapping[str, Json]
+    left_s: float | None = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`amount` is what was got, `left` what the window has after it. It ends in `ends_in_s`, and all of it can be
+    taken again."""
+
+    amount: int
+    left: int
+    ends_in_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +125,11 @@ class Hold:
 @dataclass(frozen=True, slots=True)
 class News:
     """What a node did not do itself. `taken`: of what it holds, what another node has now. `ended`: of that, what
-    was deleted or has expired. `revoked`: the subjects revoked since its last beat."""
+    was deleted or has expired. `revoked`: the subjects revoked since its last beat, and for how many seconds."""
 
     taken: frozenset[str]
     ended: frozenset[str]
-    revoked: frozenset[str]
+    revoked: Mapping[str, float]
 
 
 class SessionStore(Protocol):
@@ -151,19 +176,26 @@ class SessionStore(Protocol):
         name: str,
         *,
         uses: int | None,
-        expires_at: float,
+        expires_at: float | None,
         body: Mapping[str, Json],
         kind: str = "",
         at_most: int | None = None,
     ) -> None:
         """Stored (as its SHA-256, never itself) when it returns; a name that is there is replaced.
 
-        `uses` None: any number of times. Raises Limited where `at_most` of this `kind` have not expired.
+        `uses` None: any number of times. `expires_at` None: for good. Raises Limited where `at_most` of this
+        `kind` have not expired.
         """
 
     async def use_credential(self, name: str, *, spend: bool = True) -> Credential | None:
         """None for an unknown one, and some time after it expired. `spend` takes one use, atomically: of fifty
         at once only `uses` are good."""
+
+    async def credentials(self, kind: str) -> Sequence[Kept]:
+        """Those of a kind that have not expired, oldest first: at most LISTED, of more those that end first."""
+
+    async def drop_credential(self, name: str) -> bool:
+        """Whether there was one that had not expired. It is unknown when it returns."""
 
     async def hold(self, id: str, *, node: str) -> Hold:
         """From now on `node` holds the session, atomically: of two at once the later one does, and sees the other
@@ -185,11 +217,18 @@ class SessionStore(Protocol):
 
     async def revoke(self, subject: str, *, lasts_s: float) -> None:
         """Every node hears of `subject`, a name that means nothing to the store, once, in its next beat; so do
-        those that start within `lasts_s`."""
+        those that start within `lasts_s`. One that is revoked for longer already stays so."""
 
-    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> int:
+    async def take(self, counter: str, amount: int, *, limit: int, window_s: float) -> Taken:
         """Up to `amount` of the `limit` that `counter` has in a window, which begins with the first take of it.
-        What was got, atomically; 0 where none is left."""
+        Atomic: nothing is got where nothing is left."""
+
+    async def occupy(self, counter: str, place: str, *, limit: int, lasts_s: float) -> bool:
+        """One of the `limit` places of `counter`, for `lasts_s` from now. Whoever has `place` keeps it, whatever
+        the limit. Atomic: False where all are taken. Places whose time is over are free.
+
+        A store that lost its data gives places anew: who has one may be told False when it wants to keep it.
+        """
 
     async def flush(self) -> None:
         """Everything queued is on disk when it returns."""
@@ -220,6 +259,9 @@ class SessionStore(Protocol):
 
     def give_back(self, counter: str, amount: int) -> None:
         """Of what was taken in the window that is."""
+
+    def vacate(self, counter: str, place: str) -> None:
+        """The place is free before its time."""
 
 
 def new_session(
@@ -253,6 +295,16 @@ def not_found() -> SessionNotFound:
 
 def out_of_reach() -> Unavailable:
     return Unavailable("The session store cannot be reached. Try again in a moment.", retry_after_ms=1000)
+
+
+def too_many(live: int, soonest_s: float) -> Limited:
+    """There are `live` credentials of a kind, and the first of them ends in `soonest_s`, if it ever does."""
+    message = f"There are {live} live credentials already."
+    if math.isinf(soonest_s):
+        return Limited(f"{message} Some of them have to be revoked first.")
+    return Limited(
+        f"{message} Wait until some of them have expired.", retry_after_ms=math.ceil(1000 * soonest_s)
+    )
 
 
 def clip(text: str, max_bytes: int) -> str:

@@ -71,6 +71,11 @@ class Holding(NamedTuple):
     node: str
 
 
+class Occupied(NamedTuple):
+    counter: str
+    place: str
+
+
 @dataclass(slots=True)
 class Batch:
     """Writes that go together, in the order of the fields. What is kept by name is what was said last of it.
@@ -87,6 +92,7 @@ class Batch:
     handles: dict[str, Handle | None] = field(default_factory=dict)
     attended: dict[Holding, bool] = field(default_factory=dict)
     given_back: dict[str, int] = field(default_factory=dict)
+    vacated: dict[Occupied, None] = field(default_factory=dict)
     released: dict[Holding, None] = field(default_factory=dict)
     number: int = 0
 
@@ -104,6 +110,7 @@ class Batch:
             self.usage,
             self.attended,
             self.given_back,
+            self.vacated,
             self.handles,
             self.released,
         )
@@ -118,6 +125,7 @@ Writes = (
     | dict[str, Handle | None]
     | dict[Holding, bool]
     | dict[Holding, None]
+    | dict[Occupied, None]
 )
 
 
@@ -193,6 +201,16 @@ class Waiting:
     def give_back(self, counter: str, amount: int) -> None:
         self._batch.given_back[counter] = self._batch.given_back.get(counter, 0) + amount
         self._queued()
+
+    def vacate(self, counter: str, place: str) -> None:
+        self._batch.vacated[Occupied(counter, place)] = None
+        self._queued()
+
+    def occupied(self, counter: str, place: str) -> None:
+        """Who left the place comes back to it, and is not to lose it by what is tried again later."""
+        for batch in (self._failed, self._batch):
+            if batch is not None:
+                batch.vacated.pop(Occupied(counter, place), None)
 
     def purge(self, at: float) -> None:
         """Has what ended before `at` removed with the next batch."""
@@ -319,6 +337,9 @@ class Queueing:
 
     def give_back(self, counter: str, amount: int) -> None:
         self._waiting.give_back(counter, amount)
+
+    def vacate(self, counter: str, place: str) -> None:
+        self._waiting.vacate(counter, place)
 
 
 def _event_data(data: Mapping[str, Json]) -> str:
