@@ -34,6 +34,40 @@ _ROOM: Final = {"counter": 1 << 20, "histogram": 1 << 20, "gauge_livesum": 1 << 
 
 DialOutcome = Literal["opened", "refused", "timeout", "failed"]
 
+LIMITS: Final = (
+    "connections_per_address",
+    "handshakes_per_minute",
+    "denied_per_minute",
+    "sessions_per_minute",
+    "hello_timeout_s",
+    "messages_per_s",
+    "audio_factor",
+    "frames_per_s",
+    "idle_timeout_s",
+    "silent_timeout_s",
+    "conversation_s",
+    "session_ttl_s",
+    "memory_messages",
+    "memory_message_bytes",
+    "memory_bytes",
+    "tool_calls_per_turn",
+    "tool_calls_per_minute",
+    "cost_per_session",
+    "conversations_per_user",
+    "tool_calls_per_day",
+    "audio_s_per_day",
+    "talk_s_per_day",
+    "tokens_per_day",
+    "cost_per_day",
+    "conversations_per_key",
+    "cost_per_day_per_key",
+    "conversations_in_all",
+    "cost_per_day_in_all",
+    "max_conversations",
+    "queued_bytes",
+)
+"""The rows of access/limits.py, which stands above this module."""
+
 _TOOL_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SOUND_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 
@@ -163,6 +197,13 @@ class Metrics:
             "tornado_live_errors_total", "Errors told to clients, by code", ["code"], registry=registry
         )
         self._errors = {error.code: errors.labels(error.code) for error in LIVE_ERRORS}
+        limited = Counter(
+            "tornado_live_limited_total",
+            "Callers that were held back, by limit (docs/limits.md)",
+            ["limit"],
+            registry=registry,
+        )
+        self._limited = {limit: limited.labels(limit) for limit in LIMITS}
         dials = Counter(
             "tornado_live_upstream_dials_total",
             "Connections dialled to the model side, by outcome",
@@ -296,6 +337,10 @@ class Metrics:
     def failed(self, code: str) -> None:
         """`code` is one of errors.py; another counts as `internal`."""
         self._errors.get(code, self._errors[InternalError.code]).inc()
+
+    def limited(self, limit: str) -> None:
+        """Somebody was held back by the limit of this name, a row of access/limits.py."""
+        self._limited[limit].inc()
 
     def upstream_dialled(self, outcome: DialOutcome) -> None:
         self._dials[outcome].inc()
