@@ -91,7 +91,8 @@ class Visit:
         now: float = 0.0,
     ) -> None:
         plan = guest_plan(setup, FREE, MODELS, ASSISTANTS)
-        self._did(self.talk.from_client(Enter(plan, "our-session", handle, lasts_s), now))
+        self._did(self.talk.vouched(lasts_s, None, now))
+        self._did(self.talk.from_client(Enter(plan, "our-session", handle), now))
 
     def opened(self, answer: Mapping[str, Any] | None = None, now: float = 0.5) -> Visit:
         raw = json.dumps(answer if answer is not None else {"setupComplete": {}}).encode()

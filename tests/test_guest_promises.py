@@ -235,7 +235,8 @@ class Stay(RuleBasedStateMachine):
         self.perform(self.talk.client_came(self.now))
         plan = guest_plan(self.setup, FREE, MODELS, ASSISTANTS)
         handle = HANDLE if plan.wants_handles else None
-        self.perform(self.talk.from_client(Enter(plan, SESSION, handle, self.lasts_s), self.now))
+        self.perform(self.talk.vouched(self.lasts_s, None, self.now))
+        self.perform(self.talk.from_client(Enter(plan, SESSION, handle), self.now))
 
     def says(self, message: Mapping[str, Any], *, passed: bool = True) -> None:
         """`passed`: it goes up as it is."""

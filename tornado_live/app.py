@@ -27,9 +27,11 @@ from tornado_live.errors import Unavailable
 from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.accepting import Accepting, room
+from tornado_live.handlers.deadlines import TimedServer
 from tornado_live.handlers.door import House, log_request
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.handlers.paths import Paths, under
+from tornado_live.handlers.rules import ruled
 from tornado_live.listening import Ports, addresses, taken
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
@@ -153,9 +155,9 @@ def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (
         routes += tool_api.routes(tool_routes) + api.routes(rest)
         routes = under(house.paths.served, routes) + routes + pages.routes(house, require("static"))
     else:
-        routes += live.routes(sockets, r"/")
+        routes += live.routes(sockets, r"/", "socket_alone")
     return Application(
-        routes,
+        list(ruled(routes)),
         default_handler_class=api.NoSuchRouteHandler,
         default_handler_args={"rest": rest},
         log_function=log_request,
@@ -268,7 +270,7 @@ def logged(settings: Settings, *, process: int | None) -> Masker:
 
 
 def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
-    kind = PlainServer if context is None else HTTPServer
+    kind = PlainServer if context is None else TimedServer
     return kind(
         app,
         ssl_options=context,
@@ -312,11 +314,11 @@ async def _parts(
             node=secrets.token_hex(8),
             heartbeat_s=limits.heartbeat_s,
         )
-        registry = Registry(settings, shared, lambda: tools.current)
+        identity = Identity(settings.auth, store, assistants=settings.assistants)
+        registry = Registry(settings, shared, lambda: tools.current, identity)
         following = owned.create_task(registry.follow())
         tools.start()
         try:
-            identity = Identity(settings.auth.modes)
             yield Parts(settings, store, registry, tools, runner, metrics, identity, started_at)
         finally:
             await tools.close()

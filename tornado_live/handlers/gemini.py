@@ -11,7 +11,14 @@ from tornado.routing import URLSpec
 
 from tornado_live.access import tokens
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, InternalError, LiveError, SessionNotFound, Unauthenticated
+from tornado_live.errors import (
+    BadMessage,
+    InternalError,
+    LiveError,
+    SessionNotFound,
+    TimedOut,
+    Unauthenticated,
+)
 from tornado_live.handlers import credentials
 from tornado_live.handlers.live import Live, SocketHandler
 from tornado_live.live.commands import Enter, Passed
@@ -49,44 +56,44 @@ class GeminiHandler(SocketHandler):
     async def _receive(self, *, constrained: bool) -> None:
         dialect = GeminiDialect()
         try:
-            data, binary = await first_message(self.peer, self.live.limits.hello_timeout_s)
+            name = self._token_name(constrained=constrained)
+            token = await self._admitted(name, spends=False)
+            caller = await self._guest() if token is None else token.caller()
+            data, binary = await self._setup()
             first = dialect.decode(data, binary)
             if not isinstance(first, Passed) or first.said.setup is None:
                 raise BadMessage("The first message must be setup.")
             asked = first.said.setup
             settings = self._settings
-            name = self._token_name(constrained=constrained)
-            token = await self._admitted(name, spends=False)
-            caller = self.caller
             if token is not None:
-                asked, caller = token.applied(asked), Caller(user=token.user)
+                asked = token.applied(asked)
             plan = guest_plan(asked, settings.drop_in, settings.models, settings.assistants)
             if token is not None:
                 whole = token.setup is not None and token.locked is None
                 fixed = [EVERY_FIELD] if whole else filter(token.fixes, UPDATABLE)
                 plan = replace(plan, locked=frozenset(fixed))
                 await self._admitted(name, spends=plan.handle is None)
-            lasts_s = None if token is None else token.left_s
             dialect.media_chunks = plan.facts.media_chunks
             attach = self.live.registry.attach
             if plan.handle:
                 wanted = await self._resumed(plan.handle, caller)
                 handle = plan.handle if plan.wants_handles else None
                 async with self.found(wanted, caller, guest=True) as found:
-                    entering = Enter(plan, wanted, handle, lasts_s)
                     attach(
                         self.peer,
                         found.session,
                         found.memory,
                         caller,
                         dialect,
-                        said=entering,
+                        self.verifying(wanted),
+                        said=Enter(plan, wanted, handle),
                         abandoned=found.abandoned,
                     )
                 return
             session = await self._new(caller, plan)
             handle = await self._handle(session) if plan.wants_handles else None
-            attach(self.peer, session, (), caller, dialect, said=Enter(plan, session.id, handle, lasts_s))
+            entering = Enter(plan, session.id, handle)
+            attach(self.peer, session, (), caller, dialect, self.verifying(session.id), said=entering)
         except LiveError as error:
             self.refuse(error, dialect)
         except Gone:
@@ -98,6 +105,21 @@ class GeminiHandler(SocketHandler):
         except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
             self.log_exception(type(error), error, error.__traceback__)
             self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
+
+    async def _setup(self) -> tuple[bytes, bool]:
+        seconds = self.live.limits.hello_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                return await first_message(self.peer)
+        except TimeoutError:
+            raise TimedOut(f"No setup came within {seconds:g} s; send it at once.") from None
+
+    def shown(self) -> str | None:
+        return next(iter(credentials.of_google(self.request)), None)
+
+    async def _guest(self) -> Caller:
+        """Who shows a credential that is no ephemeral token."""
+        return await self.verified(self.shown() if self.house.identity.required else None, None)
 
     def _token_name(self, *, constrained: bool) -> str | None:
         """The ephemeral token among the credentials; any other is good while everybody is one user."""
@@ -139,7 +161,7 @@ class GeminiHandler(SocketHandler):
 
 def routes(live: Live, settings: Settings) -> list[URLSpec]:
     return (
-        [URLSpec(PATH, GeminiHandler, {"live": live, "settings": settings})]
+        [URLSpec(PATH, GeminiHandler, {"live": live, "settings": settings}, name="drop_in")]
         if settings.drop_in.enabled
         else []
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,15 +12,30 @@ from tornado.routing import URLSpec
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, Forbidden, LiveError, Unavailable
+from tornado_live.errors import (
+    BadMessage,
+    Forbidden,
+    InternalError,
+    LiveError,
+    TimedOut,
+    Unauthenticated,
+    Unavailable,
+)
+from tornado_live.handlers import credentials
+from tornado_live.handlers.credentials import SUBPROTOCOL
 from tornado_live.handlers.door import DoorHandler, House
 from tornado_live.jsonvalue import Json
-from tornado_live.live.dialects import Dialect, NativeDialect
+from tornado_live.live.bridge import Verify
+from tornado_live.live.commands import FromClient, Open
+from tornado_live.live.dialects import Dialect, NativeDialect, Reply
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
+from tornado_live.live.reception import Gone, first_message
 from tornado_live.live.registry import GOING_AWAY, Registry
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
 from tornado_live.settings import Limits
+
+_SILENT = "No conversation was opened within {:g} s; send connect at once."
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +69,17 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         DoorHandler.initialize(self, live.house)
         self.live = live
 
+    public = True
+    """Who asks is found out by each kind of socket in its own way, before it is given to a conversation."""
+
     async def prepare(self) -> None:
         await super().prepare()
         headers = self.request.headers
         if headers.get("Upgrade", "").lower() != "websocket":
             raise BadMessage("This is a WebSocket; open it with a WebSocket client (docs/protocol.md).")
-        if not self.origin_allowed(headers.get("Origin")):
+        if (self.shown() is None or "Origin" in headers) and not self.origin_allowed(headers.get("Origin")):
+            if self.house.identity.required:
+                raise Unauthenticated("Show who you are with the handshake, or send an Origin header.")
             raise Forbidden("A WebSocket needs an Origin header here, or a credential.")
         if self.live.registry.draining:  # before the upgrade, so that a proxy asks another server
             raise Unavailable(GOING_AWAY, retry_after_ms=1000)
@@ -74,6 +95,18 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         )
         node = self.house.node
         return TornadoPeerProtocol.of(self, options, {"X-Served-By": node} if node else None)
+
+    async def verified(self, shown: str | None, session: str | None) -> Caller:
+        """Who shows this credential on this socket. Raises LiveError."""
+        origin = self.request.headers.get("Origin")
+        return await self.house.identity.socket_caller(shown, origin=origin, session=session)
+
+    def verifying(self, session: str) -> Verify:
+        """`verified` for whoever comes with a newer credential later."""
+        return lambda credential: self.verified(credential, session)
+
+    def shown(self) -> str | None:
+        return credentials.of_socket(self.request.headers) if self.house.identity.required else None
 
     @property
     def peer(self) -> WebSocketPeer:
@@ -132,29 +165,83 @@ class SocketHandler(DoorHandler, WebSocketHandler):
 
 
 class LiveHandler(SocketHandler):
-    """`?sessionId=` names a session made before; without one a session is made."""
+    """`?sessionId=` names a session made before; without one a session is made.
+
+    Who shows no credential with the handshake, as pages in a browser, sends it with `connect`, as the first
+    message.
+    """
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        self._wanted = self.get_query_argument("sessionId", "")
+        self._caller: Caller | None = None
+        shown = self.shown()
+        if shown is not None or not self.house.identity.required:
+            self._caller = await self.verified(shown, self._wanted or None)
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
 
     async def open(self, *_: str) -> None:
-        wanted = self.get_query_argument("sessionId", "")
-        dialect = NativeDialect(wanted)
+        dialect = NativeDialect(self._wanted)
+        if self._caller is None:
+            # The upgrade is answered once this has run, so the message is waited for elsewhere.
+            self.live.registry.receive(self._introduced(dialect))
+            return
         try:
-            if wanted:
-                async with self.found(wanted, self.caller, guest=False) as found:
-                    self.live.registry.attach(
-                        self.peer,
-                        found.session,
-                        found.memory,
-                        self.caller,
-                        dialect,
-                        abandoned=found.abandoned,
-                    )
-                return
-            session = await self.created(self.caller, self.caller.assistant or "default", {})
-            dialect = NativeDialect(session.id)
-            self.live.registry.attach(self.peer, session, (), self.caller, dialect)
+            await self._enter(dialect, self._caller, None)
         except LiveError as error:
             self.refuse(error, dialect)
 
+    async def _introduced(self, dialect: NativeDialect) -> None:
+        try:
+            async with asyncio.timeout(self.live.limits.hello_timeout_s):
+                first = await self._first(dialect)
+            if not isinstance(first, Open) or first.token is None:
+                raise Unauthenticated("Send connect first, with your credential in data.token.")
+            caller = await self.verified(first.token, self._wanted or None)
+            await self._enter(dialect, caller, first)
+        except TimeoutError:
+            self.refuse(TimedOut(_SILENT.format(self.live.limits.hello_timeout_s)), dialect)
+        except LiveError as error:
+            self.refuse(error, dialect)
+        except Gone:
+            return
+        except asyncio.CancelledError:
+            goodbye = dialect.goodbye(None)
+            self.peer.close(goodbye.code, goodbye.reason)
+            raise
+        except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
+            self.log_exception(type(error), error, error.__traceback__)
+            self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
 
-def routes(live: Live, path: str) -> list[URLSpec]:
-    return [URLSpec(path, LiveHandler, {"live": live})]
+    async def _first(self, dialect: NativeDialect) -> FromClient:
+        """The first message that is no ping."""
+        while True:
+            said = dialect.decode(*await first_message(self.peer))
+            if not isinstance(said, Reply):
+                return said
+            self.peer.send_text(said.frame)
+
+    async def _enter(self, dialect: NativeDialect, caller: Caller, said: Open | None) -> None:
+        registry, wanted = self.live.registry, self._wanted
+        if wanted:
+            async with self.found(wanted, caller, guest=False) as found:
+                registry.attach(
+                    self.peer,
+                    found.session,
+                    found.memory,
+                    caller,
+                    dialect,
+                    self.verifying(wanted),
+                    said=said,
+                    abandoned=found.abandoned,
+                )
+            return
+        session = await self.created(caller, caller.assistant or "default", {})
+        dialect = NativeDialect(session.id)
+        registry.attach(self.peer, session, (), caller, dialect, self.verifying(session.id), said=said)
+
+
+def routes(live: Live, path: str, name: str = "socket") -> list[URLSpec]:
+    return [URLSpec(path, LiveHandler, {"live": live}, name=name)]

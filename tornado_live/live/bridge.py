@@ -7,12 +7,19 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVarTuple, assert_never
+from typing import Final, TypeAlias, TypeVarTuple, assert_never
 
 from tornado_live.caller import Caller
-from tornado_live.errors import InternalError, LiveError, SlowConsumer, UpstreamRejected, UpstreamTimeout
+from tornado_live.errors import (
+    Forbidden,
+    InternalError,
+    LiveError,
+    SlowConsumer,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
 from tornado_live.jsonvalue import Json
 from tornado_live.live.causes import NO_SETUP_ANSWER, Cause, of_close
 from tornado_live.live.commands import (
@@ -59,6 +66,8 @@ from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.wire import gemini
 
 Told = TypeVarTuple("Told")
+Verify: TypeAlias = Callable[[str], Awaitable[Caller]]
+"""Who shows a credential, on one socket. Raises LiveError."""
 
 MAX_QUEUED = 512 * 1024
 SLOW_SECONDS = 5.0
@@ -95,12 +104,13 @@ class Collaborators:
 class _ClientSide:
     """Listens to one client socket. A socket that was replaced is no longer heard."""
 
-    __slots__ = ("bridge", "dialect", "peer", "slow", "slow_since")
+    __slots__ = ("bridge", "dialect", "peer", "slow", "slow_since", "verify")
 
-    def __init__(self, bridge: Bridge, peer: WebSocketPeer, dialect: Dialect) -> None:
+    def __init__(self, bridge: Bridge, peer: WebSocketPeer, dialect: Dialect, verify: Verify) -> None:
         self.bridge = bridge
         self.peer = peer
         self.dialect = dialect
+        self.verify = verify
         self.slow: asyncio.TimerHandle | None = None
         self.slow_since: float | None = None
 
@@ -115,6 +125,9 @@ class _ClientSide:
                 self.send(message.frame, False)
                 return
             if type(message) is Open:
+                if message.token is not None:
+                    bridge.renew(self, message.token, message)
+                    return
                 bridge.take_tools()
             commands = bridge.conversation.from_client(message, bridge.now())
         except LiveError as error:
@@ -258,7 +271,8 @@ class _Person:
 
 
 class Bridge:
-    """`catalog` gives the tools that there are; they are taken up when the model side is opened for a client.
+    """`catalog` gives the tools that there are for a caller; they are taken up when the model side is opened for a
+    client.
 
     `on_end` is told once, when the conversation is over, `on_slow` whenever the client stops reading.
 
@@ -271,7 +285,7 @@ class Bridge:
         conversation: Conversation,
         shared: Collaborators,
         *,
-        catalog: Callable[[], ToolCatalog],
+        catalog: Callable[[Caller], ToolCatalog],
         caller: Caller,
         on_end: Callable[[], None],
         on_slow: Callable[[], None],
@@ -286,9 +300,9 @@ class Bridge:
         self.seconds_in = 0.0
         self.session_id = session_id
         self._shared = shared
-        self.catalog = catalog()
+        self.catalog = catalog(caller)
         self._newest_catalog = catalog
-        self._caller = caller
+        self.caller = caller
         self._on_end = on_end
         self.on_slow = on_slow
         self._tasks: set[asyncio.Task[None]] = set()
@@ -315,14 +329,21 @@ class Bridge:
     # --- the client
 
     def attach(
-        self, peer: WebSocketPeer, dialect: Dialect, *, replaced: LiveError, said: FromClient | None = None
+        self,
+        peer: WebSocketPeer,
+        dialect: Dialect,
+        caller: Caller,
+        verify: Verify,
+        *,
+        replaced: LiveError,
+        said: FromClient | None = None,
     ) -> None:
         """A client socket for this conversation; the one before it is told `replaced` and closed.
 
-        `said` is what this client has said already.
+        `verify` says who shows a credential on this socket. `said` is what this client has said already.
         """
         before = self.client
-        self.client = side = _ClientSide(self, peer, dialect)
+        self.client = side = _ClientSide(self, peer, dialect, verify)
         if before is not None:
             self._say_goodbye(before, replaced)
         self._shared.store.attend(self.session_id, node=self._shared.node, connected=True)
@@ -330,6 +351,9 @@ class Bridge:
         peer.attach(side)
         self.steer()
         self.react(self.conversation.client_came)
+        self._vouch(caller)
+        if type(said) is Open:
+            self.take_tools()
         if said is not None:
             self.react(self.conversation.from_client, said)
         if self.missed:
@@ -342,10 +366,38 @@ class Bridge:
                 )
             )
 
+    def _vouch(self, caller: Caller) -> None:
+        """Who is at the other end from now on, and for how long."""
+        self.caller = caller
+        lasts_s = None if caller.until is None else caller.until - time.monotonic()
+        self.react(self.conversation.vouched, lasts_s, caller.assistant)
+
+    def renew(self, side: _ClientSide, credential: str, said: Open) -> None:
+        """A newer credential of the same user, so that the conversation may last longer. What the client says
+        meanwhile waits."""
+        side.peer.detach()
+        self._spawn(self._renew(side, credential, said))
+
+    async def _renew(self, side: _ClientSide, credential: str, said: Open) -> None:
+        try:
+            caller = await side.verify(credential)
+            if caller.user != self.caller.user:
+                raise Forbidden("This credential is somebody else's; open a connection of its own for it.")
+        except LiveError as error:
+            if self.client is side:
+                self.react(self.conversation.refused, error)
+        else:
+            if self.client is side:
+                self._vouch(caller)
+                self.take_tools()
+                self.react(self.conversation.from_client, said)
+        finally:
+            side.peer.attach(side)
+
     def take_tools(self) -> None:
         """Those that the operator has now; a conversation that goes on keeps the ones that it has."""
         if self.conversation.phase is Phase.IDLE:
-            self.catalog = self._newest_catalog()
+            self.catalog = self._newest_catalog(self.caller)
 
     def steer(self) -> None:
         """Each side is read only while the other one takes what it is sent; for whenever a side changes."""
@@ -706,7 +758,7 @@ class Bridge:
         result = await self._shared.runner.run(
             self.catalog,
             ToolCall(command.id, command.name, dict(command.args), command.repeats),
-            caller=self._caller,
+            caller=self.caller,
             session_id=self.session_id,
             allowed=self.catalog.names(plan.toolset) if plan is not None else None,
             progress=progress,

@@ -7,7 +7,7 @@ gives each ToClient to the dialect, which makes client bytes of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -35,7 +35,10 @@ class Speech(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Open:
+    """`token` is the credential that came with it, which is not looked at in here."""
+
     options: ConnectOptions
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +74,12 @@ class Answered:
 class Enter:
     """A guest, a client of Google's own protocol, has come with its setup: for the first time or again.
 
-    `handle` is the resumption handle of ours that it is given, None where it wants none. `lasts_s` is how long its
-    credential lasts, None for good.
+    `handle` is the resumption handle of ours that it is given, None where it wants none.
     """
 
     plan: GuestPlan
     session_id: str
     handle: str | None
-    lasts_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from tornado_live.errors import BadMessage, LiveError, TimedOut, Unauthenticated
+from tornado_live.errors import BadMessage, Forbidden, LiveError, TimedOut, Unauthenticated
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
 from tornado_live.live.bounds import Bounds
@@ -135,6 +135,7 @@ class Conversation:
         """Where the client is a guest."""
         self._setup_answer = b""
         self._expires_at: float | None = None
+        self._only_assistant: str | None = None
         self.dialogue = Dialogue(limits, history, turn)
         bounds = Bounds(limits.tool_calls_per_turn, limits.tool_calls_per_minute)
         self.calls = Calls(self._policy_of, self._is_guests, bounds)
@@ -214,6 +215,12 @@ class Conversation:
         else:
             commands.append(WakeAfter(Timer.HELLO, self._limits.hello_timeout_s))
         return commands
+
+    def vouched(self, lasts_s: float | None, assistant: str | None, now: float) -> Sequence[Command]:
+        """The client's credential is good for `lasts_s`, None for good, and for this assistant, None for any."""
+        self._only_assistant = assistant
+        self._expires_at = None if lasts_s is None else now + lasts_s
+        return () if lasts_s is None else (WakeAfter(Timer.EXPIRY, lasts_s),)
 
     def client_left(self, clean: bool, now: float) -> Sequence[Command]:
         """The socket is gone. `clean`: the client said goodbye, so nobody is waited for."""
@@ -297,7 +304,9 @@ class Conversation:
             case Timer.EXPIRY:
                 if self._expires_at is None or now < self._expires_at - 0.001:
                     return ()
-                return (CloseClient(Unauthenticated("The ephemeral token has expired; get a new one.")),)
+                return (
+                    CloseClient(Unauthenticated("Your credential has expired; come back with a new one.")),
+                )
             case _:
                 assert_never(timer)
 
@@ -311,6 +320,8 @@ class Conversation:
             return (SendToClient(self._line()),)
         try:
             chosen = plan(options, self._assistants, self._assistant, self._allowed, self._models)
+            if self._only_assistant not in (None, chosen.assistant):
+                raise Forbidden(f'assistant: your credential is for "{self._only_assistant}" only.')
         except LiveError as error:
             self._greeted = False
             return self.refused(error, now)
@@ -334,11 +345,6 @@ class Conversation:
     # --- a guest
 
     def _guest_came(self, guest: Enter, now: float) -> Sequence[Command]:
-        self._expires_at = None if guest.lasts_s is None else now + guest.lasts_s
-        until = [] if guest.lasts_s is None else [WakeAfter(Timer.EXPIRY, guest.lasts_s)]
-        return [*until, *self._welcome(guest, now)]
-
-    def _welcome(self, guest: Enter, now: float) -> Sequence[Command]:
         """With a setup like the one before it finds its connection as it is; with another one it gets another."""
         before = self.hosting
         hidden = self.calls.awaited_here

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tornado_live.errors import LiveError, Replaced, SessionEnded, Unavailable
@@ -24,12 +24,20 @@ _log = logging.getLogger("tornado_live.live")
 
 
 class Holding:
-    """`node` names this process; `lost` is told of each session that is this process's no more, and why."""
+    """`node` names this process; `lost` is told of each session that is this process's no more, and why;
+    `revoked` of what callers are revoked by, with the seconds that this lasts."""
 
-    def __init__(self, store: SessionStore, node: str, lost: Callable[[str, LiveError], None]) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        node: str,
+        lost: Callable[[str, LiveError], None],
+        revoked: Callable[[Mapping[str, float]], None],
+    ) -> None:
         self.node = node
         self._store = store
         self._lost = lost
+        self._revoked = revoked
         self._held: set[str] = set()
         self._claims: Counter[str] = Counter()
         self._look = asyncio.Event()
@@ -101,3 +109,5 @@ class Holding:
             self._lost(id, Replaced("This session was opened again somewhere else."))
         for id in news.ended:
             self._lost(id, SessionEnded("The session was deleted."))
+        if news.revoked:
+            self._revoked(news.revoked)

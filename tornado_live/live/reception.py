@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from tornado_live.errors import TimedOut
 from tornado_live.live.peer import WebSocketPeer
 
 
@@ -30,15 +29,11 @@ class _Reception:
         """Nothing is sent yet."""
 
 
-async def first_message(peer: WebSocketPeer, timeout_s: float) -> tuple[bytes, bool]:
+async def first_message(peer: WebSocketPeer) -> tuple[bytes, bool]:
     """What it says first, and whether in a binary frame; whatever follows waits in the peer for a listener.
 
-    Raises TimedOut, and Gone.
+    Raises Gone. How long to wait is the caller's to say.
     """
     reception = _Reception(peer)
     peer.attach(reception)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await reception.first
-    except TimeoutError:
-        raise TimedOut(f"No setup came within {timeout_s:g} s; send it at once.") from None
+    return await reception.first

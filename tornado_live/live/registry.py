@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from tornado_live.access.identity import Identity
 from tornado_live.caller import Caller
-from tornado_live.errors import Limited, LiveError, Replaced, Unavailable
-from tornado_live.live.bridge import Bridge, Collaborators
+from tornado_live.errors import Limited, LiveError, Replaced, SessionEnded, Unavailable
+from tornado_live.live.bridge import Bridge, Collaborators, Verify
 from tornado_live.live.commands import FromClient, Warned
 from tornado_live.live.conversation import Conversation
 from tornado_live.live.dialects import Dialect
@@ -41,11 +42,18 @@ _log = logging.getLogger("tornado_live.live")
 class Registry:
     """`catalog` gives the tools that a conversation begins with at `connect`; it keeps them until `disconnect`."""
 
-    def __init__(self, settings: Settings, shared: Collaborators, catalog: Callable[[], ToolCatalog]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        shared: Collaborators,
+        catalog: Callable[[], ToolCatalog],
+        identity: Identity,
+    ) -> None:
         self._settings = settings
+        self._identity = identity
         self._shared = shared
         self._catalog = catalog
-        self._holding = Holding(shared.store, shared.node, self._lost)
+        self._holding = Holding(shared.store, shared.node, self._lost, self._revoked)
         self._draining = False
         self._full = False
         self._looking: asyncio.TimerHandle | None = None
@@ -120,17 +128,21 @@ class Registry:
         memory: Sequence[MemoryItem],
         caller: Caller,
         dialect: Dialect,
+        verify: Verify,
         *,
         said: FromClient | None = None,
         abandoned: bool = False,
     ) -> None:
         """Gives the socket the running conversation, or a new one. Raises Limited and Unavailable as `check_room`.
 
-        `said` is what the client has said already. `abandoned` is what `claim` gave.
+        `verify` says who shows a credential on this socket. `said` is what the client has said already.
+        `abandoned` is what `claim` gave.
         """
         self.check_room(session.id)
+        if self._identity.is_revoked(caller):
+            raise _withdrawn()
         bridge = self._bridges.get(session.id) or self._begin(session, memory, caller)
-        bridge.attach(peer, dialect, replaced=_replaced(), said=said)
+        bridge.attach(peer, dialect, caller, verify, replaced=_replaced(), said=said)
         if abandoned:
             bridge.react(bridge.conversation.abandoned)
 
@@ -232,7 +244,7 @@ class Registry:
             session.id,
             conversation,
             self._shared,
-            catalog=lambda: self._catalog().for_caller(caller),
+            catalog=lambda asking: self._catalog().for_caller(asking),
             caller=caller,
             on_end=ended,
             on_slow=self._relieve,
@@ -261,6 +273,13 @@ class Registry:
         self._looking = None
         self._relieve()
 
+    def _revoked(self, subjects: Mapping[str, float]) -> None:
+        """Whoever comes by one of these `subjects` is no more let in, nor to go on."""
+        self._identity.revoke(subjects)
+        for bridge in list(self._bridges.values()):
+            if bridge.caller.subjects & subjects.keys():
+                bridge.close(_withdrawn())
+
     def _lost(self, session_id: str, error: LiveError) -> None:
         """Another process has the session now, or has ended it."""
         bridge = self._bridges.get(session_id)
@@ -268,6 +287,10 @@ class Registry:
             bridge.close(error)
         else:
             self._holding.release(session_id)
+
+
+def _withdrawn() -> SessionEnded:
+    return SessionEnded("Your access was withdrawn; ask whoever gave it to you.")
 
 
 def _kept(session: Session, memory: Sequence[MemoryItem]) -> Kept | None:

@@ -8,16 +8,22 @@ who wrote the client; `encode` gives the bytes of a text frame.
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from tornado_live.errors import BadMessage, nearest
+from tornado_live.wire import strict
 
 MAX_AUDIO_SECONDS = 1.0
 MAX_MIME = 64
 RATES = (8000, 48000)
+USUAL_RATE = 16000
+MOST_VALUES = 20_000
+DEEPEST = 64
+"""Levels of objects and lists; the answer to a tool_call goes on inside of four more, and the model side takes 100."""
 OUTPUT_MIME = "audio/pcm;rate=24000"
 
 
@@ -39,13 +45,23 @@ class ConnectOptions(msgspec.Struct, rename="camel", frozen=True, forbid_unknown
     system_instruction: str | None = None
 
 
+class ConnectData(ConnectOptions, frozen=True, forbid_unknown_fields=True):
+    """`token` is the credential of a client that could show none with its handshake, or a newer one."""
+
+    token: str | None = None
+
+    @property
+    def options(self) -> ConnectOptions:
+        return ConnectOptions(**{name: getattr(self, name) for name in ConnectOptions.__struct_fields__})
+
+
 class Connect(_Message, tag="connect", frozen=True):
-    data: ConnectOptions | None = None
+    data: ConnectData | None = None
 
 
 class AudioData(msgspec.Struct, rename="camel", frozen=True, gc=False):
     data: str
-    mime_type: str = "audio/pcm;rate=16000"
+    mime_type: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Audio(_Message, tag="audio", frozen=True, kw_only=True, gc=False):
@@ -143,17 +159,34 @@ CHOICES = {
 
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _loose = msgspec.json.Decoder()
+_FIELDS = 3
+"""Those that audio must have."""
 _encoder = msgspec.json.Encoder()
 
 
 def decode(data: bytes) -> ClientMessage:
     """One text frame. Raises BadMessage; what audio, images and rates hold is for the `checked_…` functions."""
+    if len(data) > MOST_VALUES:
+        _check(strict.weigh, data, MOST_VALUES)
     try:
-        return _decoder.decode(data)
+        message = _decoder.decode(data)
     except msgspec.ValidationError as error:
         raise BadMessage(_explain(data, error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"This is not JSON ({error}). A text frame carries one JSON object.") from error
+    # With a colon for each field that is there, none is named twice.
+    if type(message) is not Audio or data.count(b":") != _FIELDS + (message.session_id is not None) + (
+        message.data.mime_type is not msgspec.UNSET
+    ):
+        _check(strict.check, data, DEEPEST)
+    return message
+
+
+def _check(what: Callable[[bytes, int], None], data: bytes, bound: int) -> None:
+    try:
+        what(data, bound)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(str(error)) from error
 
 
 def _explain(data: bytes, error: msgspec.ValidationError) -> str:
@@ -171,7 +204,7 @@ def _explain(data: bytes, error: msgspec.ValidationError) -> str:
         return f'"{kind[:40]}" is not a message type; known are {", ".join(TYPES)}{nearest(kind, TYPES)}'
     options = loose.get("data")
     if kind == "connect" and isinstance(options, dict):
-        known = [field.encode_name for field in msgspec.structs.fields(ConnectOptions)]
+        known = [field.encode_name for field in msgspec.structs.fields(ConnectData)]
         unknown = [name for name in options if name not in known]
         if unknown:
             name = unknown[0]
@@ -181,8 +214,10 @@ def _explain(data: bytes, error: msgspec.ValidationError) -> str:
     return f"{kind}: {message}" + (f"; take {choices}." if choices else ".")
 
 
-def input_rate(mime_type: str) -> int:
+def input_rate(mime_type: str | msgspec.UnsetType) -> int:
     """Sample rate in Hz of `audio/pcm;rate=N`; none means 16000. Raises BadMessage."""
+    if mime_type is msgspec.UNSET:
+        return USUAL_RATE
     if len(mime_type) > MAX_MIME:
         raise BadMessage('mimeType is too long; send "audio/pcm;rate=16000".')
     return _input_rate(mime_type)
@@ -197,7 +232,7 @@ def _input_rate(mime_type: str) -> int:
         name, _, value = parameter.partition("=")
         if name.strip() == "rate":
             return checked_rate(int(value)) if value.strip().isdecimal() else checked_rate(0)
-    return 16000
+    return USUAL_RATE
 
 
 def checked_rate(rate: int) -> int:
