@@ -143,4 +143,4 @@ def test_the_documentation_names_every_series_and_no_other() -> None:
     rendered = set(re.findall(r"^# TYPE (\S+)", Metrics().render().decode(), re.MULTILINE))
     documented = set(re.findall(r"^\| `(tornado_live_\w+)", OPERATIONS.read_text(), re.MULTILINE))
     assert documented == rendered
-    assert len(rendered) == 25
+    assert len(rendered) == 26
