@@ -40,6 +40,8 @@ knowledge = typer.Typer(
 cli.add_typer(knowledge, name="knowledge")
 deploy = typer.Typer(help="The way from people to the server.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(deploy, name="deploy")
+token = typer.Typer(help="API keys, and who is kept out.", no_args_is_help=True, rich_markup_mode=None)
+cli.add_typer(token, name="token")
 
 Home = Annotated[
     Path,
@@ -435,6 +437,71 @@ def check_deployment(
         target_of(url), _say, ca=ca, idle_s=idle, http_port=http_port, proxy=proxy, headers=headers
     )
     raise SystemExit(_run(checked))
+
+
+@token.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(metavar="NAME", help="What it is called here, to find it again.")],
+    user: Annotated[
+        str | None, typer.Option(metavar="USER", help="Whom it acts for; else a user of its own.")
+    ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(metavar="ROLE", help="operator, backend, or one that tools ask for.")
+    ] = None,
+    assistant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The only assistant that it may use; else any.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(metavar="90d", help="When it ends; else never.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="A limit of its own, e.g. cost_per_day=5.")
+    ] = None,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Make an API key, and print it once."""
+    from tornado_live.access.commands import Asked, create
+
+    asked = Asked(name, user, role or (), assistant, expires, limit or ())
+    raise SystemExit(_run(create(_settings(home, config, set_), asked, sys.stdout, sys.stderr)))
+
+
+@token.command("list")
+def list_keys(home: Home = Path(), config: Config = None, set_: Set = None) -> None:
+    """The API keys that have not ended, what they may, and until when."""
+    from tornado_live.access.commands import show_all
+
+    raise SystemExit(_run(show_all(_settings(home, config, set_), sys.stdout, sys.stderr)))
+
+
+@token.command("revoke")
+def revoke_key(
+    key: Annotated[
+        str | None, typer.Argument(metavar="[ID|NAME]", help="An API key.", show_default=False)
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="Or everybody who comes as USER.")] = None,
+    jti: Annotated[str | None, typer.Option(metavar="JTI", help="Or the signed token with this jti.")] = None,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="24h", help="With --user and --jti: for how long; else 24h."),
+    ] = None,
+    home: Home = Path(),
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Let nobody in with a key, or as a user, and send away who is."""
+    from tornado_live.access.commands import BLOCKED, block, revoke
+
+    blocked = {kind: name for kind, name in (("user", user), ("jwt", jti)) if name is not None}
+    if (key is None) == (not blocked):
+        message = "takes the id or name of a key, or --user, or --jti (tornado-live token list)"
+        raise ConfigError([Problem("command line", None, "revoke", message)])
+    settings = _settings(home, config, set_)
+    if key is None:
+        raise SystemExit(_run(block(settings, blocked, for_ or BLOCKED, sys.stdout, sys.stderr)))
+    if for_ is not None:
+        raise ConfigError([Problem("command line", None, "--for", "belongs to --user and --jti")])
+    raise SystemExit(_run(revoke(settings, key, sys.stdout, sys.stderr)))
 
 
 @cli.command()

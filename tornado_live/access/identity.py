@@ -76,7 +76,7 @@ class Identity:
         self._remembered: OrderedDict[str, tuple[Key, float]] = OrderedDict()
         self._revoked: dict[str, float] = {}
         self._strange: set[str] = set()
-        """Assistants that credentials named and nobody has: told to the log, once each."""
+        """Assistants that claims named and nobody has: told to the log, once each."""
 
     @property
     def required(self) -> bool:
@@ -146,9 +146,6 @@ class Identity:
             raise Refused("the credential behind it has expired")
         if self.required and not caller.known:
             raise Refused("made while nobody was asked who they are")
-        if self._assistants is not None and caller.assistant not in (None, *self._assistants):
-            self._tell_once(str(caller.assistant))
-            return replace(caller, assistant=None)
         return caller
 
     def _withdrawn(self, caller: Caller) -> Collection[str]:
@@ -197,7 +194,12 @@ class Identity:
         assert self._verifier is not None, "the mode is on"
         assert self._auth is not None
         claims = await self._verifier.verified(shown)
-        return caller_of(claims, self._auth, now=time.time(), steady=self._clock())
+        found = caller_of(claims, self._auth, now=time.time(), steady=self._clock())
+        if self._assistants is None or found.assistant in (None, *self._assistants):
+            return found
+        # The claim may mean something else; a key's own assistant was meant, and stays the only one it may use.
+        self._tell_once(str(found.assistant))
+        return replace(found, assistant=None)
 
     async def _by_token(self, name: str) -> Caller:
         looked = await tokens.admit(self._kept, name, resuming=True)
