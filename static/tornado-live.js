@@ -30,10 +30,12 @@ const PRE_ROLL_FRAMES = 6; // people begin to speak while they press the key
 const SOCKET_BACKLOG = 2 * INPUT_RATE * 2; // bytes of two seconds; speech older than that is of no use
 const CONNECT_TIMEOUT_MS = 20000; // until the server's first word
 const MODEL_TIMEOUT_MS = 60000; // from then on: it may dial the model side three times, ten seconds each
+const TOKEN_TIMEOUT_MS = 20000;
 const HEARTBEAT_MS = 15000;
 const STABLE_MS = 10000;
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 10000;
+const LONGEST_WAIT_MS = 60000; // nobody sits before an open microphone for longer than this
 const ATTEMPTS = 8; // about 45 s, longer than the server keeps an open conversation for a cut line
 
 // From here on the server's word is passed on as an event of the same name, with its data as the detail.
@@ -70,6 +72,10 @@ const Phase = Object.freeze({
 export class TornadoLive extends EventTarget {
   #url;
   #sessionId;
+  #token; // a string, or a function that is asked for one
+  #asking = null; // the question for a token that still counts
+  #shown; // the token of the last line
+  #refused = null; // {token, error} of a token that the server did not take
   #phase = Phase.IDLE;
   #status = "DISCONNECTED";
   #options = {};
@@ -97,11 +103,15 @@ export class TornadoLive extends EventTarget {
    * @param {string|URL} [settings.url]  address of the server, `https://host` or `https://host/path`, or of its socket;
    *   default: `/ws` of the page's own host
    * @param {string|null} [settings.sessionId]  a conversation to go on with; without one the server makes one
+   * @param {string|((asked: {sessionId: string|null, refused: LiveError|null}) => string|null|Promise<string|null>)}
+   *   [settings.token]  who is talking, where the server asks: an API key, a JWT, or a ticket of the session. A function
+   *   is asked before each line is opened, and once more when the server refused what it gave
    */
-  constructor({ url = "/ws", sessionId = null } = {}) {
+  constructor({ url = "/ws", sessionId = null, token = null } = {}) {
     super();
     this.#url = socketAddress(url);
     this.#sessionId = sessionId;
+    this.#token = token;
   }
 
   /** The conversation's id; keep it to come back to the conversation later. Null before the first connect. */
@@ -142,6 +152,7 @@ export class TornadoLive extends EventTarget {
     this.#options = options;
     this.#attempt = 0;
     this.#lastError = null;
+    this.#refused = null;
     this.#sound = new Sound({
       onSpeaker: (report) => this.#onSpeaker(report),
       onFailure: (error) => this.#emit("error", error),
@@ -149,7 +160,7 @@ export class TornadoLive extends EventTarget {
     this.#connecting = deferred();
     const { promise } = this.#connecting;
     this.#setStatus({ status: "CONNECTING" });
-    this.#openSocket();
+    this.#openLine();
     return promise;
   }
 
@@ -241,23 +252,65 @@ export class TornadoLive extends EventTarget {
 
   // The line
 
-  #openSocket() {
+  #openLine() {
     this.#phase = Phase.OPENING;
     this.#lastError = null; // what was said on another line is no reason for the end of this one
+    if (typeof this.#token === "function") this.#askForToken();
+    else this.#openSocket(this.#token);
+  }
+
+  /** Before each line, since a ticket is good for one of them, and for a short time. */
+  async #askForToken() {
+    const asking = {};
+    this.#asking = asking;
+    this.#later("connect", TOKEN_TIMEOUT_MS, () => this.#onNoToken(new Error("it did not come in time")));
+    let token;
+    try {
+      token = await this.#token({ sessionId: this.#sessionId, refused: this.#refused?.error ?? null });
+    } catch (error) {
+      if (asking === this.#asking) this.#onNoToken(error);
+      return;
+    }
+    if (asking !== this.#asking) return; // too late, or nobody wants to connect any more
+    this.#asking = null;
+    const refused = this.#refused;
+    if (refused === null || (token && token !== refused.token)) {
+      this.#openSocket(token);
+      return;
+    }
+    const { error } = refused;
+    this.#emit("error", error);
+    this.#end(4401, error);
+  }
+
+  #onNoToken(cause) {
+    this.#asking = null;
+    const error = cause instanceof LiveError ? cause : tokenFailed(cause);
+    if (!this.#connecting && error.retryable) {
+      this.#lost(error);
+      return;
+    }
+    this.#emit("error", error);
+    this.#end(1006, error);
+  }
+
+  #openSocket(token) {
+    this.#shown = token;
     const address = new URL(this.#url);
     if (this.#sessionId) address.searchParams.set("sessionId", this.#sessionId);
     const socket = new WebSocket(address);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#sendConnect();
+    socket.onopen = () => this.#sendConnect(token ?? undefined);
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code }) => this.#lineClosed(code);
     this.#socket = socket;
     this.#later("connect", CONNECT_TIMEOUT_MS, () => this.#abandonLine());
   }
 
-  #sendConnect() {
+  /** The server knows whose line it is from the first `connect` on it. */
+  #sendConnect(token) {
     this.#phase = Phase.OPENING;
-    this.#send({ type: "connect", data: { ...this.#options, audio: "binary", inputRate: INPUT_RATE } });
+    this.#send({ type: "connect", data: { ...this.#options, audio: "binary", inputRate: INPUT_RATE, token } });
   }
 
   #receive(data) {
@@ -299,6 +352,7 @@ export class TornadoLive extends EventTarget {
     if (detail.status === "CONNECTED") {
       this.#phase = Phase.LIVE;
       this.#lastError = null;
+      this.#refused = null;
       this.#cancel("connect");
       this.#later("stable", STABLE_MS, () => (this.#attempt = 0));
       this.#beat();
@@ -317,6 +371,10 @@ export class TornadoLive extends EventTarget {
 
   #onServerError(error) {
     this.#lastError = error;
+    if (this.#mayRenew(error)) {
+      this.#renew(error);
+      return;
+    }
     this.#emit("error", error);
     if (this.#phase !== Phase.OPENING) return;
     if (this.#connecting || !error.retryable) this.#end(1000, error);
@@ -328,6 +386,10 @@ export class TornadoLive extends EventTarget {
     const told = this.#lastError?.code === closed.code ? this.#lastError : null;
     const first = this.#connecting !== null;
     const error = told ?? (first && closed.code === "connection_lost" ? unreachable(this.#url) : closed);
+    if (this.#mayRenew(error)) {
+      this.#renew(error);
+      return;
+    }
     this.#detachSocket();
     if (!first && error.retryable) {
       // A line that was refused is closed too: that is one vain attempt, not two.
@@ -338,13 +400,35 @@ export class TornadoLive extends EventTarget {
     this.#end(code, error);
   }
 
-  /** Whatever was lost, the same session is asked for again: after a delay that grows, and is not in step with others. */
-  #lost(error) {
+  /** Who gives tokens may have a better one than the one that was refused. */
+  #mayRenew({ code }) {
+    return code === "unauthenticated" && typeof this.#token === "function" && this.#refused === null;
+  }
+
+  #renew(error) {
+    this.#refused = { token: this.#shown, error };
+    this.#leaveLine();
+    this.#detachSocket()?.close(1000);
+    if (!this.#connecting) {
+      this.#attempt += 1;
+      this.#setStatus({ status: "RECONNECTING", attempt: this.#attempt, delayMs: 0, cause: error.code, error });
+    }
+    this.#openLine();
+  }
+
+  #leaveLine() {
     this.#cancel("heartbeat");
     this.#cancel("stable");
     this.#cancel("connect");
     this.#sound.endOfTurn();
-    if (!error.retryable) {
+    // A cut line ended the activity on the server's side: it is opened anew with what was said meanwhile.
+    if (this.#phase === Phase.LIVE && this.#talking) this.#held.push({ type: "activity_start" });
+  }
+
+  /** Whatever was lost, the same session is asked for again: after a delay that grows, and is not in step with others. */
+  #lost(error) {
+    this.#leaveLine();
+    if (!error.retryable || error.retryAfterMs > LONGEST_WAIT_MS) {
       this.#end(1006, error);
       return;
     }
@@ -354,15 +438,13 @@ export class TornadoLive extends EventTarget {
       this.#end(1006, last);
       return;
     }
-    // A cut line ended the activity on the server's side: it is opened anew with what was said meanwhile.
-    if (this.#phase === Phase.LIVE && this.#talking) this.#held.push({ type: "activity_start" });
     this.#phase = Phase.WAITING;
     const backoff = Math.min(FIRST_DELAY_MS * 2 ** this.#attempt, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
     const delayMs = Math.max(backoff, error.retryAfterMs);
     this.#attempt += 1;
     this.#setStatus({ status: "RECONNECTING", attempt: this.#attempt, delayMs, cause: error.code, error });
     this.#later("reconnect", delayMs, () => this.#reconnect());
-    addEventListener("online", this.#reconnect, { once: true });
+    if (error.retryAfterMs === 0) addEventListener("online", this.#reconnect, { once: true });
   }
 
   #reconnect = () => {
@@ -373,7 +455,7 @@ export class TornadoLive extends EventTarget {
       this.#later("connect", CONNECT_TIMEOUT_MS, () => this.#abandonLine());
       this.#sendConnect();
     } else {
-      this.#openSocket();
+      this.#openLine();
     }
   };
 
@@ -402,6 +484,7 @@ export class TornadoLive extends EventTarget {
 
   #end(code, error) {
     this.#phase = Phase.IDLE;
+    this.#asking = null;
     for (const name of [...this.#timers.keys()]) this.#cancel(name);
     removeEventListener("online", this.#reconnect);
     this.#detachSocket()?.close(1000);
@@ -576,6 +659,11 @@ function unreachable(address) {
   const door = address.host === location.host ? "this page came from it" : `its ALLOWED_ORIGINS has ${location.origin}`;
   const message = `The server cannot be reached. Check that it is running and that ${door}, then connect again.`;
   return new LiveError("server_unreachable", message, { retryable: true });
+}
+
+function tokenFailed(cause) {
+  const message = `The page could not get a token for the server: ${cause?.message ?? cause}`;
+  return new LiveError("token_failed", message, { retryable: true, cause });
 }
 
 function deferred() {

@@ -1,8 +1,11 @@
 /** The page: buttons and keys to the client module, its events to the screen. */
 
 import { LiveError, TornadoLive } from "../tornado-live.js";
+import { serverError } from "../tornado-live/errors.js";
 import { ConsentView } from "./consent.js";
 import { Conversation } from "./conversation.js";
+import { countdown } from "./countdown.js";
+import { LoginView } from "./login.js";
 import { ConversationView, element } from "./view.js";
 
 const SERVER = new URL("../", import.meta.url); // it may be below a path of its host, beside others
@@ -10,6 +13,7 @@ const SERVER = new URL("../", import.meta.url); // it may be below a path of its
 const SESSION_KEY = `tornado-live.session ${SERVER.pathname}`;
 const TALK_KEY = `tornado-live.push-to-talk ${SERVER.pathname}`;
 const ASKED_KEY = `tornado-live.asked ${SERVER.pathname}`;
+const CREDENTIAL_KEY = `tornado-live.credential ${SERVER.pathname}`;
 
 // A question for each tool that comes with the server; shown only where the tool is there.
 const EXAMPLES = [
@@ -29,10 +33,13 @@ const STATUS_WORDS = {
 
 const KEEPS_TRYING = "this page keeps trying. What you type is sent when it is back, what you say may be lost.";
 const AWAY = "The assistant cannot be reached just now";
+const PLAIN_CODES = ["limited", "session_ended"]; // how it is meant to be: nobody has to look into a log
 const AWAY_CODES = ["unavailable", "upstream_timeout"]; // the server may answer; what is behind it does not
 
 const BAD_TOOLS = "tools.yaml was edited and has a mistake. The tools from before the edit stay in use.";
 const NO_TOOLS = "tools.yaml has a mistake, and there are no tools.";
+
+const UNREACHABLE = "The server cannot be reached. Check that it is running";
 
 const MEMORY_WORDS = { restored: "All of it is remembered", partial: "Partly remembered", none: "Starts fresh" };
 
@@ -54,6 +61,7 @@ const ui = {
   examples: byId("examples"),
   notices: byId("notices"),
   consent: byId("consent"),
+  login: byId("login"),
   alarm: byId("alarm"),
   microphone: byId("microphone"),
   microphoneWords: byId("microphone-words"),
@@ -69,9 +77,13 @@ const ui = {
   toolsNone: byId("tools-none"),
   facts: byId("facts"),
   newConversation: byId("new-conversation"),
+  person: byId("person"),
+  personWords: byId("person-words"),
+  logOut: byId("log-out"),
   announcements: byId("announcements"),
 };
 
+let credential = remembered(CREDENTIAL_KEY); // who is talking; null where nobody asked
 let live = newLive(remembered(SESSION_KEY));
 let conversation = new Conversation();
 const view = new ConversationView({
@@ -91,6 +103,12 @@ const consent = new ConsentView({
     showTitle();
   },
 });
+const login = new LoginView({
+  place: ui.login,
+  check: refusalOf,
+  done: loggedIn,
+  resting: () => ui.message,
+});
 const purposes = new Map(); // name of a tool -> what it does, in a sentence
 const facts = new Map();
 
@@ -98,6 +116,7 @@ let pushToTalk = remembered(TALK_KEY) === "yes";
 let voiceless = false; // the simulator is without a voice, for now or for good
 let speechWanted = false; // a press asked for the microphone, which is not open yet
 let listed = ""; // the tools that are shown
+let leftOff = null; // what the line was doing when the server asked who is talking: "talking", "open" or null
 let asking = false; // a question for the person is open
 let behind = false; // a turn was open when the page came back: its beginning is told once it is over
 let cut = false; // the page's own line is down; what the server mends on its other side is not
@@ -137,7 +156,7 @@ function firstAsked({ id, until, signal }) {
 
 /** One TornadoLive per conversation; the events of one that was given up no longer count. */
 function newLive(sessionId) {
-  const made = new TornadoLive({ url: SERVER, sessionId });
+  const made = new TornadoLive({ url: SERVER, sessionId, token: () => credential });
   const on = (name, act) =>
     made.addEventListener(name, ({ detail }) => {
       if (made === live) act(detail);
@@ -177,10 +196,11 @@ function newLive(sessionId) {
   on("usage", ({ totalTokens }) => setFact("Tokens", totalTokens.toLocaleString("en")));
   on("warning", showWarning);
   on("error", (error) => {
-    showError(error);
+    if (error.code === "unauthenticated") askWho(error);
+    else showError(error);
     if (AWAY_CODES.includes(error.code) && !cut) endTurns();
   });
-  on("closed", ({ error }) => error && showError(error));
+  on("closed", ({ error }) => error && error.code !== "unauthenticated" && showError(error));
   return made;
 }
 
@@ -230,6 +250,7 @@ async function talk() {
 }
 
 async function say(text) {
+  if (login.open) return false;
   if (live.status === "DISCONNECTED" && !(await connect())) return false;
   try {
     live.sendText(text);
@@ -287,6 +308,78 @@ ui.composer.addEventListener("submit", async (event) => {
   if (text === "") return;
   ui.message.value = "";
   if (!(await say(text)) && ui.message.value === "") ui.message.value = text;
+});
+
+// Who is talking
+
+/** Why the server refuses, in the words of an error. */
+async function refusal(response) {
+  const { error } = await response.json().catch(() => ({}));
+  return serverError(error ?? { message: `The server answered with ${response.status}.` });
+}
+
+/** Tries a key on the list of tools, which everybody may see whom the server knows. */
+async function refusalOf(tried) {
+  try {
+    const response = await requested("api/tools", tried);
+    if (!response.ok) return await refusal(response);
+    showTheseTools((await response.json()).tools);
+    return null;
+  } catch {
+    return new LiveError("server_unreachable", `${UNREACHABLE}, then try again.`);
+  }
+}
+
+/** The server asks, or no longer takes the answer that it has. */
+function askWho({ message }) {
+  if (live.status !== "DISCONNECTED") {
+    const talking = live.microphone === "on" || (live.microphone === "off" && speechWanted);
+    leftOff = talking ? "talking" : "open";
+  }
+  const again = credential !== null;
+  const kept = live.sessionId === null ? "Log in again." : "Log in again to go on with the conversation.";
+  keepCredential(null);
+  closePanel();
+  withdraw("kept");
+  login.ask(again ? `${message} ${kept}` : "");
+  ui.toolsNone.textContent = "The tools are shown once you have logged in.";
+}
+
+async function loggedIn(key) {
+  keepCredential(key);
+  announce("You are logged in.");
+  const before = leftOff;
+  leftOff = null;
+  const kept = live.sessionId === null ? null : await requested(sessionPath()).catch(() => null);
+  if (kept?.status === 404) {
+    startOver();
+    notice("The earlier conversation belongs to somebody else or has expired; this is a new one.", "info");
+  } else if (before === "talking") await talk();
+  else if (before === "open") await connect();
+  else showMemory();
+}
+
+function keepCredential(key) {
+  credential = key;
+  remember(CREDENTIAL_KEY, key);
+  showPerson("");
+}
+
+function showPerson(user) {
+  ui.person.hidden = credential === null;
+  ui.personWords.textContent = user ? `Logged in as ${user}.` : "Logged in.";
+}
+
+/** Nothing of what was said stays on the screen for whoever comes next. */
+ui.logOut.addEventListener("click", () => {
+  closePanel();
+  startOver();
+  clearNotices();
+  remember(ASKED_KEY, null);
+  ui.message.value = "";
+  keepCredential(null);
+  showTheseTools([]);
+  showTools();
 });
 
 // Microphone, mute, push-to-talk
@@ -387,9 +480,10 @@ function showStatus(detail) {
   ui.connect.textContent = status === "DISCONNECTED" ? "Connect" : "Disconnect";
   ui.connect.classList.toggle("primary", status === "DISCONNECTED");
   if (status === "DISCONNECTED") speechWanted = false;
-  if (cut) showCut(detail.error);
+  if (cut) showCut(detail);
   else withdraw("line");
   if (status === "CONNECTED") {
+    if (credential !== null) showUser();
     showTools(); // tools.yaml may have been edited since
     if ((wasCut || before === "CONNECTING") && remembered(SESSION_KEY) === live.sessionId) {
       behind = goesOn;
@@ -441,16 +535,22 @@ function setLevel(bar, rms) {
   bar.setAttribute("aria-valuenow", String(Math.round(part * 100)));
 }
 
-/** A notice with the same topic as an earlier one takes its place. `said`: what explains it to those who run the server. */
-function notice(text, kind, topic = text, said = "") {
+/**
+ * A notice with the same topic as an earlier one takes its place. `said`: what explains it to those who run the server;
+ * `wait`: a countdown behind the text.
+ */
+function notice(text, kind, topic = text, said = "", wait = null) {
   const shown = [...ui.notices.children].find((one) => one.dataset.topic === topic);
-  if (shown?.dataset.text === text) return; // not announced again
+  if (shown?.dataset.text === text) {
+    shown.querySelector(".countdown")?.replaceWith(wait ?? "");
+    return; // not announced again
+  }
   withdraw(topic);
   const close = element("button", { type: "button", className: "plain", textContent: "Dismiss" });
   const made = element(
     "div",
     { className: "notice", role: kind === "error" ? "alert" : "status", dataset: { kind, topic, text } },
-    element("p", { textContent: text }),
+    element("p", {}, text, ...(wait ? [" ", wait] : [])),
     ...(said === "" ? [] : [details(said)]),
     close,
   );
@@ -478,25 +578,33 @@ function showError(error) {
   if (["session_not_found", "session_ended"].includes(code) && live.status === "CONNECTING" && live.sessionId) return;
   if (cut && retryable) return; // why the line is not back yet is said in one place
   const words = inFull(error);
-  if (!AWAY_CODES.includes(code) || live.status === "CONNECTED") notice(words, "error", topicOf(error));
+  if (code === "limited") withdraw("budget_near");
+  if (error.retryAfterMs > 0 && code === "limited") {
+    const wait = countdown(Date.now() + error.retryAfterMs, (left) => `You can try again in ${left}.`, "You can try again now.");
+    notice(error.message, "error", topicOf(error), "", wait);
+  } else if (!AWAY_CODES.includes(code) || live.status === "CONNECTED") notice(words, "error", topicOf(error));
   else notice(`${AWAY}. Press Connect to try again.`, "error", topicOf(error), words);
 }
 
 const topicOf = ({ message }) => `error: ${message}`;
 
-const inFull = ({ code, message, requestId }) => (requestId ? `${message} (${code}, request ${requestId})` : message);
+const inFull = ({ code, message, requestId }) =>
+  requestId && !PLAIN_CODES.includes(code) ? `${message} (${code}, request ${requestId})` : message;
 
 /** The page is without a line and keeps trying: one notice, whatever is told meanwhile. */
-function showCut(error) {
+function showCut({ error, delayMs }) {
   withdraw(topicOf(error));
-  if (error.code === "connection_lost") notice(`The server cannot be reached; ${KEEPS_TRYING}`, "warning", "line");
+  if (error.code === "limited") {
+    const wait = countdown(Date.now() + delayMs, (left) => `This page tries again in ${left}.`, "This page tries again.");
+    notice(error.message, "warning", "line", "", wait);
+  } else if (error.code === "connection_lost") notice(`The server cannot be reached; ${KEEPS_TRYING}`, "warning", "line");
   else notice(`${AWAY}; ${KEEPS_TRYING}`, "warning", "line", inFull(error));
 }
 
 function showWarning({ code, message }) {
   if (code === "voice_unavailable") showVoice(message);
   else if (code === "tools_reload_failed") showBadTools(message);
-  else notice(message, "warning", code === "audio_dropped" ? code : message);
+  else notice(message, "warning", ["audio_dropped", "budget_near"].includes(code) ? code : message);
 }
 
 /** The server tells each mistake once. */
@@ -564,9 +672,18 @@ ui.panelClose.addEventListener("click", closePanel);
 
 // What the server says before anybody connects
 
+function requested(path, key = credential) {
+  const headers = { Accept: "application/json", ...(key === null ? {} : { Authorization: `Bearer ${key}` }) };
+  return fetch(new URL(path, SERVER), { headers });
+}
+
+/** Null where the server has nothing to say. Where it wants to know who asks, so does the page. */
 async function fetched(path) {
-  const response = await fetch(new URL(path, SERVER), { headers: { Accept: "application/json" } });
-  return response.ok ? response.json() : null;
+  const key = credential;
+  const response = await requested(path, key);
+  if (response.ok) return response.json();
+  if (response.status === 401 && key === credential) askWho(await refusal(response));
+  return null;
 }
 
 async function showServer() {
@@ -578,27 +695,32 @@ async function showServer() {
     if (error && loaded > 0) showBadTools(error);
     else if (error) notice(NO_TOOLS, "warning", "tools_reload_failed", error);
   } catch {
-    notice("The server cannot be reached. Check that it is running, then reload the page.", "error");
+    notice(`${UNREACHABLE}, then reload the page.`, "error");
   }
 }
 
 async function showTools() {
   try {
-    const { tools } = (await fetched("api/tools")) ?? { tools: [] };
-    const list = JSON.stringify(tools);
-    if (list === listed) return; // whoever has the focus there keeps it
-    listed = list;
-    ui.toolsNone.textContent = "This server offers no tools.";
-    ui.toolsNone.hidden = tools.length > 0;
-    ui.tools.replaceChildren(...tools.map(toolEntry));
-    for (const { name, description = "" } of tools) purposes.set(name, firstSentence(description)[0]);
-    const names = new Set(tools.map(({ name }) => name));
-    ui.examples.replaceChildren(
-      ...EXAMPLES.filter(([tool]) => names.has(tool)).map(([, question]) => element("li", {}, chip(question))),
-    );
+    const list = await fetched("api/tools");
+    if (list) showTheseTools(list.tools);
+    else if (!login.open) showTheseTools([]);
   } catch {
     ui.toolsNone.textContent = "The list of tools could not be loaded.";
   }
+}
+
+function showTheseTools(tools) {
+  const list = JSON.stringify(tools);
+  ui.toolsNone.textContent = "This server offers no tools.";
+  if (list === listed) return; // whoever has the focus there keeps it
+  listed = list;
+  ui.toolsNone.hidden = tools.length > 0;
+  ui.tools.replaceChildren(...tools.map(toolEntry));
+  for (const { name, description = "" } of tools) purposes.set(name, firstSentence(description)[0]);
+  const names = new Set(tools.map(({ name }) => name));
+  ui.examples.replaceChildren(
+    ...EXAMPLES.filter(([tool]) => names.has(tool)).map(([, question]) => element("li", {}, chip(question))),
+  );
 }
 
 /** Descriptions are written for the model and may be long: the first sentence is what people need. */
@@ -626,8 +748,14 @@ function chip(question) {
   return made;
 }
 
-const fetchedSession = () =>
-  fetched(`api/sessions/${encodeURIComponent(live.sessionId)}?include=memory`).catch(() => null);
+const sessionPath = () => `api/sessions/${encodeURIComponent(live.sessionId)}`;
+
+const fetchedSession = () => fetched(`${sessionPath()}?include=memory`).catch(() => null);
+
+async function showUser() {
+  const session = await fetched(sessionPath()).catch(() => null);
+  if (session && session.sessionId === live.sessionId) showPerson(session.userId);
+}
 
 /** After a reload the earlier words are shown at once; the session itself is taken up by Connect. */
 async function showMemory() {
@@ -649,6 +777,7 @@ async function showMissed() {
 }
 
 showPushToTalk();
+showPerson("");
 showServer();
 showTools();
 showMemory();

@@ -22,7 +22,7 @@ const CLOSES = {
   1007: ["bad_message", "The server and this page do not understand each other. Reload the page.", false],
   1009: ["too_large", "A message was too large for the server.", false],
   4400: ["bad_message", "The server did not understand what was sent. Reload the page.", false],
-  4401: ["unauthenticated", "The server does not know who you are. Sign in again.", false],
+  4401: ["unauthenticated", "The server does not know who you are, or no longer. Log in again.", false],
   4403: ["forbidden", "The server does not allow this.", false],
   4404: ["session_not_found", "This conversation has expired or was deleted. Start a new one.", false],
   4408: ["timeout", "The line was closed after a long silence. Connect again to go on.", false],
