@@ -6,25 +6,32 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import msgspec
 from tornado.routing import URLSpec
 from tornado.web import HTTPError, stream_request_body
 
 from tornado_live import __version__
+from tornado_live.access.tickets import Ticket, acting_for, mint_ticket
+from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, Unavailable, nearest
-from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
+from tornado_live.handlers.answers import NewSession, NewTicket
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House
+from tornado_live.handlers.openapi import document
+from tornado_live.handlers.rules import MAX_PAGE, PAGE, served
 from tornado_live.observe.events import rfc3339
 from tornado_live.observe.metrics import CONTENT_TYPE
 from tornado_live.sessions.store import Session, SessionStore
 from tornado_live.settings import Settings
 
-PAGE = 50
-MAX_PAGE = 100
-MAX_USER_ID = 256
+BACKEND = "backend"
+"""The role of somebody's server: it makes sessions and credentials for that server's users."""
+_NO_TICKET = (
+    '"{}" is for the token of a session, and there is none while callers are not asked who they are. Leave it out,'
+    " or set AUTH__MODES."
+)
 
 
 class Running(Protocol):
@@ -146,44 +153,87 @@ class ReadyHandler(ApiHandler):
     head = get
 
 
-class _NewSession(msgspec.Struct, rename="camel", frozen=True):
-    user_id: str | None = None
-    metadata: dict[str, Any] | None = None  # msgspec knows no recursive type
-    assistant: str | None = None
+class TicketHandler(BodyHandler, ApiHandler):
+    """What hands out credentials for the WebSocket of one session."""
+
+    def acting(self, user_id: str | None) -> Caller:
+        """For whom it is asked. Raises Forbidden."""
+        if not self.house.identity.required or user_id in (None, self.caller.user):
+            return self.caller
+        assert user_id is not None
+        if BACKEND not in self.caller.roles:
+            raise Forbidden(
+                f'"userId" is not your own; only a credential with the role "{BACKEND}" speaks for others.'
+            )
+        return acting_for(self.caller, user_id)
+
+    def checked(self, wanted: NewSession | NewTicket) -> None:
+        """Raises BadMessage where a ticket is described that there will not be, Forbidden for an origin whose
+        pages may not come in."""
+        for name, value in (("origin", wanted.origin), ("limits", wanted.limits)):
+            if value is not None and not self.house.identity.required:
+                raise BadMessage(_NO_TICKET.format(name))
+        if wanted.origin is not None and not self.origin_allowed(wanted.origin):
+            raise Forbidden(
+                "Pages of this origin may not use this server. Add the origin to ALLOWED_ORIGINS."
+            )
+
+    async def minted(self, caller: Caller, session: Session, wanted: NewSession | NewTicket) -> Ticket:
+        """For a page of the origin that was named, or that asks; a program that asks shows it where it likes."""
+        origin = wanted.origin or self.request.headers.get("Origin")
+        limits = wanted.limits.given() if wanted.limits is not None else {}
+        bearer = replace(caller, assistant=session.assistant)
+        return await mint_ticket(self.rest.store, bearer, session.id, origin=origin, limits=limits)
+
+    async def counted(self, caller: Caller) -> None:
+        if self.house.gate is not None:
+            await self.house.gate.session_made(self.asked.address, caller)
+
+    def ws_url(self, session_id: str) -> str:
+        public = urlsplit(self.rest.settings.public_url or f"{self.asked.scheme}://{self.asked.host}")
+        scheme = "wss" if public.scheme == "https" else "ws"
+        query = f"sessionId={quote(session_id)}"
+        return urlunsplit((scheme, public.netloc, f"{self.house.paths.told}/ws", query, ""))
 
 
 @stream_request_body
-class SessionsHandler(BodyHandler, ApiHandler):
+class SessionsHandler(TicketHandler):
     """Creates sessions and lists the caller's own."""
 
     async def post(self) -> None:
         if self.rest.running.draining:  # a proxy asks another server
             raise Unavailable("The server is about to stop; try again in a moment.", retry_after_ms=1000)
-        wanted = self._wanted()
+        wanted = self.json_body(NewSession, "Send less metadata.") or NewSession()
+        self.checked(wanted)
+        caller = self.acting(wanted.user_id)
         assistants = self.rest.settings.assistants
-        assistant = wanted.assistant or self.caller.assistant or "default"
+        assistant = wanted.assistant or caller.assistant or "default"
         if assistant not in assistants:
             meant = nearest(assistant, assistants) or "."
             raise Forbidden(f'There is no assistant "{assistant[:60]}"{meant}')
+        if caller.assistant not in (None, assistant):
+            raise Forbidden(f'This credential is for the assistant "{caller.assistant}" only.')
+        await self.counted(caller)
         session = await self.rest.store.create(
-            user=self.caller.user,
+            user=caller.user,
             assistant=assistant,
             metadata=wanted.metadata or {},
-            label=wanted.user_id or "",
+            label="" if self.house.identity.required else wanted.user_id or "",
         )
         self.house.metrics.session_created()
+        body = {
+            "sessionId": session.id,
+            "userId": _user_id(session),
+            "assistant": session.assistant,
+            "createdAt": rfc3339(session.created_at),
+            "expiresAt": rfc3339(session.expires_at),
+            "wsUrl": self.ws_url(session.id),
+        }
+        if self.house.identity.required:
+            ticket = await self.minted(caller, session, wanted)
+            body |= {"token": ticket.token, "tokenExpiresAt": rfc3339(ticket.expires_at)}
         self.set_header("Location", f"{self.house.paths.told}/api/sessions/{session.id}")
-        self.answer(
-            {
-                "sessionId": session.id,
-                "userId": _user_id(session),
-                "assistant": session.assistant,
-                "createdAt": rfc3339(session.created_at),
-                "expiresAt": rfc3339(session.expires_at),
-                "wsUrl": self._ws_url(session.id),
-            },
-            201,
-        )
+        self.answer(body, 201)
 
     async def get(self) -> None:
         limit = self.get_query_argument("limit", str(PAGE))
@@ -197,18 +247,6 @@ class SessionsHandler(BodyHandler, ApiHandler):
         self.answer(body)
 
     head = get
-
-    def _wanted(self) -> _NewSession:
-        wanted = self.json_body(_NewSession, "Send less metadata.") or _NewSession()
-        if wanted.user_id is not None and len(wanted.user_id) > MAX_USER_ID:
-            raise BadMessage(f'"userId" may have {MAX_USER_ID} characters.')
-        return wanted
-
-    def _ws_url(self, session_id: str) -> str:
-        public = urlsplit(self.rest.settings.public_url or f"{self.asked.scheme}://{self.asked.host}")
-        scheme = "wss" if public.scheme == "https" else "ws"
-        query = f"sessionId={quote(session_id)}"
-        return urlunsplit((scheme, public.netloc, f"{self.house.paths.told}/ws", query, ""))
 
 
 class SessionHandler(ApiHandler):
@@ -232,6 +270,30 @@ class SessionHandler(ApiHandler):
         self.set_status(204)
 
 
+@stream_request_body
+class SessionTokenHandler(TicketHandler):
+    """Another ticket for a session that is there."""
+
+    async def post(self, id: str) -> None:
+        wanted = self.json_body(NewTicket, "Send less.") or NewTicket()
+        caller = self.acting(wanted.user_id)
+        session = await self.rest.store.get(id, user=caller.user)
+        self.checked(wanted)
+        if not self.house.identity.required:
+            raise BadMessage(
+                "There are no tokens of sessions while callers are not asked who they are. Open wsUrl as it is,"
+                " or set AUTH__MODES."
+            )
+        await self.counted(caller)
+        ticket = await self.minted(caller, session, wanted)
+        body = {
+            "token": ticket.token,
+            "expiresAt": rfc3339(ticket.expires_at),
+            "wsUrl": self.ws_url(session.id),
+        }
+        self.answer(body, 201)
+
+
 class EventsHandler(ApiHandler):
     async def get(self, id: str) -> None:
         await self.rest.store.get(id, user=self.caller.user)
@@ -249,15 +311,28 @@ class EventsHandler(ApiHandler):
 
 
 class MetricsHandler(ApiHandler):
-    """For the machine itself: what came through a proxy is not local, whatever address it has now."""
+    """For operators, and for the machine itself, where what collects metrics has no credential."""
+
+    operator = True
+    open_to_this_machine = True
 
     async def get(self) -> None:
-        if not is_local(self.request):
-            raise Forbidden("Metrics are given to this machine only. Read them at a loopback address.")
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-store")
         # The sums of many processes take some time, in which conversations are not to wait.
         self.write(await asyncio.to_thread(self.house.metrics.render))
+
+    head = get
+
+
+class OpenApiHandler(ApiHandler):
+    """All of this, for programs."""
+
+    async def get(self) -> None:
+        names = self.application.wildcard_router.named_rules
+        self.answer(
+            document(served(names), base=self.house.paths.told, credentials=self.house.identity.required)
+        )
 
     head = get
 
@@ -278,13 +353,15 @@ def routes(rest: Rest) -> list[URLSpec]:
     """Everything below /api/, /health and /metrics; to be put before the pages."""
     given = {"rest": rest}
     return [
-        URLSpec(r"/health", HealthHandler, given),
-        URLSpec(r"/health/ready", ReadyHandler, given),
-        URLSpec(r"/metrics", MetricsHandler, given),
-        URLSpec(r"/api/sessions", SessionsHandler, given),
-        URLSpec(r"/api/sessions/([^/]+)", SessionHandler, given),
-        URLSpec(r"/api/sessions/([^/]+)/events", EventsHandler, given),
-        URLSpec(r"/api(?:/.*)?", NoSuchRouteHandler, given),
+        URLSpec(r"/health", HealthHandler, given, name="health"),
+        URLSpec(r"/health/ready", ReadyHandler, given, name="ready"),
+        URLSpec(r"/metrics", MetricsHandler, given, name="metrics"),
+        URLSpec(r"/openapi\.json", OpenApiHandler, given, name="openapi"),
+        URLSpec(r"/api/sessions", SessionsHandler, given, name="sessions"),
+        URLSpec(r"/api/sessions/([^/]+)", SessionHandler, given, name="session"),
+        URLSpec(r"/api/sessions/([^/]+)/token", SessionTokenHandler, given, name="ticket"),
+        URLSpec(r"/api/sessions/([^/]+)/events", EventsHandler, given, name="events"),
+        URLSpec(r"/api(?:/.*)?", NoSuchRouteHandler, given, name="api_nothing"),
     ]
 
 

@@ -10,10 +10,10 @@ import logging
 import socket
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 
+from tornado_live.handlers.deadlines import HEAD_S, TimedServer
 from tornado_live.observe.logs import log_event
 
 _HELLO = b"\x16"
@@ -29,7 +29,7 @@ _ANSWER = (
 _log = logging.getLogger(__name__)
 
 
-class PlainServer(HTTPServer):
+class PlainServer(TimedServer):
     """Looks at the first byte of each connection, before which nothing else is done with it."""
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -38,9 +38,7 @@ class PlainServer(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         loop = IOLoop.current()
-        served = super().handle_stream
-        silent_s = self.conn_params.header_timeout
-        assert silent_s is not None, "HTTPServer always sets it"
+        since = loop.time()
 
         def readable(*_: object) -> None:
             try:
@@ -55,7 +53,7 @@ class PlainServer(HTTPServer):
             if first == _HELLO:
                 _refuse(stream, address)
             else:
-                served(stream, address)
+                self.serve(stream, address, since)
 
         def forget() -> None:
             loop.remove_handler(stream.socket)
@@ -63,7 +61,7 @@ class PlainServer(HTTPServer):
             stream.close()
 
         self._silent.add(stream)
-        patience = loop.call_later(silent_s, forget)
+        patience = loop.call_later(HEAD_S, forget)
         loop.add_handler(stream.socket, readable, IOLoop.READ)
 
     async def close_all_connections(self) -> None:
