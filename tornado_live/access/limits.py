@@ -83,6 +83,14 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     Row("handshakes_per_minute", "requests", "address", MINUTE_S, "sockets opened", _REFUSED),
     Row(
+        "requests_per_minute",
+        "requests",
+        "address",
+        MINUTE_S,
+        "REST requests; a known user has the same number, from whichever addresses",
+        _REFUSED,
+    ),
+    Row(
         "denied_per_minute",
         "requests",
         "address",

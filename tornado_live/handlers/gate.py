@@ -49,6 +49,7 @@ class Gate:
 
     async def request(self, address: str | None, caller: Caller) -> None:
         """A REST request, once its caller is known."""
+        await self._both("requests_per_minute", self._limits.requests_per_minute, address, caller)
 
     async def handshake(self, address: str | None) -> None:
         """A socket is to be opened."""
@@ -57,11 +58,7 @@ class Gate:
 
     async def session_made(self, address: str | None, caller: Caller) -> None:
         """A session or a token is to be made."""
-        most = self._limits.sessions_per_minute
-        if (whose := _counted(address)) is not None:
-            await self._count("sessions_per_minute", most, whose)
-        if caller.known:
-            await self._count("sessions_per_minute", most, f"user:{caller.user}")
+        await self._both("sessions_per_minute", self._limits.sessions_per_minute, address, caller)
 
     def check_address(self, address: str | None) -> None:
         """Before a credential is looked at."""
@@ -100,6 +97,12 @@ class Gate:
             self._sockets[whose] = count
         else:
             self._sockets.pop(whose, None)
+
+    async def _both(self, name: str, most: float | None, address: str | None, caller: Caller) -> None:
+        if (whose := _counted(address)) is not None:
+            await self._count(name, most, whose)
+        if caller.known:
+            await self._count(name, most, f"user:{caller.user}")
 
     async def _count(self, name: str, most: float | None, whose: str) -> None:
         if most is None:

@@ -37,6 +37,7 @@ DialOutcome = Literal["opened", "refused", "timeout", "failed"]
 LIMITS: Final = (
     "connections_per_address",
     "handshakes_per_minute",
+    "requests_per_minute",
     "denied_per_minute",
     "sessions_per_minute",
     "hello_timeout_s",
