@@ -51,6 +51,8 @@ LIBRARIES: dict[str, list[str]] = {
 LAZY = [
     "google.genai",
     "trustme",
+    "jwt",
+    "cryptography",
     "moonshine_voice",
     "hibari_tts",
     "hibari",

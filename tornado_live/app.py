@@ -170,6 +170,8 @@ async def serve(settings: Settings, share: Share | None = None) -> None:
     Raises ConfigError for a tools.yaml or session store that cannot be used, OSError for a port that is taken.
     """
     started_at = time.monotonic()
+    # The folder of transcripts is its owner's, whoever is the first to write into it.
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     masker = logged(settings, process=share.counters.process if share is not None else None)
     secured = _secured(settings)
     if share is None:

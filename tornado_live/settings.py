@@ -11,10 +11,10 @@ import importlib.util
 import ipaddress
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, cast, get_args, get_origin
+from typing import Annotated, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -33,6 +33,7 @@ from tornado_live.errors import ConfigError, Problem, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.resources import find, require
 from tornado_live.wire.models import Models, read_models
+from tornado_live.wire.prices import Prices, read_prices
 from tornado_live.yamlfile import dotted, parse_yaml, read_yaml
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
 
 DEFAULT_CONFIG = "config/development.yaml"
 MODELS_FILE = "config/models.yaml"
+PRICES_FILE = "config/prices.yaml"
 TLS_PORT = 3443
 """Where `tls_self_signed` listens when no port is named."""
 EVERY_OTHER = "*"
@@ -56,6 +58,7 @@ EVERY_OTHER = "*"
 ClientOption = Literal["model", "voice", "language", "modality", "activity", "systemInstruction"]
 MockTools = Literal["always", "unreachable", "never"]
 Upstream = Literal["gemini", "vertex", "simulator"]
+Facts = TypeVar("Facts")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # What the extra `voice` brings; each is imported by the simulator only.
@@ -298,9 +301,9 @@ _Network = Annotated[str, AfterValidator(_as_network)]
 _SetupField = Annotated[str, AfterValidator(_as_field)]
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-_Most = Annotated[int | None, BeforeValidator(_as_most), Field(ge=1, le=1_000_000_000)]
-_MostMoney = Annotated[float | None, BeforeValidator(_as_most), Field(gt=0, le=1_000_000)]
-_MostSeconds = Annotated[float | None, BeforeValidator(_as_most), Field(gt=0, le=30 * 24 * 3600)]
+_Most = Annotated[_Count | None, BeforeValidator(_as_most)]
+_MostMoney = Annotated[Annotated[float, Field(gt=0, le=1_000_000)] | None, BeforeValidator(_as_most)]
+_MostSeconds = Annotated[_Seconds | None, BeforeValidator(_as_most)]
 _Claim = Annotated[str, Field(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=200)]
 
 
@@ -333,10 +336,13 @@ class Limits(BaseModel):
     queued_bytes: Annotated[int, Field(ge=1_048_576, le=1_000_000_000_000)] = 268_435_456
     connections_per_address: _Most = 100
     handshakes_per_minute: _Most = 120
+    requests_per_minute: _Most = 600
     denied_per_minute: _Most = 30
     sessions_per_minute: _Most = 60
     messages_per_s: _Most = 200
-    audio_factor: Annotated[float | None, BeforeValidator(_as_most), Field(ge=1, le=100)] = 2.0
+    audio_factor: Annotated[
+        Annotated[float, Field(ge=1, le=100)] | None, BeforeValidator(_as_most)
+    ] = 2.0
     frames_per_s: Annotated[float, Field(gt=0, le=30)] = 1.0
     conversations_per_user: _Most = 5
     conversations_per_key: _Most = None
@@ -596,6 +602,7 @@ class Settings:
     vertex: Vertex | None
     assistants: Mapping[str, Assistant]
     models: Models
+    prices: Prices
     allow_client_options: frozenset[str]
     tools_file: Path | None
     mock_tools: MockTools
@@ -698,13 +705,13 @@ def _config_file(config: Path | None, home: Path) -> Path | None:
     return found
 
 
-def _models(home: Path) -> Models:
+def _overlaid(home: Path, file: str, read: Callable[..., Facts]) -> Facts:
     """What came with this version, and over it what the operator has written."""
-    known, own = require(MODELS_FILE), home / MODELS_FILE
+    known, own = require(file), home / file
     packaged = read_yaml(known, name=_name_of(known, home))
     if not own.exists() or own.samefile(known):
-        return read_models(packaged)
-    return read_models(packaged, read_yaml(own, name=_name_of(own, home)))
+        return read(packaged)
+    return read(packaged, read_yaml(own, name=_name_of(own, home)))
 
 
 def _name_of(path: Path, home: Path) -> str:
@@ -901,7 +908,8 @@ class _Checks:
         self._voice(upstream)
         assistants = self._assistants()
         drop_in = self._drop_in(assistants)
-        models = _models(self._home)
+        models = _overlaid(self._home, MODELS_FILE, read_models)
+        prices = _overlaid(self._home, PRICES_FILE, read_prices)
         vertex = self._vertex(key) if upstream == "vertex" else None
         if self._problems:
             raise ConfigError(_sorted(self._problems))
@@ -939,6 +947,7 @@ class _Checks:
             vertex=vertex,
             assistants=assistants,
             models=models if vertex is None else models.on_vertex(vertex.parent),
+            prices=prices,
             allow_client_options=frozenset(surface.allow_client_options),
             tools_file=tools_file,
             mock_tools=mock_tools,
@@ -1024,15 +1033,16 @@ class _Checks:
     def _public(self, auth: Auth) -> None:
         """Who can be reached by others asks who they are, and lets nobody listen to it, unless told otherwise."""
         surface = self._surface
-        if is_loopback(surface.host) or surface.public_without_auth:
+        if is_loopback(surface.host):
             return
         if not auth.modes:
-            self._refuse(
-                "host",
-                f'"{surface.host}" can be reached by others, and callers are not asked who they are'
-                " - write auth.modes, keep 127.0.0.1 behind a reverse proxy, or allow it with"
-                " public_without_auth: true",
-            )
+            if not surface.public_without_auth:
+                self._refuse(
+                    "host",
+                    f'"{surface.host}" can be reached by others, and callers are not asked who they are'
+                    " - write auth.modes, keep 127.0.0.1 behind a reverse proxy, or allow it with"
+                    " public_without_auth: true",
+                )
         elif not (surface.trusted_proxies or surface.public_without_tls) and not (
             surface.port is None and surface.ws_port is None
         ):
@@ -1102,7 +1112,7 @@ class _Checks:
 
     def _public_key(self) -> str | None:
         path = self._file("auth.jwt_public_key", self._surface.auth.jwt_public_key)
-        if path is None:
+        if path is None or not path.is_file():
             return None
         try:
             text = path.read_text(encoding="ascii")
