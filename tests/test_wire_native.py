@@ -47,7 +47,7 @@ def test_unknown_fields_are_ignored_outside_connect() -> None:
 
 
 def test_what_is_not_json_is_said_to_be_so() -> None:
-    for data in (b"hello", b"", b"\xff\xfe", b'{"type":"ping"', b"[" * 100_000):
+    for data in (b"hello", b"", b"\xff\xfe", b'{"type":"ping"', b"[" * 20_000):
         assert "JSON" in said(data)
 
 

@@ -49,12 +49,10 @@ from tornado_live.live.commands import (
     Warned,
 )
 from tornado_live.tools.person import ClientResult, Consent
-from tornado_live.wire import gemini, gemini_client, native, strict
+from tornado_live.wire import gemini, gemini_client, native
 
 MAX_MESSAGE = 256 * 1024
 MAX_GUEST_MESSAGE = 4 * 1024 * 1024
-MOST_GUEST_VALUES = 50_000
-"""Fifty thousand objects take 40 ms to read, for which everybody else waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +313,6 @@ class GeminiDialect:
         if len(data) > MAX_GUEST_MESSAGE:
             raise TooLarge(f"A message of {len(data)} bytes; at most {MAX_GUEST_MESSAGE} are taken.")
         try:
-            strict.weigh(data, MOST_GUEST_VALUES)
             said = gemini_client.decode(data)
         except ValueError as error:
             raise BadMessage(str(error)) from error

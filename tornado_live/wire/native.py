@@ -23,7 +23,7 @@ RATES = (8000, 48000)
 USUAL_RATE = 16000
 MOST_VALUES = 20_000
 DEEPEST = 64
-"""Levels of objects and lists; the answer to a tool_call goes on inside of four more, and the model side takes 100."""
+"""Levels of objects and lists. The answer to a tool_call goes up inside of more, and there a hundred are taken."""
 OUTPUT_MIME = "audio/pcm;rate=24000"
 
 
@@ -159,8 +159,10 @@ CHOICES = {
 
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
 _loose = msgspec.json.Decoder()
-_FIELDS = 3
-"""Those that audio must have."""
+_AUDIO_ALONE = len('{"type":"audio","data":{"data":""}}')
+_WITH_MIME = len(',"mimeType":""')
+_WITH_SESSION = len(',"sessionId":""')
+_SPACES = len(',"data":""') - 1  # the shortest field that may come twice; Python's json writes as many spaces
 _encoder = msgspec.json.Encoder()
 
 
@@ -174,11 +176,17 @@ def decode(data: bytes) -> ClientMessage:
         raise BadMessage(_explain(data, error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadMessage(f"This is not JSON ({error}). A text frame carries one JSON object.") from error
-    # With a colon for each field that is there, none is named twice.
-    if type(message) is not Audio or data.count(b":") != _FIELDS + (message.session_id is not None) + (
-        message.data.mime_type is not msgspec.UNSET
-    ):
-        _check(strict.check, data, DEEPEST)
+    if type(message) is Audio:
+        # Read off the length, since this is the hot path: where there is room for the spaces alone, no field is
+        # named a second time.
+        room = len(data) - len(message.data.data) - _AUDIO_ALONE
+        if message.data.mime_type is not msgspec.UNSET:
+            room -= _WITH_MIME + len(message.data.mime_type)
+        if message.session_id is not None:
+            room -= _WITH_SESSION + len(message.session_id)
+        if room <= _SPACES:
+            return message
+    _check(strict.check, data, DEEPEST)
     return message
 
 
