@@ -69,6 +69,7 @@ class Row:
 
 
 _REFUSED = "429 or 4429 with `retryAfterMs`"
+_SLOWED = "it is read no faster"
 _ENDS = "the turn is told to end; then 4429 with `retryAfterMs`, and no new conversation until then"
 
 TABLE: Final[tuple[Row, ...]] = (
@@ -108,27 +109,20 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     # What one connection or session may do.
     Row("hello_timeout_s", "seconds", "connection", None, "until the first message", "4408"),
-    Row("messages_per_s", "messages", "connection", 1.0, "messages of a client", "4429"),
-    Row(
-        "audio_factor",
-        "times",
-        "connection",
-        None,
-        "microphone audio, as a multiple of real time",
-        "what is more is dropped, and told as `warning audio_dropped`",
-    ),
-    Row("frames_per_s", "frames", "connection", 1.0, "pictures", "what is more is dropped"),
+    Row("messages_per_s", "messages", "connection", 1.0, "messages of a client", _SLOWED),
+    Row("audio_factor", "times", "connection", None, "speech sent, as a multiple of real time", _SLOWED),
+    Row("frames_per_s", "frames", "connection", 1.0, "video frames", "others are dropped"),
     Row("idle_timeout_s", "seconds", "session", None, "without a message of the client", "4408"),
     Row(
         "silent_timeout_s",
         "seconds",
         "session",
         None,
-        "without a word of user or model, though the client sends",
+        "without a word of either side, however much is sent",
         "4408",
         own=True,
     ),
-    Row("conversation_s", "seconds", "session", None, "length of a conversation", "4410", own=True),
+    Row("conversation_s", "seconds", "session", None, "how long a conversation lasts", "4410", own=True),
     Row("session_ttl_s", "seconds", "session", None, "how long a session is kept unused", "4404"),
     Row("memory_messages", "messages", "session", None, "messages remembered", "the oldest are forgotten"),
     Row("memory_message_bytes", "bytes", "session", None, "one message remembered", "it is cut"),
@@ -141,8 +135,8 @@ TABLE: Final[tuple[Row, ...]] = (
     # What a known user may do, in all its conversations.
     Row("conversations_per_user", "conversations", "user", None, "open at a time", _REFUSED, own=True),
     Row("tool_calls_per_day", "calls", "user", DAY_S, "tool calls", "the model is told `limited`", own=True),
-    Row("audio_s_per_day", "seconds", "user", DAY_S, "microphone audio", _ENDS, own=True),
-    Row("talk_s_per_day", "seconds", "user", DAY_S, "conversations, open or not spoken in", _ENDS, own=True),
+    Row("audio_s_per_day", "seconds", "user", DAY_S, "speech sent", _ENDS, own=True),
+    Row("talk_s_per_day", "seconds", "user", DAY_S, "conversations, together", _ENDS, own=True),
     Row("tokens_per_day", "tokens", "user", DAY_S, "tokens, in and out", _ENDS, own=True),
     Row("cost_per_day", "money", "user", DAY_S, "what a user may cost", _ENDS, own=True),
     # What all callers with one key may do, and all callers.

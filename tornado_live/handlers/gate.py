@@ -20,6 +20,8 @@ from tornado_live.errors import Unavailable
 from tornado_live.observe.metrics import Metrics
 from tornado_live.settings import Limits
 
+BACKEND: Final = "backend"
+"""The role that speaks for users of its own."""
 MOST_KNOWN: Final = 10_000
 """Whose events this process counts; the longest unseen is forgotten first, and counted in the store still."""
 _IPV6_SITE: Final = 64
@@ -48,8 +50,9 @@ class Gate:
         self._sockets: dict[str, int] = {}
 
     async def request(self, address: str | None, caller: Caller) -> None:
-        """A REST request, once its caller is known."""
-        await self._both("requests_per_minute", self._limits.requests_per_minute, address, caller)
+        """A REST request, once its caller is known. A backend asks for many, and is not counted."""
+        if BACKEND not in caller.roles:
+            await self._both("requests_per_minute", self._limits.requests_per_minute, address, caller)
 
     async def handshake(self, address: str | None) -> None:
         """A socket is to be opened."""
