@@ -14,6 +14,7 @@ from tornado.routing import URLSpec
 from tornado.web import HTTPError, stream_request_body
 
 from tornado_live import __version__
+from tornado_live.access.identity import is_user
 from tornado_live.access.tickets import Ticket, acting_for, mint_ticket
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, Unavailable, nearest
@@ -157,7 +158,7 @@ class TicketHandler(BodyHandler, ApiHandler):
     """What hands out credentials for the WebSocket of one session."""
 
     def acting(self, user_id: str | None) -> Caller:
-        """For whom it is asked. Raises Forbidden."""
+        """For whom it is asked. Raises Forbidden and BadMessage."""
         if not self.house.identity.required or user_id in (None, self.caller.user):
             return self.caller
         assert user_id is not None
@@ -165,6 +166,8 @@ class TicketHandler(BodyHandler, ApiHandler):
             raise Forbidden(
                 f'"userId" is not your own; only a credential with the role "{BACKEND}" speaks for others.'
             )
+        if not is_user(user_id):
+            raise BadMessage('Nobody can be called what "userId" says.')
         return acting_for(self.caller, user_id)
 
     def checked(self, wanted: NewSession | NewTicket) -> None:
