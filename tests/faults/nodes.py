@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +63,15 @@ async def two_nodes(
     store: Mapping[str, str],
     *,
     exit_codes: tuple[int, int] = (0, 0),
+    command: Sequence[str] = ("-m", "tornado_live", "serve"),
     **environ: str,
 ) -> AsyncIterator[Nodes]:
-    """`store` are the settings that make them share their sessions."""
+    """`store` are the settings that make them share their sessions. `command` starts each of them."""
     async with ModelSide() as model:
         given = environment(model.port) | dict(store) | environ
         async with (
-            Server(environ=given, exit_code=exit_codes[0]) as one,
-            Server(environ=given, exit_code=exit_codes[1]) as other,
+            Server(environ=given, exit_code=exit_codes[0], command=command) as one,
+            Server(environ=given, exit_code=exit_codes[1], command=command) as other,
         ):
             yield Nodes(one, other, model)
             for server in (one, other):

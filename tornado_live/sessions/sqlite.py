@@ -428,7 +428,7 @@ class _NewerSchema(sqlite3.DatabaseError):
 
 def _open(path: Path, read: Clocks, patience_s: float) -> tuple[sqlite3.Connection, float]:
     """The connection, and how far the store's clock is ahead of the steady one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # SQLite gives its -wal and -shm files the mode of the database: transcripts are their owner's alone.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
