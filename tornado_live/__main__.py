@@ -374,10 +374,47 @@ def doctor(
         Path | None,
         typer.Option(metavar="DIR", help="With --probe: where its recordings go; else data/probe-…."),
     ] = None,
+    production: Annotated[
+        bool, typer.Option("--production", help="Look whether a server that runs is shut where it should be.")
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --production: what people type; else PUBLIC_URL."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="TORNADO_LIVE_TOKEN",
+            help="With --production: a credential, to try whether it opens.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --production: authorities to trust as well, as PEM."),
+    ] = None,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=1, max=65535, help="With --production: where http:// leads to https; else 80."
+        ),
+    ] = None,
 ) -> None:
     """Open one conversation step by step, and say what to mend."""
     settings = _settings(home, config, set_, {"upstream": upstream})
     _print_warnings(settings)
+    if production:
+        from tornado_live.deploy import production as checklist
+        from tornado_live.deploy.target import target_of
+
+        target = checklist.address_of(settings) if url is None else target_of(url)
+        examined = checklist.examine(
+            settings, target, _say, token=token, ca=ca, http_port=80 if http_port is None else http_port
+        )
+        raise SystemExit(_run(examined))
+    for option, given in (("--url", url), ("--ca", ca), ("--http-port", http_port)):
+        if given is not None:
+            raise ConfigError([Problem("command line", None, option, "belongs to --production")])
     if probe:
         from tornado_live.doctor.line import Limits
         from tornado_live.doctor.probe import probe as ask
@@ -419,6 +456,12 @@ def check_deployment(
     header: Annotated[
         list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="To send with every request.")
     ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", envvar="TORNADO_LIVE_TOKEN", help="A credential, where the server asks for one."
+        ),
+    ] = None,
 ) -> None:
     """Open real connections through the proxy, and say which lines to change."""
     from tornado_live.deploy.check import check
@@ -430,6 +473,8 @@ def check_deployment(
         if not (colon and name.strip()):
             raise ConfigError([Problem("command line", None, "--header", "is written 'NAME: VALUE'")])
         headers[name.strip()] = value.strip()
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     if proxy is not None and proxy not in PROXIES:
         known = f"is one of {', '.join(PROXIES)}{nearest(proxy, PROXIES)}"
         raise ConfigError([Problem("command line", None, "--proxy", known)])

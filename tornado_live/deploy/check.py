@@ -25,7 +25,7 @@ _BODY = json.dumps({"metadata": {"padding": "x" * 60 * 1024}}).encode()
 _JSON = {"Content-Type": "application/json"}
 
 
-class _Told:
+class Told:
     """Says each finding; each remedy once, for the proxy that is in front."""
 
     def __init__(self, say: Callable[[str], None], target: Target, proxy: str | None, masker: Masker) -> None:
@@ -90,8 +90,8 @@ async def check(
     masker = Masker()
     for value in (headers or {}).values():
         masker.mask(value)
-    told = _Told(say, target, proxy, masker)
-    await _examine(Way(target, _trust(ca), headers or {}), told, idle_s, http_port)
+    told = Told(say, target, proxy, masker)
+    await _examine(Way(target, trust(ca), headers or {}), told, idle_s, http_port)
     if failures := told.report.failures:
         say(f"{failures} to mend; docs/deployment.md has the whole file.")
     else:
@@ -99,7 +99,7 @@ async def check(
     return 1 if told.report.failures else 0
 
 
-def _trust(ca: Path | None) -> ssl.SSLContext:
+def trust(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     # Old versions are let in to be told of.
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
@@ -114,7 +114,7 @@ def _trust(ca: Path | None) -> ssl.SSLContext:
     return context
 
 
-async def _examine(way: Way, told: _Told, idle_s: float, http_port: int) -> None:
+async def _examine(way: Way, told: Told, idle_s: float, http_port: int) -> None:
     """Stops where what follows could only fail for the same reason."""
     target = way.target
     reached = await probes.reach(target)
@@ -143,6 +143,8 @@ async def _examine(way: Way, told: _Told, idle_s: float, http_port: int) -> None
         findings.of_host(await probes.ask(way, "/api/tools", headers={"Host": "foreign.invalid"}), target)
     )
     session = await _sessions(way, told)
+    if session is None:
+        return
     # Of one session all the time, so that nothing is left of it.
     path = f"/ws?sessionId={session}" if session else "/ws"
     own = await probes.upgrade(way, path)
@@ -160,11 +162,13 @@ async def _examine(way: Way, told: _Told, idle_s: float, http_port: int) -> None
         await probes.forget(way, session)
 
 
-async def _sessions(way: Way, told: _Told) -> str:
-    """The session that was made; "" for none."""
+async def _sessions(way: Way, told: Told) -> str | None:
+    """The session that was made; "" for none, None where callers are asked who they are."""
     small = await probes.ask(way, "/api/sessions", method="POST")
     made = small.json if isinstance(small, Answer) else {}
     told.tell(*findings.of_address(small, made, way.target))
+    if findings.wants_token(small):
+        return None
     large = await probes.ask(way, "/api/sessions", method="POST", headers=_JSON, body=_BODY)
     told.tell(findings.of_body(large))
     if isinstance(large, Answer) and "sessionId" in large.json:
@@ -172,7 +176,7 @@ async def _sessions(way: Way, told: _Told) -> str:
     return str(made.get("sessionId", ""))
 
 
-async def _sockets(way: Way, told: _Told, path: str, connect_ms: float) -> None:
+async def _sockets(way: Way, told: Told, path: str, connect_ms: float) -> None:
     echoes = await probes.echoes(way, path)
     if isinstance(echoes, Answer | NoAnswer):
         told.tell(findings.of_upgrade(echoes, way.target))

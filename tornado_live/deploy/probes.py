@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import time
+import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -317,6 +318,50 @@ async def _guest(way: Way, frame: str) -> Seen | Closed:
                 return NoAnswer(_words(error))
     except Refused as refused:
         return refused.seen
+
+
+async def enters(way: Way, path: str, frame: str, sign: str) -> tuple[Seen | Closed, bool]:
+    """Opens a WebSocket and says `frame`: what came of it, and whether `sign` was in an answer."""
+    try:
+        async with opened(way, path) as line:
+            try:
+                async with asyncio.timeout(MODEL_S):
+                    await line.send(frame)
+                    while True:
+                        said = await line.recv()
+                        if sign in (said if isinstance(said, str) else said.decode("utf-8", "replace")):
+                            if session := str(_message(said).get("sessionId", "")):
+                                await forget(way, session)
+                            return Answer(101, {}), True
+            except ConnectionClosed as gone:
+                return _close(gone), False
+            except TimeoutError as error:
+                return NoAnswer(_words(error)), False
+    except Refused as refused:
+        return refused.seen, False
+
+
+async def old_tls(target: Target) -> str:
+    """The version below TLS 1.2 that is agreed on, where no better one is offered; "" for none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that they are old is why they are offered
+        context = trusting()
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    try:
+        return (await _handshake(target, context)).version
+    except (OSError, TimeoutError):
+        return ""
+
+
+async def knocks(way: Way, path: str, headers: Mapping[str, str], most: int) -> tuple[int, bool]:
+    """Asks up to `most` times for what is refused: how often, and whether 429 came."""
+    for number in range(most):
+        seen = await ask(way, path, headers=headers)
+        if isinstance(seen, Answer) and seen.status == 429:
+            return number + 1, True
+    return most, False
 
 
 def _close(gone: ConnectionClosed) -> Closed:

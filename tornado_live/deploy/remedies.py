@@ -148,6 +148,14 @@ REDIRECT: Final = Remedy(
         "haproxy frontend": ("http-request redirect scheme https code 308 unless { ssl_fc }",),
     },
 )
+TOKENS: Final = Remedy(
+    "server tokens",
+    {
+        "nginx http": ("server_tokens off;",),
+        "caddy site": ("header -Server",),
+        "haproxy backend": ("http-response del-header Server",),
+    },
+)
 PREFIX: Final = Remedy(
     "prefix",
     {
@@ -186,6 +194,7 @@ ALL: Final = (
     TLS,
     TLS_VERSION,
     REDIRECT,
+    TOKENS,
     PREFIX,
     UPSTREAM,
     SLASHES,
