@@ -19,6 +19,8 @@ from tornado.ioloop import IOLoop
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
+pytest_plugins = ["canary"]
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import canary
 import trustme
 from serving import ROOT
 
@@ -265,4 +266,5 @@ class Nginx:
             await self.stop()
         for one in self._sockets:
             one.close()
+        canary.WATCH.feed("log", self.logged)
         self._temporary.cleanup()

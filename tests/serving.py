@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import canary
+
 ROOT = Path(__file__).resolve().parent.parent
 
 _LISTENING = re.compile(r"tornado-live is listening on (http://\S+:(\d+))")
@@ -46,7 +48,8 @@ class Server:
     `url` and `ws_url` are without a path; `port` and `ws_port` as printed (`ws_port` None where it is off).
     With `tls`, `https` and `tls_port` are those of TLS_PORT, and `ca` is what a client has to trust for it.
     `log` has everything that was printed so far. `home` is the directory that was given, or a fresh one.
-    `environ` is added to an otherwise clean environment; `args` follow `tornado-live serve`.
+    `environ` is added to an otherwise clean environment, with the secrets of tests/canary.py; `args` follow
+    `tornado-live serve`.
     `voice` is the simulator's, off unless a test is about speech, since loading it takes a second of both cores.
     """
 
@@ -74,6 +77,7 @@ class Server:
         self._command = [*python, *command, "--home", str(self.home), *ports, "--voice", voice, *args]
         # Most tests end in the middle of a conversation, and have nothing to wait for.
         self._environ = clean_environment(**{"LIMITS__DRAIN_S": "0"} | dict(environ or {}))
+        self._environ |= canary.environment(self._environ, args, self.home)
         if tls:
             self._command += ["--tls-port", "0", "--tls-self-signed"]
         self._exit_code = exit_code
@@ -118,6 +122,8 @@ class Server:
             if self._has_tls:
                 found = await self.printed(_TLS, within=_START_S)
                 self.https, self.tls_port = found[1], int(found[2])
+            canary.serves(self._environ, self.port, self.ws_port, self.tls_port if self._has_tls else None)
+            canary.WATCH.processes(self.pid)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -180,6 +186,7 @@ class Server:
         try:
             while line := await self._process.stdout.readline():
                 self._lines.append(line.decode(errors="replace"))
+                canary.WATCH.feed("log", line)
                 self._grown.set()
         finally:
             asyncio.get_running_loop().call_soon(self._grown.set)
@@ -191,5 +198,6 @@ class Server:
             await self._reader
         # uvloop closes the pipe's transport one turn later
         await asyncio.sleep(0)
+        canary.WATCH.files("store", self.home)
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import canary
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -28,7 +29,7 @@ class Talker:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
-        self._headers = dict(headers or {})
+        self._headers = dict(canary.credentials(url) if headers is None else headers)
         self._max_queue = max_queue
         self._tls = tls
         self._connection: ClientConnection | None = None

@@ -38,7 +38,7 @@ LIBRARIES: dict[str, list[str]] = {
     "google.genai": ["assistants", "wire.gemini", "live.upstream", "tools.builtin", "doctor", APART],
     "httpx": ["tools", "access", "deploy"],
     "websockets": ["live", "doctor", "deploy", APART],
-    "re2": ["tools"],
+    "re2": ["observe.logs", "tools"],
     "typer": ["__main__"],
     "pydantic_settings": ["settings"],
     "sqlalchemy": ["tools.builtin"],

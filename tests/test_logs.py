@@ -7,6 +7,7 @@ import enum
 import io
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tornado_live.observe.logs import JsonLines, Masker, configure, log_event
+from tornado_live.observe.logs import MASK, JsonLines, Masker, configure, log_event
 
 logger = logging.getLogger("tornado_live.tests")
 
@@ -127,7 +128,12 @@ def test_a_field_cannot_take_the_place_of_the_lines_own() -> None:
 KEY = "AIzaSyD-EXAMPLE_not_a_real_key_000000000"
 
 
-@pytest.mark.proves("T47")
+TICKET = "tlt_" + "obviously-no-real-ticket-0123456789_abcdefg"
+API_KEY = "tl_0123456789ab_" + "obviously-no-real-key-0123456789_abcdefghij"
+JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJub2JvZHkifQ.bm90LWEtc2lnbmF0dXJl"
+
+
+@pytest.mark.proves("T47", "T50")
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -140,7 +146,19 @@ KEY = "AIzaSyD-EXAMPLE_not_a_real_key_000000000"
         ("{'x-goog-api-key': 'anything at all'}", "{'x-goog-api-key': '*** at all'}"),
         ("token eyJhbGciOi.eyJzdWIi.c2ln end", "token *** end"),
         ("postgres://shop:hunter2@db/shop", "postgres://***@db/shop"),
+        (f"the ticket {TICKET}, once", "the ticket ***, once"),
+        (f"key {API_KEY}", "key ***"),
+        (f"/ws?ticket={TICKET}&sessionId=s1", "/ws?ticket=***&sessionId=s1"),
+        ("/ws#jwt=anything", "/ws#jwt=***"),
+        ("token=abc&x=1", "token=***&x=1"),
+        ("name auth_tokens/0123456789abcdef", "name ***"),
+        (f"tornado-live, bearer.{TICKET}", "tornado-live, bearer.***"),
+        (f"bearer.{JWT}", "bearer.***"),
+        (JWT.rpartition(".")[0], "***"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----.", "***."),
+        ("-----BEGIN EC PRIVATE KEY-----\nMIIB", "***"),
         ("the key of the answer is 42", "the key of the answer is 42"),
+        ("tl_ and tlt_short, auth_tokens/ and eyJ.a", "tl_ and tlt_short, auth_tokens/ and eyJ.a"),
         ("?sessionId=abc", "?sessionId=abc"),
     ],
 )
@@ -151,6 +169,60 @@ def test_what_looks_like_a_credential_is_masked(text: str, shown: str) -> None:
         plain, event = log.lines
         assert plain["message"] == event["text"] == shown
         assert event["deep"] == [{"text": [shown]}]
+
+
+@pytest.mark.proves("T50")
+@pytest.mark.parametrize("credential", [KEY, TICKET, API_KEY, JWT, "auth_tokens/0123456789abcdef"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_is_percent_encoded_is_masked_however_much_of_it_is(credential: str, times: int) -> None:
+    masker = Masker()
+    for encoded in (quote(credential, safe=""), "".join(f"%{byte:02x}" for byte in credential.encode())):
+        for _ in range(times - 1):
+            encoded = quote(encoded, safe="")
+        shown = masker.text(f"GET /ws?x={encoded}&y=a%20b HTTP/1.1")
+        assert MASK in shown
+        assert encoded not in shown
+        assert credential[-12:] not in shown
+    assert masker.text(f"/ws?access%5Ftoken={times}&a=1") == "/ws?access_token=***&a=1"
+    assert (
+        masker.text("/api/sessions?after=a%2Fb%20%E2%82%AC%ff%")
+        == "/api/sessions?after=a%2Fb%20%E2%82%AC%ff%"
+    )
+
+
+@pytest.mark.proves("T50")
+def test_a_registered_secret_shows_in_no_form_in_the_middle_of_others() -> None:
+    masker = Masker()
+    secret = 'correct "horse"/battery+staple é'
+    masker.mask(secret)
+    for before in ("", "a", "ab", "user:", "é"):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            whole = encode(f"{before}{secret}:after".encode()).decode()
+            assert whole[8:-12] not in masker.text(whole)
+    assert "horse" not in masker.text(json.dumps({"say": json.dumps({"password": secret})}))
+    assert "horse" not in masker.text(f"/x?q={quote(secret).lower()}&p={quote(quote(secret))}")
+
+
+@pytest.mark.proves("T29", "T50")
+@pytest.mark.parametrize(
+    "piece",
+    ["AIza", "%41", "%2525", "eyJaaaa.", "?key", "a://:", "bearer ", "authorization: ", "-----BEGIN "],
+)
+def test_long_texts_take_no_longer_than_their_length(piece: str) -> None:
+    """Measured as what it costs more for ten times the text: twenty times would be a square's beginning."""
+    masker = Masker()
+    masker.mask(KEY)
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        taken = []
+        for _ in range(5):
+            begun = time.thread_time()
+            masker.text(text)
+            taken.append(time.thread_time() - begun)
+        return min(taken)
+
+    assert seconds(200_000) < 40 * seconds(20_000) + 0.01
 
 
 @pytest.mark.proves("T47")

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import canary
 import httpx
 from serving import ROOT, Server
 from talking import Talker
 
 from faults.model import ModelLine, ModelSide
 
-KEY = "a-key-of-the-fault-tests"
+KEY = canary.GEMINI_KEY
 
 
 def environment(model_port: int, home: Path | None = None) -> dict[str, str]:
@@ -80,7 +81,7 @@ class Talk:
 
 async def get(server: Server, path: str) -> httpx.Response:
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
-        return await http.get(path)
+        return await http.get(path, headers=canary.credentials(server.url))
 
 
 async def memory(server: Server, session: str) -> list[tuple[str, str]]:
