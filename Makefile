@@ -101,6 +101,7 @@ packages-for-tests:
 	command -v npm >/dev/null || missing="$$missing npm"; \
 	command -v systemd-analyze >/dev/null || missing="$$missing systemd"; \
 	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	command -v slowhttptest >/dev/null || missing="$$missing slowhttptest"; \
 	ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$$missing libfaketime"; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
 		|| missing="$$missing postgresql"; \
