@@ -33,17 +33,16 @@ export class LoginView {
     return this.#form !== null;
   }
 
-  /** @param {string} [reason]  why it is asked again */
-  ask(reason = "") {
-    if (this.#form) {
-      if (reason) this.#form.because(reason);
-      return;
-    }
+  /**
+   * @param {string} [reason]  why it is asked again
+   * @param {string} [why]  what for
+   */
+  ask(reason = "", why = WHY) {
+    if (this.#form) return;
     const at = document.activeElement;
     const writing = at?.matches("input, textarea") && at.value !== "";
-    this.#form = new Form((credential) => this.#submitted(credential));
+    this.#form = new Form(reason, why, (credential) => this.#submitted(credential));
     this.#place.replaceChildren(this.#form.root);
-    if (reason) this.#form.because(reason);
     // The next keys of somebody who is writing are not meant for the field.
     (writing ? this.#form.root : this.#form.field).focus();
   }
@@ -69,12 +68,11 @@ class Form {
   field = element("input", { id: "credential", type: "password", autocomplete: "off", spellcheck: false });
   #reveal = element("button", { type: "button", className: "plain", textContent: "Show", ariaLabel: "Show the key" });
   #enter = element("button", { type: "submit", className: "primary", textContent: "Log in" });
-  #reason = element("p", { className: "reason", id: "login-reason", hidden: true });
   #problem = element("p", { className: "problem", id: "login-problem", role: "alert" });
   #submit;
   #checking = false;
 
-  constructor(submit) {
+  constructor(reason, why, submit) {
     this.#submit = submit;
     this.field.autocapitalize = "none";
     this.field.setAttribute("aria-describedby", "login-problem login-reason login-why login-kept");
@@ -82,8 +80,8 @@ class Form {
       "form",
       { className: "login", autocomplete: "off", tabIndex: -1, noValidate: true },
       element("h2", { id: "login-title", textContent: "Who are you?" }),
-      this.#reason,
-      element("p", { id: "login-why", textContent: WHY }),
+      element("p", { className: "reason", id: "login-reason", textContent: reason }),
+      element("p", { id: "login-why", textContent: why }),
       element(
         "div",
         { className: "entry" },
@@ -94,17 +92,13 @@ class Form {
       element("div", { className: "enter" }, this.#enter, element("p", { id: "login-kept", className: "quiet", textContent: KEPT })),
     );
     this.root.setAttribute("aria-labelledby", "login-title");
+    this.root.setAttribute("aria-describedby", "login-reason login-why");
     this.root.addEventListener("submit", (event) => {
       event.preventDefault();
       if (!this.#checking) this.#entered();
     });
     this.#reveal.addEventListener("click", () => this.#show(this.field.type === "password"));
     this.field.addEventListener("input", () => this.#say(""));
-  }
-
-  because(reason) {
-    this.#reason.textContent = reason;
-    this.#reason.hidden = false;
   }
 
   busy(checking) {

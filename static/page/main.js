@@ -34,6 +34,7 @@ const STATUS_WORDS = {
 const KEEPS_TRYING = "this page keeps trying. What you type is sent when it is back, what you say may be lost.";
 const AWAY = "The assistant cannot be reached just now";
 const PLAIN_CODES = ["limited", "session_ended"]; // how it is meant to be: nobody has to look into a log
+const ENDED_CODES = ["unauthenticated", "session_ended"]; // for who was talking, or for how long
 const AWAY_CODES = ["unavailable", "upstream_timeout"]; // the server may answer; what is behind it does not
 
 const BAD_TOOLS = "tools.yaml was edited and has a mistake. The tools from before the edit stay in use.";
@@ -116,7 +117,7 @@ let pushToTalk = remembered(TALK_KEY) === "yes";
 let voiceless = false; // the simulator is without a voice, for now or for good
 let speechWanted = false; // a press asked for the microphone, which is not open yet
 let listed = ""; // the tools that are shown
-let leftOff = null; // what the line was doing when the server asked who is talking: "talking", "open" or null
+let leftOff = null; // {talking, error} of a line that the server ended
 let asking = false; // a question for the person is open
 let behind = false; // a turn was open when the page came back: its beginning is told once it is over
 let cut = false; // the page's own line is down; what the server mends on its other side is not
@@ -196,11 +197,16 @@ function newLive(sessionId) {
   on("usage", ({ totalTokens }) => setFact("Tokens", totalTokens.toLocaleString("en")));
   on("warning", showWarning);
   on("error", (error) => {
+    if (ENDED_CODES.includes(error.code)) leaveOff(error);
     if (error.code === "unauthenticated") askWho(error);
     else showError(error);
     if (AWAY_CODES.includes(error.code) && !cut) endTurns();
   });
-  on("closed", ({ error }) => error && error.code !== "unauthenticated" && showError(error));
+  on("closed", ({ error }) => {
+    if (!error || error.code === "unauthenticated") return;
+    showError(error);
+    if (error.code === "session_ended" && credential !== null) showTools(); // which asks, if it was for who is talking
+  });
   return made;
 }
 
@@ -276,6 +282,7 @@ async function askAgain(turn) {
 }
 
 function startOver() {
+  leftOff = null;
   live.disconnect();
   remember(SESSION_KEY, null);
   live = newLive(null);
@@ -330,18 +337,21 @@ async function refusalOf(tried) {
   }
 }
 
+function leaveOff(error) {
+  if (live.status !== "DISCONNECTED") leftOff = { talking: speechWanted || live.microphone === "on", error };
+}
+
 /** The server asks, or no longer takes the answer that it has. */
-function askWho({ message }) {
-  if (live.status !== "DISCONNECTED") {
-    const talking = live.microphone === "on" || (live.microphone === "off" && speechWanted);
-    leftOff = talking ? "talking" : "open";
-  }
+function askWho(error) {
+  leaveOff(error);
+  const { message } = leftOff?.error ?? error;
+  if (leftOff) withdraw(topicOf(leftOff.error));
   const again = credential !== null;
-  const kept = live.sessionId === null ? "Log in again." : "Log in again to go on with the conversation.";
   keepCredential(null);
   closePanel();
   withdraw("kept");
-  login.ask(again ? `${message} ${kept}` : "");
+  if (!again) login.ask();
+  else login.ask(message, live.sessionId === null ? "Log in again." : "Log in again to go on with your conversation.");
   ui.toolsNone.textContent = "The tools are shown once you have logged in.";
 }
 
@@ -354,8 +364,8 @@ async function loggedIn(key) {
   if (kept?.status === 404) {
     startOver();
     notice("The earlier conversation belongs to somebody else or has expired; this is a new one.", "info");
-  } else if (before === "talking") await talk();
-  else if (before === "open") await connect();
+  } else if (before?.talking) await talk();
+  else if (before) await connect();
   else showMemory();
 }
 
@@ -483,6 +493,7 @@ function showStatus(detail) {
   if (cut) showCut(detail);
   else withdraw("line");
   if (status === "CONNECTED") {
+    leftOff = null;
     if (credential !== null) showUser();
     showTools(); // tools.yaml may have been edited since
     if ((wasCut || before === "CONNECTING") && remembered(SESSION_KEY) === live.sessionId) {

@@ -16,7 +16,7 @@ REFUSED = "This key is not known."
 
 
 class Door:
-    """A script that lets in who shows one of `good`. `shown` has each token that came, `addresses` those of lines."""
+    """A script that lets in who shows one of `good`. `shown` has each token that came."""
 
     def __init__(self, *good: str | None) -> None:
         self.good = set(good)
