@@ -22,7 +22,6 @@ from tornado_live.sessions.store import Taken, out_of_reach
 
 MOST_COUNTERS: Final = 10_000
 """Counters that one process knows; of those that nobody uses the longest unspent is forgotten first."""
-NEAR_SHARE: Final = 0.8
 RECHECK_S: Final = 1.0
 """So long the store's word counts that nothing is left, or its silence."""
 IDLE_S: Final = 15.0
@@ -119,7 +118,7 @@ class Leases:
             self._fetch(counter)
         if own <= 0 and (left <= 0 or (counter.away and own + left <= 0)):
             return Spent.OVER
-        if own + left > (1 - NEAR_SHARE) * charge.most:
+        if 5 * (own + left) > charge.most:
             return Spent.OK
         _, told = counter.told.get(id(charge), (charge, True))
         if not told:
@@ -149,7 +148,7 @@ class Leases:
         away = False
         for counter in self._counters.values():
             counter.roll(self._clock())
-            if counter.own < 0 and counter.left > 0 and not away:
+            if counter.own < 0 and not away:
                 await self._take(counter, -counter.own)
                 away = counter.away
             self._give_back(counter)
@@ -160,8 +159,8 @@ class Leases:
         now = self._clock()
         for key, counter in list(self._counters.items()):
             counter.roll(now)
-            if counter.own < 0 and counter.left > 0:
-                self._fetch(counter)
+            if counter.own < 0:
+                self._fetch(counter)  # of an empty window too: others give back
             elif not counter.told and counter.taking is None and now - counter.spent_at >= IDLE_S:
                 self._give_back(counter)
                 del self._counters[key]
@@ -196,14 +195,16 @@ class Leases:
 
     async def _lease(self, charge: Charge) -> None:
         while (counter := self._counter(charge)).own <= 0:
-            await self._more(counter, 1)
+            await self._more(counter, 0)
 
     async def _more(self, counter: _Counter, amount: int) -> None:
-        """There is more in hand, or it is worth asking again. Raises OverLimit and Unavailable."""
+        """There is a lease in hand, and `amount` beside it; or it is worth asking again. Raises OverLimit and
+        Unavailable."""
+        needed = max(amount, 1)
         if counter.taking is None and self._clock() - counter.asked_at < RECHECK_S:
             if counter.away:
                 raise out_of_reach()
-            if counter.left < amount - counter.own:
+            if counter.left < needed - counter.own:
                 raise self._over(counter)
         counter.wanted += amount
         try:
@@ -212,7 +213,7 @@ class Leases:
             counter.wanted -= amount
         if counter.away:
             raise out_of_reach()
-        if counter.own < amount and counter.left <= 0:
+        if counter.own < needed and counter.left <= 0:
             raise self._over(counter)
 
     def _fetch(self, counter: _Counter) -> None:
