@@ -920,6 +920,172 @@ def test_the_address_of_redis_is_a_secret(tmp_path: Path) -> None:
     assert settings.values["redis_url"] == "***"
 
 
+# Who callers are
+
+SECRET = "0123456789abcdef0123456789abcdef"
+JWKS = """\
+auth:
+  modes: [jwt]
+  jwt_issuer: https://id.example
+  jwt_audience: [voice, other]
+  jwt_jwks_url: https://id.example/keys
+"""
+ISSUED = "jwt_issuer: https://id.example, jwt_audience: voice"
+
+
+def test_nobody_is_asked_unless_it_is_written(tmp_path: Path) -> None:
+    auth = load(tmp_path).auth
+    assert auth.modes == frozenset()
+    assert (auth.jwt_algorithms, auth.jwt_leeway_s) == (("RS256",), 30)
+    assert (auth.user_claim, auth.roles_claim, auth.role_names) == ("sub", "roles", {})
+    assert load(tmp_path, auth__modes="none").auth.modes == frozenset()
+
+
+def test_modes_are_written_as_a_list_in_every_layer(tmp_path: Path) -> None:
+    assert load(tmp_path, environ={"AUTH__MODES": "api_key"}).auth.modes == {"api_key"}
+    assert load(tmp_path, yaml=JWKS, environ={"AUTH__MODES": "[api_key, jwt]"}).auth.modes == {
+        "api_key",
+        "jwt",
+    }
+    auth = load(tmp_path, yaml=JWKS).auth
+    assert (auth.jwt_issuer, auth.jwt_audience) == ("https://id.example", ("voice", "other"))
+    assert auth.jwt_jwks_url == "https://id.example/keys"
+
+
+def test_roles_of_tokens_may_have_other_names_here(tmp_path: Path) -> None:
+    yaml = JWKS + "  roles_claim: realm_access.roles\n  role_names: {voice-admin: operator}\n"
+    auth = load(tmp_path, yaml=yaml).auth
+    assert (auth.roles_claim, auth.role_names) == ("realm_access.roles", {"voice-admin": "operator"})
+    written = load(tmp_path, yaml=JWKS, environ={"AUTH__ROLE_NAMES": "{voice-admin: operator}"})
+    assert written.auth.role_names == {"voice-admin": "operator"}
+
+
+def test_the_secret_of_tokens_is_nowhere_to_be_read(tmp_path: Path) -> None:
+    environ = {
+        "AUTH__MODES": "jwt",
+        "AUTH__JWT_ALGORITHMS": "HS256",
+        "AUTH__JWT_SECRET": SECRET,
+        "AUTH__JWT_ISSUER": "i",
+        "AUTH__JWT_AUDIENCE": "a",
+    }
+    settings = load(tmp_path, environ=environ)
+    assert settings.auth.jwt_secret is not None
+    assert settings.auth.jwt_secret.get_secret_value() == SECRET
+    assert SECRET not in repr(settings.auth)
+    assert settings.values["auth.jwt_secret"] == "***"
+    assert SECRET not in print_config(settings)
+    (line,) = refused(tmp_path, environ=environ | {"AUTH__JWT_SECRET": SECRET[:31]})
+    assert SECRET[:31] not in line
+
+
+def test_a_public_key_is_a_file_of_the_home_directory(tmp_path: Path) -> None:
+    pem = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"
+    (tmp_path / "issuer.pem").write_text(pem)
+    yaml = f"auth: {{modes: [jwt], {ISSUED}, jwt_public_key: issuer.pem}}\n"
+    assert load(tmp_path, yaml=yaml).auth.jwt_public_key == pem
+
+
+@pytest.mark.parametrize(
+    ("auth", "line"),
+    [
+        ("modes: [none, api_key]", "modes: none goes with no other mode - take it out"),
+        (
+            "modes: [api_keys]",
+            'modes[0]: "api_keys" is not one of none, api_key, jwt - did you mean "api_key"?',
+        ),
+        ("mode: jwt", 'mode: unknown key - did you mean "modes"?'),
+        (
+            f"modes: [jwt], {ISSUED}",
+            "jwt_jwks_url: jwt needs the keys of whoever signs - write auth.jwt_jwks_url, or auth.jwt_public_key",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_jwks_url: 'https://a/b', jwt_public_key: issuer.pem",
+            "jwt_public_key: and auth.jwt_jwks_url exclude each other - take one of them out",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_jwks_url: 'http://id.example/keys'",
+            "jwt_jwks_url: keys that cross the network unencrypted are anybody's - write https://",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_jwks_url: 'https://me:hunter2@id.example/keys'",
+            "jwt_jwks_url: must not hold a user name or password",
+        ),
+        (
+            "modes: [jwt], jwt_audience: a, jwt_jwks_url: 'https://a/b'",
+            'jwt_issuer: is missing - write what tokens have as "iss"',
+        ),
+        (
+            "modes: [jwt], jwt_issuer: a, jwt_jwks_url: 'https://a/b'",
+            'jwt_audience: is missing - write what tokens have as "aud"',
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_algorithms: [], jwt_jwks_url: 'https://a/b'",
+            "jwt_algorithms: is empty - write RS256, ES256 or HS256",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_algorithms: [HS256, RS256], jwt_secret: {SECRET}",
+            "jwt_algorithms: HS256 goes with no other algorithm - choose one kind",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_algorithms: [none], jwt_jwks_url: 'https://a/b'",
+            'jwt_algorithms[0]: "none" is not one of HS256, RS256, ES256',
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_algorithms: HS256",
+            "jwt_secret: HS256 needs a secret of 32 bytes or more - openssl rand -hex 32",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_public_key: nowhere.pem",
+            "jwt_public_key: {home}/nowhere.pem is not a file",
+        ),
+        (
+            f"modes: [jwt], {ISSUED}, jwt_public_key: private.pem",
+            "jwt_public_key: {home}/private.pem holds no public key in PEM form",
+        ),
+        ("jwt_leeway_s: 31", 'jwt_leeway_s: "31" must be at most 30.0'),
+        ("jwt_leeway_s: -1", 'jwt_leeway_s: "-1" must be at least 0.0'),
+        ("role_names: operator", 'role_names: "operator" is not a mapping - write {{a: b}}'),
+    ],
+)
+def test_a_mistake_about_callers_is_one_line(tmp_path: Path, auth: str, line: str) -> None:
+    (tmp_path / "issuer.pem").write_text("-----BEGIN PUBLIC KEY-----\n")
+    (tmp_path / "private.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    (told, *_) = refused(tmp_path, yaml=f"auth: {{{auth}}}\n")
+    assert told == f"config/development.yaml:1: auth.{line.format(home=tmp_path)}"
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize(
+    "empty", ["user_claim: a..b", "roles_claim: .a", "assistant_claim: 'a b'", "limits_claim: ''"]
+)
+def test_a_claim_is_a_path_of_names(tmp_path: Path, empty: str) -> None:
+    (line,) = refused(tmp_path, yaml=f"auth: {{{empty}}}\n")
+    assert line.startswith(f"config/development.yaml:1: auth.{empty.partition(':')[0]}: ")
+
+
+@pytest.mark.parametrize("off", ["off", "none", "Off"])
+def test_a_limit_is_taken_away_by_a_word(tmp_path: Path, off: str) -> None:
+    limits = load(
+        tmp_path, environ={"LIMITS__CONVERSATIONS_PER_USER": off, "LIMITS__COST_PER_DAY": off}
+    ).limits
+    assert (limits.conversations_per_user, limits.cost_per_day) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ("cost_per_day: 0", 'cost_per_day: "0" must be more than 0'),
+        ("cost_per_day: free", 'cost_per_day: "free" is not a number'),
+        ("conversations_per_user: 0", 'conversations_per_user: "0" must be at least 1'),
+        ("audio_factor: 0.5", 'audio_factor: "0.5" must be at least 1'),
+        ("cost_a_day: 1", 'cost_a_day: unknown key - did you mean "cost_per_day"?'),
+    ],
+)
+def test_a_limit_that_cannot_be_is_one_line(tmp_path: Path, limits: str, line: str) -> None:
+    (told,) = refused(tmp_path, yaml=f"limits: {{{limits}}}\n")
+    assert told.startswith(f"config/development.yaml:1: limits.{line}")
+
+
 # docs/settings.md
 
 

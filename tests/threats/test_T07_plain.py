@@ -68,7 +68,6 @@ STARTS = [
         (False, True),
     )
 ]
-STARTS = [one for one in STARTS if not (one.refusal == UNENCRYPTED and one.without_auth)]
 
 
 @pytest.fixture(scope="module")
