@@ -52,12 +52,13 @@ async def mint_ticket(
     *,
     origin: str | None,
     limits: Mapping[str, float],
+    wall: Callable[[], float] = time.time,
     steady: Callable[[], float] = time.monotonic,
 ) -> Ticket:
     """`origin`: that of the page that will show it, exactly as browsers write it; None: of any page that may come
     in, and of programs. Of `limits` and the caller's own the lower count. Raises Limited."""
     token = f"{PREFIX}{secrets.token_urlsafe(32)}"
-    expires_at = time.time() + LIFE_S
+    expires_at = wall() + LIFE_S
     limited = replace(caller, limits=lower(caller.limits, limits))
     body: dict[str, Json] = {
         "session": session_id,

@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from tornado_live.access.carried import bearer, carried
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, Unauthenticated, nearest
+from tornado_live.errors import BadMessage, Limited, LiveError, Unauthenticated, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import rfc3339
 from tornado_live.sessions.store import SessionStore
@@ -34,6 +34,8 @@ NEW_SESSIONS_S = 60.0
 TOO_LONG_S = 20 * 3600.0
 MOST = 10_000
 """Tokens that have not expired, of all users together."""
+MOST_OF_ONE = 1000
+"""The same of one user, who is asked who they are; a backend makes them for many."""
 
 _MOST_USES = 2**31 - 1
 _MOST_PATHS = 200
@@ -144,6 +146,7 @@ def mint(body: Json, *, caller: Caller, now: float, steady: float) -> Token:
         sessions_until=_time(fields, "newSessionExpireTime", now, NEW_SESSIONS_S),
         setup=fixed,
         locked=paths or None,
+        left_s=expires_at - now,
         carried=carried(_given_away(caller, name), lasts_s=expires_at - now, steady=steady),
     )
 
@@ -159,8 +162,16 @@ def _given_away(caller: Caller, name: str) -> Caller:
     return replace(caller, roles=frozenset(), claims=claims, subjects=caller.subjects | {subject(name)})
 
 
-async def keep(store: SessionStore, token: Token) -> None:
-    """Good from now on, in every process of the store. Raises Limited."""
+def bound_of(caller: Caller) -> int | None:
+    """How many tokens of `caller` may be good at a time; None where only that of all together holds."""
+    return MOST_OF_ONE if caller.known and "backend" not in caller.roles else None
+
+
+async def keep(store: SessionStore, token: Token, *, at_most: int | None = None) -> None:
+    """Good from now on, in every process of the store. Raises Limited where `at_most` of this user are good."""
+    counter, place = f"tokens:{token.user}", subject(token.name)
+    if at_most is not None and not await store.occupy(counter, place, limit=at_most, lasts_s=token.left_s):
+        raise Limited(f"You have {at_most} live tokens already. Wait until some of them have expired.")
     body: dict[str, Json] = {
         "user": token.user,
         "carried": dict(token.carried),
@@ -170,14 +181,18 @@ async def keep(store: SessionStore, token: Token) -> None:
         "setup": None if token.setup is None else dict(token.setup),
         "locked": None if token.locked is None else [list(path) for path in token.locked],
     }
-    await store.keep_credential(
-        token.name,
-        uses=token.uses,
-        expires_at=token.expires_at,
-        body={_KIND: body},
-        kind=_KIND,
-        at_most=MOST,
-    )
+    try:
+        await store.keep_credential(
+            token.name,
+            uses=token.uses,
+            expires_at=token.expires_at,
+            body={_KIND: body},
+            kind=_KIND,
+            at_most=MOST,
+        )
+    except LiveError:
+        store.vacate(counter, place)
+        raise
 
 
 async def admit(store: SessionStore, name: str, *, resuming: bool) -> Token:

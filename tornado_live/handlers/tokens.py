@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from tornado.routing import URLSpec
 from tornado.web import stream_request_body
 
-from tornado_live.access.tokens import keep, mint
+from tornado_live.access.tokens import bound_of, keep, mint
 from tornado_live.errors import BadMessage, LiveError
 from tornado_live.handlers import credentials
 from tornado_live.handlers.door import BodyHandler, DoorHandler, House
@@ -87,7 +87,7 @@ class AuthTokensHandler(BodyHandler, GoogleHandler):
 
     async def post(self) -> None:
         token = mint(self._asked(), caller=self.caller, now=time.time(), steady=time.monotonic())
-        await keep(self._store, token)
+        await keep(self._store, token, at_most=bound_of(self.caller))
         self.answer({"name": token.name})
 
     def _asked(self) -> Any:
