@@ -33,6 +33,7 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import GeminiDialect
 from tornado_live.live.guest import guest_plan
+from tornado_live.live.terms import Terms
 from tornado_live.settings import Assistant, DropIn, Limits
 from tornado_live.tools.policy import DEFAULT_POLICY, CallPolicy
 from tornado_live.tools.result import ToolResult
@@ -91,7 +92,7 @@ class Visit:
         now: float = 0.0,
     ) -> None:
         plan = guest_plan(setup, FREE, MODELS, ASSISTANTS)
-        self._did(self.talk.vouched(lasts_s, None, now))
+        self._did(self.talk.vouched(Terms(lasts_s), now))
         self._did(self.talk.from_client(Enter(plan, "our-session", handle), now))
 
     def opened(self, answer: Mapping[str, Any] | None = None, now: float = 0.5) -> Visit:

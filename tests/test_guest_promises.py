@@ -45,6 +45,7 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import GeminiDialect
 from tornado_live.live.guest import guest_plan
+from tornado_live.live.terms import Terms
 from tornado_live.settings import Assistant, DropIn, Limits
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolResult
@@ -235,7 +236,7 @@ class Stay(RuleBasedStateMachine):
         self.perform(self.talk.client_came(self.now))
         plan = guest_plan(self.setup, FREE, MODELS, ASSISTANTS)
         handle = HANDLE if plan.wants_handles else None
-        self.perform(self.talk.vouched(self.lasts_s, None, self.now))
+        self.perform(self.talk.vouched(Terms(self.lasts_s), self.now))
         self.perform(self.talk.from_client(Enter(plan, SESSION, handle), self.now))
 
     def says(self, message: Mapping[str, Any], *, passed: bool = True) -> None:

@@ -21,6 +21,8 @@ from tornado.web import Application
 from tornado_live import __version__
 from tornado_live.access.authority import Certified, certified, server_context
 from tornado_live.access.identity import Identity
+from tornado_live.access.leases import Leases
+from tornado_live.access.openness import openness
 from tornado_live.access.origins import Doors
 from tornado_live.access.proxies import Proxies
 from tornado_live.errors import Unavailable
@@ -29,12 +31,14 @@ from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.accepting import Accepting, room
 from tornado_live.handlers.deadlines import TimedServer
 from tornado_live.handlers.door import House, log_request
+from tornado_live.handlers.gate import Gate
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.handlers.paths import Paths, under
 from tornado_live.handlers.rules import ruled
 from tornado_live.listening import Ports, addresses, taken
 from tornado_live.live.bridge import Collaborators
 from tornado_live.live.embedded import EmbeddedSimulator, SimulatorAddress
+from tornado_live.live.metering import Metering
 from tornado_live.live.registry import Registry
 from tornado_live.live.upstream import GOOGLE, GeminiAddress, Patience, Upstream
 from tornado_live.live.vertex import vertex_upstream
@@ -108,6 +112,7 @@ class Parts:
     runner: ToolRunner
     metrics: Metrics
     identity: Identity
+    gate: Gate
     started_at: float
 
 
@@ -124,7 +129,7 @@ def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (
         ports,
         own_tls_ports=tls_ports,
         public_url=settings.public_url,
-        missing_origin=is_loopback(settings.host),
+        missing_origin=is_loopback(settings.host) and not settings.auth.modes,
     )
     house = House(
         doors,
@@ -135,6 +140,7 @@ def make_app(parts: Parts, *, ports: Sequence[int], tls_ports: Sequence[int] = (
         proxies=Proxies(settings.trusted_proxies),
         paths=Paths.of(settings.base_path, settings.public_url),
         identity=parts.identity,
+        gate=parts.gate,
     )
     rest = api.Rest(
         house=house,
@@ -303,6 +309,7 @@ async def _parts(
             simulator = SimulatorAddress()
             supervisor = owned.create_task(EmbeddedSimulator(settings.simulator, simulator.tell).run())
         store = await open_store(settings, mask=masker.mask)
+        leases = Leases(store)
         runner = ToolRunner(mock=settings.mock_tools, left_behind=metrics.handlers_left_behind)
         touch_s = min(TOUCH_S, limits.session_ttl_s / 3)
         upstream = _upstream(settings, simulator)
@@ -314,6 +321,7 @@ async def _parts(
             touch_s,
             limits.setup_timeout_s,
             node=secrets.token_hex(8),
+            metering=Metering(store, leases, limits),
             heartbeat_s=limits.heartbeat_s,
         )
         identity = Identity(settings.auth, store, assistants=settings.assistants)
@@ -321,12 +329,15 @@ async def _parts(
         following = owned.create_task(registry.follow())
         tools.start()
         try:
-            yield Parts(settings, store, registry, tools, runner, metrics, identity, started_at)
+            await registry.heard()
+            gate = Gate(limits, leases, metrics)
+            yield Parts(settings, store, registry, tools, runner, metrics, identity, gate, started_at)
         finally:
             await tools.close()
             await registry.close(GOODBYE_S)
             following.cancel()
             await runner.close()
+            await leases.close()
             with contextlib.suppress(Unavailable):
                 await store.leave(registry.node)
             await store.close()
@@ -370,5 +381,5 @@ def announce(settings: Settings, addresses: Sequence[str]) -> None:
     if settings.upstream == "simulator":
         log_event(_log, "simulator_answers", level=logging.WARNING, message=simulated)
         print(simulated, flush=True)
-    for line in addresses:
+    for line in (*addresses, *openness(settings)):
         print(line, flush=True)

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
@@ -29,6 +29,7 @@ from tornado_live.errors import (
     Unauthenticated,
 )
 from tornado_live.handlers import credentials
+from tornado_live.handlers.gate import Gate
 from tornado_live.handlers.paths import Paths
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import Metrics
@@ -45,21 +46,6 @@ OPERATOR = "operator"
 HSTS_S = 365 * 24 * 3600
 
 logger = logging.getLogger(__name__)
-
-
-class Gate(Protocol):
-    """Who asks too often, as far as the doors need to know. Each raises Limited."""
-
-    def check_address(self, address: str | None) -> None:
-        """Before a credential is looked at: too many of this address were wrong."""
-
-    def denied(self, address: str | None) -> None:
-        """One more that was wrong. Never raises."""
-
-    async def request(self, address: str | None, caller: Caller) -> None: ...
-
-    async def session_made(self, address: str | None, caller: Caller) -> None:
-        """Before a session is made, or a credential for one."""
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,10 @@ class GeminiHandler(SocketHandler):
     async def _receive(self, *, constrained: bool) -> None:
         dialect = GeminiDialect()
         try:
+            self.enter()
             name = self._token_name(constrained=constrained)
             token = await self._admitted(name, spends=False)
-            caller = await self._guest() if token is None else token.caller()
+            caller = await self._guest() if token is None else self.house.identity.token_caller(token)
             data, binary = await self._setup()
             first = dialect.decode(data, binary)
             if not isinstance(first, Passed) or first.said.setup is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tornado.routing import URLSpec
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
+from tornado_live.access.limits import OverLimit
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     BadMessage,
@@ -64,6 +65,7 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     """A WebSocket whose frames go to a conversation. A foreign host or origin is refused before the upgrade."""
 
     ws_connection: TornadoPeerProtocol | None
+    _counted = False
 
     def initialize(self, live: Live) -> None:  # type: ignore[override]  # Tornado's hook
         DoorHandler.initialize(self, live.house)
@@ -81,6 +83,8 @@ class SocketHandler(DoorHandler, WebSocketHandler):
             if self.house.identity.required:
                 raise Unauthenticated("Show who you are with the handshake, or send an Origin header.")
             raise Forbidden("A WebSocket needs an Origin header here, or a credential.")
+        if self.house.gate is not None:
+            await self.house.gate.handshake(self.asked.address)
         if self.live.registry.draining:  # before the upgrade, so that a proxy asks another server
             raise Unavailable(GOING_AWAY, retry_after_ms=1000)
 
@@ -98,8 +102,16 @@ class SocketHandler(DoorHandler, WebSocketHandler):
 
     async def verified(self, shown: str | None, session: str | None) -> Caller:
         """Who shows this credential on this socket. Raises LiveError."""
-        origin = self.request.headers.get("Origin")
-        return await self.house.identity.socket_caller(shown, origin=origin, session=session)
+        gate, address = self.house.gate, self.asked.address
+        if gate is not None:
+            gate.check_address(address)
+        try:
+            origin = self.request.headers.get("Origin")
+            return await self.house.identity.socket_caller(shown, origin=origin, session=session)
+        except Unauthenticated:
+            if gate is not None and shown is not None:
+                gate.denied(address)
+            raise
 
     def verifying(self, session: str) -> Verify:
         """`verified` for whoever comes with a newer credential later."""
@@ -113,9 +125,22 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         assert self.ws_connection is not None, "Tornado sets it before"
         return self.ws_connection.peer
 
+    def enter(self) -> None:
+        """The socket counts for its address from here until it is closed. Raises OverLimit."""
+        if self.house.gate is not None:
+            self.house.gate.connected(self.asked.address)
+            self._counted = True
+
+    def on_close(self) -> None:
+        if self._counted and self.house.gate is not None:
+            self._counted = False
+            self.house.gate.disconnected(self.asked.address)
+
     def refuse(self, error: LiveError, dialect: Dialect) -> None:
         """Told after the upgrade, since a browser shows its page nothing of one that is refused."""
         self.house.metrics.failed(error.code)
+        if isinstance(error, OverLimit):
+            self.house.metrics.limited(error.limit)
         facts = {"code": error.code, "message": error.message, "requestId": self.request_id}
         log_event(logger, "error", facts, level=logging.WARNING, remote=self.request.remote_ip)
         goodbye = dialect.goodbye(error, request_id=self.request_id)
@@ -184,6 +209,11 @@ class LiveHandler(SocketHandler):
 
     async def open(self, *_: str) -> None:
         dialect = NativeDialect(self._wanted)
+        try:
+            self.enter()
+        except LiveError as error:
+            self.refuse(error, dialect)
+            return
         if self._caller is None:
             # The upgrade is answered once this has run, so the message is waited for elsewhere.
             self.live.registry.receive(self._introduced(dialect))

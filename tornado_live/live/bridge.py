@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVarTuple, assert_never
 
+from tornado_live.access.limits import OverLimit
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     Forbidden,
@@ -53,15 +54,20 @@ from tornado_live.live.commands import (
 )
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.dialects import Dialect, Reply
+from tornado_live.live.metering import Meter, Metering, Spending
+from tornado_live.live.pace import Pace
 from tornado_live.live.peer import WebSocketPeer
 from tornado_live.live.shedding import Waiting
+from tornado_live.live.terms import terms
 from tornado_live.live.upstream import DialFailed, Upstream
 from tornado_live.observe.events import Event
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import DialOutcome, Metrics
 from tornado_live.sessions.store import Handle, MemoryItem, SessionStore
+from tornado_live.settings import Limits
 from tornado_live.tools.catalog import ToolCatalog
 from tornado_live.tools.person import Asks, ClientResult, Consent
+from tornado_live.tools.result import ToolCode, ToolError
 from tornado_live.tools.runner import ToolCall, ToolRunner
 from tornado_live.wire import gemini
 
@@ -79,6 +85,8 @@ BLAME_S = 3.0
 OLD_SOCKET_S = 0.5
 """How long a new connection waits for the close of the old one to be answered."""
 
+THROTTLED = "You send faster than this server takes it in; nothing is lost, but it is heard later."
+
 _log = logging.getLogger("tornado_live.live")
 
 
@@ -95,6 +103,7 @@ class Collaborators:
     setup_timeout_s: float
     node: str
     """This process, as others that share the store know it."""
+    metering: Metering
     heartbeat_s: float = 25.0
     """A client that was sent nothing for so long gets a message: some proxies do not count pings."""
     left: set[asyncio.Task[None]] = field(default_factory=set)
@@ -104,13 +113,17 @@ class Collaborators:
 class _ClientSide:
     """Listens to one client socket. A socket that was replaced is no longer heard."""
 
-    __slots__ = ("bridge", "dialect", "peer", "slow", "slow_since", "verify")
+    __slots__ = ("bridge", "dialect", "held_up", "pace", "peer", "slow", "slow_since", "told_pace", "verify")
 
     def __init__(self, bridge: Bridge, peer: WebSocketPeer, dialect: Dialect, verify: Verify) -> None:
         self.bridge = bridge
         self.peer = peer
         self.dialect = dialect
         self.verify = verify
+        limits = bridge.limits
+        self.pace = Pace(limits.messages_per_s, limits.audio_factor)
+        self.held_up: asyncio.TimerHandle | None = None
+        self.told_pace = False
         self.slow: asyncio.TimerHandle | None = None
         self.slow_since: float | None = None
 
@@ -119,8 +132,11 @@ class _ClientSide:
         if bridge.client is not self:
             return
         bridge.messages_in += 1
+        now = bridge.now()
         try:
             message = self.dialect.decode(data, binary)
+            if (wait := self.pace.came(message.seconds if type(message) is Speech else 0.0, now)) > 0.0:
+                self.hold_up(wait)
             if isinstance(message, Reply):
                 self.send(message.frame, False)
                 return
@@ -129,7 +145,7 @@ class _ClientSide:
                     bridge.renew(self, message.token, message)
                     return
                 bridge.take_tools()
-            commands = bridge.conversation.from_client(message, bridge.now())
+            commands = bridge.conversation.from_client(message, now)
         except LiveError as error:
             bridge.react(bridge.conversation.refused, error)
             return
@@ -142,6 +158,21 @@ class _ClientSide:
                 bridge.model.send_text(message.payload)
         else:
             bridge.perform(commands)
+
+    def hold_up(self, wait: float) -> None:
+        """The client sends faster than it may: it is read again after `wait` seconds."""
+        if self.held_up is not None:
+            self.held_up.cancel()
+        self.held_up = self.bridge.loop.call_later(wait, self.go_on)
+        self.bridge.steer()
+        if not self.told_pace:
+            self.told_pace = True
+            self.bridge.slowed_down()
+
+    def go_on(self) -> None:
+        self.held_up = None
+        if self.bridge.client is self:
+            self.bridge.steer()
 
     def send(self, data: bytes, binary: bool) -> None:
         peer = self.peer
@@ -184,8 +215,9 @@ class _ClientSide:
             self.bridge.perform((CloseClient(slow),))
 
     def on_closed(self, code: int, reason: str) -> None:
-        if self.slow is not None:
-            self.slow.cancel()
+        for timer in (self.slow, self.held_up):
+            if timer is not None:
+                timer.cancel()
         self.bridge.departed(self)
         if self.bridge.client is self:
             self.bridge.left()
@@ -297,7 +329,14 @@ class Bridge:
         self.model: WebSocketPeer | None = None
         self._last_sent, self._sent_at = Upward.NOTHING, 0.0
         self.messages_in = self.messages_out = self.bytes_out = self.unknown = 0
-        self.seconds_in = 0.0
+        self.seconds_in = self._heard_s = 0.0
+        self._meter = Meter(
+            shared.metering,
+            session_id,
+            spending=self._spending,
+            near=self._budget_near,
+            over=self.close,
+        )
         self.session_id = session_id
         self._shared = shared
         self.catalog = catalog(caller)
@@ -367,10 +406,36 @@ class Bridge:
             )
 
     def _vouch(self, caller: Caller) -> None:
-        """Who is at the other end from now on, and for how long."""
+        """Who is at the other end from now on, and on which terms."""
         self.caller = caller
-        lasts_s = None if caller.until is None else caller.until - time.monotonic()
-        self.react(self.conversation.vouched, lasts_s, caller.assistant)
+        found = terms(caller, self._shared.metering.limits, time.monotonic())
+        self.react(self.conversation.vouched, found)
+        if self._meter.admitted:
+            self._spawn(self._admit_again())
+
+    async def _admit_again(self) -> None:
+        """The same conversation, on the terms of another credential."""
+        try:
+            await self._meter.admit(self.caller)
+        except LiveError as error:
+            self.close(error)
+
+    def _spending(self) -> Spending:
+        usage = self.conversation.usage
+        tokens = usage.input_tokens + usage.output_tokens
+        return Spending(self._heard_s + self.seconds_in, tokens, usage.micro_cost)
+
+    def _budget_near(self, limit: str) -> None:
+        words = f"Four fifths of what there is are used up ({limit}); little is left for this conversation."
+        self.react(self.conversation.budget_near, words)
+
+    def _charge_call(self) -> None:
+        over = self._meter.tool_call()
+        if over is not None:
+            self._shared.metrics.limited(over.limit)
+            raise ToolError(
+                ToolCode.LIMITED, over.message, hint="Say that no more can be looked up or done today."
+            )
 
     def renew(self, side: _ClientSide, credential: str, said: Open) -> None:
         """A newer credential of the same user, so that the conversation may last longer. What the client says
@@ -406,8 +471,18 @@ class Bridge:
             taken = client is None or client.peer.writable
             (model.resume_reading if taken else model.pause_reading)()
         if client is not None:
-            taken = model is None or model.writable
+            taken = client.held_up is None and (model is None or model.writable)
             (client.peer.resume_reading if taken else client.peer.pause_reading)()
+
+    @property
+    def limits(self) -> Limits:
+        return self._shared.metering.limits
+
+    def slowed_down(self) -> None:
+        """The client is read no faster than it may send."""
+        self._shared.metrics.limited("messages_per_s")
+        log_event(_log, "client_slowed_down", session=self.session_id)
+        self.tell(Warned("throttled", THROTTLED))
 
     def left(self) -> None:
         """There is no client any more."""
@@ -513,6 +588,8 @@ class Bridge:
                 self._opening = self._spawn(self._open_model(command))
             case CloseModel():
                 self._drop_model()
+                if self.conversation.phase is Phase.IDLE:
+                    self._meter.release()
             case Agree(options=options):
                 if self.client is not None:
                     self.client.dialect.agree(options)
@@ -552,6 +629,8 @@ class Bridge:
 
     def _log_error(self, error: LiveError, request_id: str) -> None:
         self._shared.metrics.failed(error.code)
+        if isinstance(error, OverLimit):
+            self._shared.metrics.limited(error.limit)
         facts: dict[str, object] = {"code": error.code, "message": error.message, "requestId": request_id}
         if error.__cause__ is not None:
             facts["cause"] = f"{type(error.__cause__).__name__}: {error.__cause__}"
@@ -611,6 +690,7 @@ class Bridge:
             unknown=self.unknown,
         )
         self.messages_in = self.messages_out = self.bytes_out = self.unknown = 0
+        self._heard_s += self.seconds_in
         self.seconds_in = 0.0
 
     def _set_timer(self, timer: Timer, seconds: float) -> None:
@@ -675,6 +755,11 @@ class Bridge:
                     await leaving.closed.wait()
         if command.delay:
             await asyncio.sleep(command.delay)
+        try:
+            await self._meter.admit(self.caller)
+        except LiveError as error:
+            self.react(self.conversation.denied, error)
+            return
         try:
             peer = await self._shared.upstream.dial()
         except DialFailed as failed:
@@ -763,6 +848,7 @@ class Bridge:
             allowed=self.catalog.names(plan.toolset) if plan is not None else None,
             progress=progress,
             person=_Person(self, command.id),
+            charge=self._charge_call,
         )
         self._tools.pop(command.id, None)
         self.react(self.conversation.tool_finished, command.id, result)
@@ -818,6 +904,9 @@ class Bridge:
             if task is not asyncio.current_task():
                 task.cancel()
         self._shared.store.touch(self.session_id)
+        if self.conversation.usage.seconds:
+            self._shared.store.set_usage(self.session_id, self.conversation.usage.as_json())
+        self._meter.release()
         self._count_traffic()
         self._shared.metrics.conversation_closed()
         self._on_end()

@@ -351,6 +351,7 @@ class Timer(StrEnum):
     ROTATE = "rotate"
     WATCH = "watch"
     EXPIRY = "expiry"
+    LENGTH = "length"
     DRAIN = "drain"
 
 

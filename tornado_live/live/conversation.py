@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from tornado_live.errors import BadMessage, Forbidden, LiveError, TimedOut, Unauthenticated
+from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, TimedOut, Unauthenticated
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
 from tornado_live.live.bounds import Bounds
@@ -65,6 +65,7 @@ from tornado_live.live.owing import Owing
 from tornado_live.live.plan import Plan
 from tornado_live.live.quiet import is_loud
 from tornado_live.live.rotation import Dial, Kept, Rotation
+from tornado_live.live.terms import Terms
 from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Step, Watchdog
 from tornado_live.observe.usage import Usage
@@ -81,9 +82,16 @@ QUIET_S = 2.0
 
 UNREADABLE_IN_A_ROW = 3
 
+WARNED_S = 60.0
+"""Before a conversation has lasted as long as it may its client is told, or with a fifth of it left."""
+
 WORDS_LOST = (
     "The server that carried this conversation stopped without a word;"
     " what was said in its last second may be missing from its memory."
+)
+WRAP_UP = (
+    "(Not from the user: there is little time left for this conversation. Bring it to a friendly end soon, and say"
+    " so when you next speak.)"
 )
 SPEECH_LOST = "The connection broke while you spoke; if no answer comes, please say it once more."
 
@@ -135,7 +143,12 @@ class Conversation:
         """Where the client is a guest."""
         self._setup_answer = b""
         self._expires_at: float | None = None
-        self._only_assistant: str | None = None
+        self._terms = Terms()
+        self._talking_since: float | None = None
+        """Up to here the length of the conversation is in its usage."""
+        self._length_told = False
+        self._aside: bytes | None = None
+        """What the model is to know, once nobody speaks."""
         self.dialogue = Dialogue(limits, history, turn)
         bounds = Bounds(limits.tool_calls_per_turn, limits.tool_calls_per_minute)
         self.calls = Calls(self._policy_of, self._is_guests, bounds)
@@ -144,7 +157,7 @@ class Conversation:
         self.draining = Draining()
         self.watchdog = Watchdog()
         self.owing = Owing(self.dialogue, self.calls, self.watchdog)
-        self.input = Input()
+        self.input = Input(limits.frames_per_s)
         self.guest_input = GuestInput(self.input, self.dialogue, self.calls, self.owing)
         self.usage = usage if usage is not None else Usage()
         self._assistants = assistants
@@ -159,7 +172,7 @@ class Conversation:
         self._memory: recall.Recalled = "none"
         self._greeted = self._resumed = False
         self._client_here = True
-        self._active = 0.0
+        self._active = self._spoken_at = 0.0
         self._parked = self._planned = False
         self._opened_at = 0.0
         self._gap_from: float | None = None
@@ -200,6 +213,7 @@ class Conversation:
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
         taken_over, self._client_here, self._active = self._client_here, True, now
+        self._spoken_at = now
         self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
@@ -216,11 +230,14 @@ class Conversation:
             commands.append(WakeAfter(Timer.HELLO, self._limits.hello_timeout_s))
         return commands
 
-    def vouched(self, lasts_s: float | None, assistant: str | None, now: float) -> Sequence[Command]:
-        """The client's credential is good for `lasts_s`, None for good, and for this assistant, None for any."""
-        self._only_assistant = assistant
-        self._expires_at = None if lasts_s is None else now + lasts_s
-        return () if lasts_s is None else (WakeAfter(Timer.EXPIRY, lasts_s),)
+    def vouched(self, terms: Terms, now: float) -> Sequence[Command]:
+        """The client is here on these terms from now on."""
+        self._terms = terms
+        self._expires_at = None if terms.lasts_s is None else now + terms.lasts_s
+        commands: list[Command] = [] if terms.lasts_s is None else [WakeAfter(Timer.EXPIRY, terms.lasts_s)]
+        if terms.silent_s is not None and terms.silent_s < self._limits.idle_timeout_s:
+            commands.append(WakeAfter(Timer.IDLE, terms.silent_s))
+        return commands + self._measure(now)
 
     def client_left(self, clean: bool, now: float) -> Sequence[Command]:
         """The socket is gone. `clean`: the client said goodbye, so nobody is waited for."""
@@ -284,10 +301,14 @@ class Conversation:
                 if not self._client_here:
                     return ()
                 left = self._active + self._limits.idle_timeout_s - now
+                most_s = self._limits.idle_timeout_s
+                if self._terms.silent_s is not None and self._phase is not Phase.IDLE:
+                    silent = self._spoken_at + self._terms.silent_s - now
+                    if silent < left:
+                        left, most_s = silent, self._terms.silent_s
                 if left > 0.001:
                     return (WakeAfter(Timer.IDLE, left),)
-                minutes = self._limits.idle_timeout_s / 60
-                return (CloseClient(TimedOut(f"Nothing was said for {minutes:g} minutes.")),)
+                return (CloseClient(TimedOut(f"Nothing was said for {most_s / 60:g} minutes.")),)
             case Timer.GRACE:
                 return () if self._client_here else [Record("client_gone", {}), *self._end(now)]
             case Timer.ROTATE:
@@ -301,6 +322,8 @@ class Conversation:
                 return self._help(step, now) if step is not None else self.watchdog.watch(now)
             case Timer.DRAIN:
                 return self._drain(now)
+            case Timer.LENGTH:
+                return self._measure(now)
             case Timer.EXPIRY:
                 if self._expires_at is None or now < self._expires_at - 0.001:
                     return ()
@@ -318,10 +341,12 @@ class Conversation:
                     BadMessage("Already connected with other options; send disconnect first."), now
                 )
             return (SendToClient(self._line()),)
+        if self._left_s(now) <= 0:
+            return (CloseClient(_too_long(self._terms)),)
         try:
             chosen = plan(options, self._assistants, self._assistant, self._allowed, self._models)
-            if self._only_assistant not in (None, chosen.assistant):
-                raise Forbidden(f'assistant: your credential is for "{self._only_assistant}" only.')
+            if self._terms.assistant not in (None, chosen.assistant):
+                raise Forbidden(f'assistant: your credential is for "{self._terms.assistant}" only.')
         except LiveError as error:
             self._greeted = False
             return self.refused(error, now)
@@ -346,6 +371,8 @@ class Conversation:
 
     def _guest_came(self, guest: Enter, now: float) -> Sequence[Command]:
         """With a setup like the one before it finds its connection as it is; with another one it gets another."""
+        if self._left_s(now) <= 0:
+            return (CloseClient(_too_long(self._terms)),)
         before = self.hosting
         hidden = self.calls.awaited_here
         self.hosting = Hosting(guest.plan, guest.session_id, guest.handle, call_hidden=hidden)
@@ -443,6 +470,7 @@ class Conversation:
             return self.refused(BadMessage("text before connect is not heard; send connect first."), now)
         if not self._facts.takes_text:
             return self.refused(BadMessage("text: this model writes down what it hears; speak instead."), now)
+        self._spoken_at = now
         sent = self.input.send_up(gemini.typed(self._facts, text), Upward.TEXT, self._door)
         if self.phase is Phase.LIVE or not sent:
             self.dialogue.typed(text, now)
@@ -539,6 +567,7 @@ class Conversation:
             commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
+            self._count_time(now)
             commands.append(SendToClient(UsageTotals(self.usage.as_json())))
         update = message.session_resumption_update
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
@@ -576,6 +605,7 @@ class Conversation:
         """What a message of content means for the watchdog, for what is owed, and for the notes that wait."""
         commands: list[Command] = []
         step: Step | None = None
+        self._spoken_at = now
         if happened.interrupted:
             self.rotation.well()  # an answer that was heard until the user had enough
             commands += self.owing.interrupted(self._facts, now)
@@ -607,6 +637,7 @@ class Conversation:
                 self.calls.turn_over(untold=happened.cut and happened.untold)
                 # Whoever has cut the answer is about to say something.
                 commands += self.owing.tell_notes(self._facts, now, doubts=not happened.cut)
+                commands += self._tell_aside()
         if step is not None:
             return commands + self._help(step, now)
         return commands + self.watchdog.watch(now)
@@ -791,14 +822,18 @@ class Conversation:
         self._opened_at = now
         facts, resuming = self._facts, self.rotation.resuming
         self._resumed = resuming
-        self.usage.connection_opened(resumed=resuming)
+        self._spoken_at = now
+        if self._talking_since is None:
+            self._talking_since = now
+        model = self.plan.model if self.plan else facts.name
+        self.usage.connection_opened(resumed=resuming, model=model)
         self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
         lacking = [item for item in self.dialogue.unsaved if item[0] != "tool"] if resuming else []
         context = gemini.context(facts, lacking) if lacking and facts.converses else None
         if lacking and context is None and self._memory == "restored":
             self._memory = "partial"
         told: dict[str, Json] = {
-            "model": self.plan.model if self.plan else facts.name,
+            "model": model,
             "resumed": resuming,
             "memory": self._memory,
         }
@@ -818,7 +853,7 @@ class Conversation:
         if asked and not self.calls.outstanding:
             commands += self.owing.expect("text", facts, now)
         commands.append(Record(how, told))
-        return [*commands, *self._rotate(now)]
+        return [*commands, *self._measure(now), *self._rotate(now)]
 
     def _given_up(self, cause: Cause, now: float) -> list[Command]:
         """The model side is not to be had: the client is told why, and closed with the code of it."""
@@ -828,6 +863,62 @@ class Conversation:
         if not self._client_here:
             return commands + self._end(now)
         return [*commands, CloseClient(failure)]
+
+    # --- what it may cost
+
+    def denied(self, error: LiveError, now: float) -> Sequence[Command]:
+        """The model side was not dialled: the client may not talk now."""
+        if self.phase not in (Phase.CONNECTING, Phase.SWITCHING):
+            return ()
+        commands = self._hang_up(now)
+        commands.append(Record("denied", {"code": error.code}))
+        return [*commands, CloseClient(error)] if self._client_here else [*commands, *self._end(now)]
+
+    def budget_near(self, message: str, now: float) -> Sequence[Command]:
+        """Little is left of what the client may use up: it hears `message`, and the model is to come to an end."""
+        if self.phase is Phase.CLOSED:
+            return ()
+        commands: list[Command] = [SendToClient(Warned("budget_near", message))]
+        commands.append(Record("budget_near", {"message": message}))
+        if self.plan is not None and self._facts.converses:
+            self._aside = gemini.context(self._facts, [("user", WRAP_UP)])
+        return commands + self._tell_aside()
+
+    def _tell_aside(self) -> list[Command]:
+        """Only while nobody speaks: it would break off an answer."""
+        if self._aside is None or self.phase is not Phase.LIVE or not self.dialogue.turns.quiet:
+            return []
+        aside, self._aside = self._aside, None
+        return [SendToModel(aside, Upward.HISTORY)]
+
+    def _count_time(self, now: float) -> None:
+        if self._talking_since is not None:
+            self.usage.talked(now - self._talking_since)
+            self._talking_since = now
+
+    def _left_s(self, now: float) -> float:
+        """How long the session may still talk."""
+        if self._terms.conversation_s is None:
+            return float("inf")
+        since = now if self._talking_since is None else self._talking_since
+        return self._terms.conversation_s - self.usage.seconds - (now - since)
+
+    def _measure(self, now: float) -> list[Command]:
+        """Whether the conversation has lasted as long as it may, or almost."""
+        most_s = self._terms.conversation_s
+        if most_s is None or self._talking_since is None or not self._client_here:
+            return []
+        left, warned_s = self._left_s(now), min(WARNED_S, most_s / 5)
+        if left <= 0.001:
+            return list(self.close(_too_long(self._terms), now))
+        if left > warned_s:
+            return [WakeAfter(Timer.LENGTH, left - warned_s)]
+        commands: list[Command] = [WakeAfter(Timer.LENGTH, left)]
+        if not self._length_told:
+            self._length_told = True
+            words = f"This conversation may go on for {left:.0f} more seconds; then it ends."
+            commands += self.budget_near(words, now)
+        return commands
 
     # --- silence
 
@@ -893,6 +984,8 @@ class Conversation:
 
     def _hang_up(self, now: float) -> list[Command]:
         """The model side goes, or has gone, for good: open turns are finished as far as they came."""
+        self._count_time(now)
+        self._talking_since = self._aside = None
         commands = self.calls.end()
         commands += self._broken_off_lines()
         commands += self.dialogue.ended()
@@ -942,3 +1035,9 @@ class Conversation:
         commands = self._hang_up(now)
         self._enter(Phase.CLOSED)
         return [*commands, *goodbye, CloseModel(), End()]
+
+
+def _too_long(terms: Terms) -> SessionEnded:
+    seconds = terms.conversation_s or 0.0
+    lasted = f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+    return SessionEnded(f"This conversation has lasted for {lasted}, as long as it may; begin a new one.")

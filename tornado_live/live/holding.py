@@ -41,6 +41,8 @@ class Holding:
         self._held: set[str] = set()
         self._claims: Counter[str] = Counter()
         self._look = asyncio.Event()
+        self.heard = asyncio.Event()
+        """Set once the store has answered, or could not."""
         self._reached = True
 
     async def claim(self, id: str) -> bool:
@@ -89,6 +91,7 @@ class Holding:
         self._store.listen(self._look.set)
         while True:
             await self._beat()
+            self.heard.set()
             self._look.clear()
             try:
                 async with asyncio.timeout(BEAT_S):

@@ -38,8 +38,8 @@ GUEST_HELD_BYTES = 8 * 1024 * 1024
 """Of what has no duration (typed text, gestures, frames) kept for the same time. A guest's messages may be larger,
 and it knows of nothing that it could wait for."""
 
-FRAME_SECONDS = 0.95
-"""Between two video frames: one a second, with room for a camera's own unevenness."""
+FRAME_SHARE = 0.95
+"""Of the time between two video frames: room for a camera's own unevenness."""
 
 BAD_MESSAGES_A_MINUTE = 20
 
@@ -65,7 +65,8 @@ class _Held:
 class Input:
     """One client's side of a conversation; it lives as long as the conversation."""
 
-    def __init__(self) -> None:
+    def __init__(self, frames_per_s: float = 1.0) -> None:
+        self._frame_s = FRAME_SHARE / frames_per_s
         self.manual = False
         self.activity_open = False
         self._guest = False
@@ -170,11 +171,11 @@ class Input:
 
     def frame(self, frame: Frame, door: Door, now: float) -> Sequence[Command]:
         """A frame too many is dropped and told, once until one is taken again; the line stays open."""
-        if self._framed_at is not None and now - self._framed_at < FRAME_SECONDS:
+        if self._framed_at is not None and now - self._framed_at < self._frame_s:
             if self._told_frames:
                 return ()
             self._told_frames = True
-            wait = round((self._framed_at + FRAME_SECONDS - now) * 1000)
+            wait = round((self._framed_at + self._frame_s - now) * 1000)
             return (
                 SendToClient(Failure(Limited("video: at most one frame a second.", retry_after_ms=wait))),
             )

@@ -166,6 +166,10 @@ class Registry:
         """Lives among the processes that share the store, until cancelled."""
         await self._holding.run()
 
+    async def heard(self) -> None:
+        """Waits until the store has told what is revoked, or is not to be reached."""
+        await self._holding.heard.wait()
+
     def receive(self, work: Coroutine[None, None, None]) -> None:
         """Owns the task of a client that has not said yet which conversation is its own."""
         task = asyncio.get_running_loop().create_task(work)
@@ -231,7 +235,7 @@ class Registry:
             jitter=_chance.random,
             history=[(item.role, item.text) for item in memory],
             turn=session.last_turn,
-            usage=Usage(session.usage),
+            usage=Usage(session.usage, prices=settings.prices),
             kept=_kept(session, memory),
         )
 

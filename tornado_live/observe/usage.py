@@ -37,6 +37,9 @@ class Usage:
         self._prices = prices if prices is not None and prices.names else None
         self._tariff = self._tariff_of(model)
         self._fine = 0
+        seconds = totals.get("seconds")
+        self.seconds = float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 0.0
+        """How long the session has talked."""
         self._input = _count(totals.get("inputTokens"))
         self._output = _count(totals.get("outputTokens"))
         self._total = _count(totals.get("totalTokens"))
@@ -59,6 +62,10 @@ class Usage:
             amount = cost.get("amount")
             if isinstance(amount, int | float) and 0 <= amount < _MOST_MONEY:
                 self._fine = round(amount * MICRO) * MICRO
+
+    def talked(self, seconds: float) -> None:
+        """The conversation has gone on for so long."""
+        self.seconds += max(0.0, seconds)
 
     @property
     def micro_cost(self) -> int:
@@ -109,14 +116,16 @@ class Usage:
             self._seen.clear()
 
     def as_json(self) -> dict[str, Json]:
-        """`{inputTokens, outputTokens, totalTokens, byModality: {AUDIO: {input, output}, …}}`, and with prices
-        `cost: {amount, currency}`."""
+        """`{inputTokens, outputTokens, totalTokens, byModality: {AUDIO: {input, output}, …}}`, with prices
+        `cost: {amount, currency}`, and `seconds` of a session that has talked."""
         totals: dict[str, Json] = {
             "inputTokens": self._input,
             "outputTokens": self._output,
             "totalTokens": self._total,
             "byModality": {modality: dict(sides) for modality, sides in self._by_modality.items()},
         }
+        if self.seconds:
+            totals["seconds"] = round(self.seconds, 1)
         if self._prices is not None:
             totals["cost"] = {"amount": self.micro_cost / MICRO, "currency": self._prices.currency}
         return totals

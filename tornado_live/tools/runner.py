@@ -113,12 +113,14 @@ class ToolRunner:
         allowed: Collection[str] | None = None,
         progress: Callable[[str], None] | None = None,
         person: Person | None = None,
+        charge: Callable[[], None] = lambda: None,
     ) -> ToolResult:
         """The end of `call`; whatever goes wrong is an error result. Only cancellation is raised.
 
         `allowed` are the names of the session's toolset (None: every tool of `catalog`). `progress(text)` is
         always called on the thread of the event loop that runs this, whatever thread the handler reports
-        from, and no more once the call has ended. `person` is who can be asked, None where nobody is.
+        from, and no more once the call has ended. `person` is who can be asked, None where nobody is. `charge` is
+        told that the call is about to be made, and may raise ToolError.
         """
         started = time.monotonic()
         sample, entered = False, None
@@ -135,6 +137,7 @@ class ToolRunner:
                     self._limits.check(tool, user=caller.user, session=session_id, now=time.monotonic())
                 await _consented(person, shown)
             if not found:
+                charge()
                 entered = self._enter(tool, caller, session_id)
             if found:
                 pass
