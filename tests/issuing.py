@@ -324,10 +324,18 @@ class Published:
         self.asked: list[str] = []
         self.held: asyncio.Event | None = None
         self.url = ""
+        self._grown = asyncio.Event()
+
+    async def heard(self, times: int) -> None:
+        """Waits until it was asked so often."""
+        while len(self.asked) < times:
+            self._grown.clear()
+            await self._grown.wait()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            self._grown.set()
             if self.held is not None:
                 await self.held.wait()
             more = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())

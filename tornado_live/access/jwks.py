@@ -76,12 +76,11 @@ class KeySet:
         Raises Refused where there is none such, Unavailable where nobody can say.
         """
         found = self._known(id, algorithm)
-        if self._due(known=found is not None):
-            # Whoever has a key does not wait for those who fetch a newer set.
-            if found is None or not self._fetching.locked():
-                async with self._fetching:
-                    if self._due(known=self._known(id, algorithm) is not None):
-                        await self._renew()
+        # Whoever has a key does not wait for those who fetch a newer set.
+        if found is None or (self._due(known=True) and not self._fetching.locked()):
+            async with self._fetching:
+                if self._due(known=self._known(id, algorithm) is not None):
+                    await self._renew()
             found = self._known(id, algorithm)
         if found is not None:
             return found
@@ -110,6 +109,9 @@ class KeySet:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 keys = usable_keys(await self._fetch(), self._algorithms)
+        except asyncio.CancelledError:
+            self._tried_at = None  # nothing was found out
+            raise
         except (TimeoutError, httpx.HTTPError, OSError, ValueError, RecursionError) as error:
             self._away = True
             reason = str(error) or type(error).__name__
