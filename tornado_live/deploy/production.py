@@ -14,7 +14,7 @@ from pathlib import Path
 from tornado_live.access.keys import list_keys
 from tornado_live.deploy import findings, posture, probes, shut
 from tornado_live.deploy.check import Told, trust
-from tornado_live.deploy.findings import FOREIGN, Finding, note
+from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note
 from tornado_live.deploy.posture import FileSeen, KeySeen
 from tornado_live.deploy.probes import Way
 from tornado_live.deploy.seen import Answer, Client, Seen
@@ -199,7 +199,7 @@ async def _operators(way: Way, *, here: bool, shows: bool) -> Sequence[Finding]:
 async def _flood(way: Way, client: Client | None, most: int) -> Finding:
     """Last, since this machine is refused for the rest of the minute."""
     address = None if client is None else client.address
-    if address is not None and ip_address(address).is_loopback:
+    if address == FORGED or (address is not None and ip_address(address).is_loopback):
         return shut.of_flood(0, False, address, exempt=True)
     made_up = {"Authorization": f"Bearer {MADE_UP}"}
     count, limited = await probes.knocks(way, "/api/tools", made_up, most + _KNOCKS_MORE)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tornado_live.deploy import remedies
-from tornado_live.deploy.findings import FOREIGN, Finding, note, ok, wrong
+from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note, ok, wrong
 from tornado_live.deploy.seen import Answer, Closed, NoAnswer, Seen
 from tornado_live.deploy.target import Target
 
@@ -155,6 +155,8 @@ def of_flood(count: int, limited: bool, address: str | None, *, exempt: bool) ->
     """`count` wrong credentials in a row. `exempt`: the server sees them come from where it does not count."""
     if limited:
         return ok("limits", "who keeps trying wrong credentials is told 429")
+    if exempt and address == FORGED:
+        return note("limits", "not tried while whoever likes may pass for another")
     if exempt:
         text = f"not tried: the server sees {address}, and addresses of its own machine are not counted"
         return note("limits", text)
