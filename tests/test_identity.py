@@ -30,8 +30,9 @@ from issuing import (
 from stores import PLACES, Given, Place, SqlitePlace, opened
 
 from tornado_live.access import keys, tickets, tokens
-from tornado_live.access.identity import LOCAL, OWN_LIMITS, Identity, is_user
+from tornado_live.access.identity import LOCAL, Identity, is_user
 from tornado_live.access.keys import Key, keep_key, make_key, revoke_key
+from tornado_live.access.limits import OWN
 from tornado_live.access.refusal import WRONG, Refused
 from tornado_live.caller import Caller
 from tornado_live.errors import ConfigError, Limited, Unauthenticated, Unavailable
@@ -543,7 +544,7 @@ def test_whatever_is_signed_gives_a_caller_that_is_sound_or_is_refused(
     assert found.until is not None
     assert math.isfinite(found.until)
     assert all(isinstance(role, str) and role for role in found.roles)
-    assert set(found.limits) <= OWN_LIMITS
+    assert set(found.limits) <= OWN
     assert all(value >= 0 for value in found.limits.values())
     json.dumps(dict(found.claims), allow_nan=False, ensure_ascii=False).encode()
 

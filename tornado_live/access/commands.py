@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Final, TextIO
 from urllib.parse import urlsplit
 
-from tornado_live.access.identity import OWN_LIMITS, is_user, own_limits
+from tornado_live.access.identity import is_user, own_limits
 from tornado_live.access.keys import Key, keep_key, list_keys, make_key, revoke_key
+from tornado_live.access.limits import OWN
 from tornado_live.errors import ConfigError, LiveError, Problem, nearest
 from tornado_live.observe.events import rfc3339
 from tornado_live.sessions.opening import open_store
@@ -154,8 +155,8 @@ def _made(settings: Settings, asked: Asked) -> tuple[str, Key]:
     limits: dict[str, float] = {}
     for text in asked.limits:
         name, _, value = text.partition("=")
-        if name not in OWN_LIMITS:
-            known = nearest(name, OWN_LIMITS) or f"; a key may have {', '.join(sorted(OWN_LIMITS))}"
+        if name not in OWN:
+            known = nearest(name, OWN) or f"; a key may have {', '.join(sorted(OWN))}"
             refuse("--limit", f'there is no limit "{_plain(name)}" of a key{known}')
         elif not (taken := own_limits({name: _number(value)})):
             refuse("--limit", f'"{_plain(text)}" is not NAME=NUMBER, 0 or more')

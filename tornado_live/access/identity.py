@@ -15,7 +15,7 @@ from tornado_live.access import keys, tickets, tokens
 from tornado_live.access.jwks import Fetch
 from tornado_live.access.jwt import Verifier
 from tornado_live.access.keys import Key
-from tornado_live.access.limits import TABLE
+from tornado_live.access.limits import OWN
 from tornado_live.access.refusal import Refused
 from tornado_live.caller import Caller
 from tornado_live.errors import Forbidden, Unauthenticated, Unavailable
@@ -26,9 +26,6 @@ from tornado_live.settings import Auth
 
 LOCAL: Final = Caller(user="local")
 """Everybody, where callers are not asked who they are."""
-
-OWN_LIMITS: Final = frozenset(row.name for row in TABLE if row.own)
-"""What a credential may limit."""
 
 REMEMBERED_S: Final = 600.0
 """A key that was good is good so much longer while the store is away, so that who talks can come back."""
@@ -261,7 +258,7 @@ def own_limits(given: Json) -> dict[str, float]:
     return {
         name: value
         for name, value in found.items()
-        if name in OWN_LIMITS
+        if name in OWN
         and isinstance(value, int | float)
         and not isinstance(value, bool)
         and 0 <= value < _LARGEST
