@@ -217,6 +217,7 @@ async def test_only_questions_whose_tool_is_there_are_offered(chromium: Browser)
         await expect(page.locator(".chip")).to_have_count(0)
 
 
+@pytest.mark.proves("T6")
 async def test_whatever_the_server_sends_is_text_and_never_markup(chromium: Browser) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 
