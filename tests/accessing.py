@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ async def shown_with_the_handshake(
         compression=None,
         proxy=None,
     ) as connection:
-        await connection.send(json.dumps({"type": "connect"}))
+        with suppress(ConnectionClosed):  # it was refused meanwhile
+            await connection.send(json.dumps({"type": "connect"}))
         yield connection
 
 
