@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
-from chromium import FAKE_MICROPHONE, launch, opened
+from accessing import ASKING, api_key, bearer, signed
+from chromium import FAKE_MICROPHONE, launch, opened, until
 from playwright.async_api import Browser, Playwright, expect
 from serving import ROOT, Server
 from speech import spoken
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application, StaticFileHandler
+from tornado.web import Application, RequestHandler, StaticFileHandler
 
 pytestmark = pytest.mark.browser
 
@@ -23,11 +26,29 @@ QUESTION = "What's the weather in New York?"
 RATE = 24_000
 
 
+class Service(RequestHandler):
+    """What the documentation calls /my-service: it knows its people, and has the only key."""
+
+    def initialize(self, key: dict[str, str]) -> None:
+        self.key = key
+
+    async def post(self, session: str | None = None) -> None:
+        path = f"/api/sessions/{session}/token" if session else "/api/sessions"
+        async with httpx.AsyncClient(base_url=self.key["server"], trust_env=False) as client:
+            wanted = {"userId": "alice", "origin": self.request.headers["Origin"]}
+            answer = await client.post(path, json=wanted, headers=bearer(self.key["key"]))
+        self.key["asked"] = f"{self.key.get('asked', '')}{answer.status_code} {path}\n"
+        self.set_status(answer.status_code)
+        self.write(answer.json())
+
+
 @asynccontextmanager
-async def other_web_server(folder: Path) -> AsyncIterator[str]:
+async def other_web_server(folder: Path, key: dict[str, str] | None = None) -> AsyncIterator[str]:
     """The origin of the copied page; its own.js is put there by `own_page`, once the address is known."""
     files = {"path": folder, "default_filename": "index.html"}
-    http = HTTPServer(Application([(r"/(.*)", StaticFileHandler, files)], log_function=lambda _: None))
+    service = [(r"/my-service/conversations(?:/([^/]+)/token)?", Service, {"key": key})]
+    routes = [*service, (r"/(.*)", StaticFileHandler, files)]
+    http = HTTPServer(Application(routes, log_function=lambda _: None))
     sockets = bind_sockets(0, "127.0.0.1")
     http.add_sockets(sockets)
     try:
@@ -104,3 +125,42 @@ async def test_the_example_page_says_once_why_it_cannot_connect(chromium: Browse
         async with opened(chromium, origin, expected=["WebSocket connection"]) as page:
             await page.get_by_role("button", name="Talk").click()
             await expect(page.locator("#note")).to_contain_text(f"its ALLOWED_ORIGINS has {origin}")
+
+
+async def test_a_page_with_tickets_comes_back_with_a_new_one_and_needs_no_key(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    """The code of docs/client-module.md, with a service behind it."""
+    guide = (ROOT / "docs/client-module.md").read_text("utf-8")
+    code = re.findall(r"```js\n(.*?)```", guide[guide.index("## Who is talking") :], re.S)[0]
+    page_folder = tmp_path / "page"
+    known: dict[str, str] = {}
+    async with (
+        other_web_server(page_folder, known) as origin,
+        Server(home=tmp_path, environ=ASKING | {"ALLOWED_ORIGINS": origin}) as server,
+    ):
+        shared = {"DATA_DIR": str(tmp_path / "data")}
+        known |= {"server": server.url, "key": await api_key(shared, "shop", roles=["backend"])}
+        own_page(page_folder, server)
+        (page_folder / "own.js").write_text(
+            code.replace("https://voice.example.com", server.url) + "\nwindow.live = live;\n"
+        )
+        async with opened(chromium, origin) as page:
+            await until(page, "window.live")
+            told = await page.evaluate(
+                """async () => {
+                  const told = [];
+                  for (let times = 0; times < 3; times += 1) {
+                    const { status } = await live.connect();
+                    told.push(status);
+                    live.disconnect();
+                  }
+                  return [...told, live.sessionId];
+                }"""
+            )
+            async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+                seen = await client.get(f"/api/sessions/{told[-1]}", headers=bearer(signed("alice")))
+    session = told[-1]
+    assert told[:-1] == ["CONNECTED"] * 3
+    assert seen.json()["userId"] == "alice"
+    assert known["asked"].splitlines() == ["201 /api/sessions", *[f"201 /api/sessions/{session}/token"] * 2]
