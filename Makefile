@@ -13,7 +13,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
 
 GUESTS := tests/guests/programs
 
-.PHONY: help run dev test style types unit guests proofs bench-store packages-for-tests requirements clean
+.PHONY: help run dev test style types audit unit guests proofs bench-store packages-for-tests requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ run: $(VENV)/installed ## install what is missing and start the server
 dev: $(VENV)/installed ## the same, restarted whenever a file is saved
 	@exec $(BIN)/tornado-live dev
 
-test: $(VENV)/installed-dev packages-for-tests style types unit ## style, types and all tests
+test: $(VENV)/installed-dev packages-for-tests style types audit unit ## style, types, audit and all tests
 
 style: $(VENV)/installed-dev ## ruff check and ruff format --check
 	@$(BIN)/ruff check .
@@ -32,6 +32,9 @@ style: $(VENV)/installed-dev ## ruff check and ruff format --check
 
 types: $(VENV)/installed-dev ## mypy, strict, on the package
 	@$(BIN)/mypy
+
+audit: $(VENV)/installed-dev ## the packages: pins, hashes, licences, known holes
+	@$(BIN)/python tests/audit.py
 
 # Two at a time; what measures time runs by itself, afterwards.
 unit: $(VENV)/installed-dev guests

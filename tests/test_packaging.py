@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from audit import wheel_complaints
 from serving import ROOT, Server, clean_environment
 from tornado.httpclient import AsyncHTTPClient
 
@@ -141,6 +142,7 @@ def test_the_wheel_names_its_dependencies_and_extras(wheel: Path) -> None:
         metadata = archive.read(name).decode()
     required = re.findall(r"^Requires-Dist: ([^;\n]+)", metadata, re.M)
     assert all("==" in line for line in required)
+    assert list(wheel_complaints(re.findall(r"^Requires-Dist: (.+)", metadata, re.M))) == []
     assert "License-Expression: MIT" in metadata
     assert set(re.findall(r"^Provides-Extra: (\w+)", metadata, re.M)) == {
         "voice",
