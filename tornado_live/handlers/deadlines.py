@@ -1,7 +1,8 @@
-"""A server that lets nobody hold a connection by being slow: with a request's head, or with taking its answer.
+"""A server that lets nobody hold a connection by being slow: with a request's head or body, or with its answer.
 
-Tornado has one time for a connection that rests between requests and for one that sends its head byte by byte, and
-none for who does not read. A connection that became a WebSocket is its peer's (live/peer.py).
+Tornado has one time for a connection that rests between requests and for one that sends its head byte by byte,
+none for who does not read, and a line in the log for each whose body does not come. A connection that became a
+WebSocket is its peer's (live/peer.py).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if sys.platform != "win32":
 HEAD_S = 10.0
 """From a connection's beginning, or the first byte of a further request, to the end of the request's head. The
 handshake of TLS is a part of it."""
+BODY_S = 10.0
+"""From the end of the head to that of the body."""
 SLACK_S = 10.0
 LEAST_RATE = 2048
 """Bytes a second that a client takes of an answer, once `SLACK_S` have gone by."""
@@ -43,11 +46,11 @@ LOOK_S = 1.0
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
-_SLOW = "Connections were closed because their clients were slow: with a request's head, or with reading."
+_SLOW = "Connections were closed because their clients were slow to send a request, or to read the answer."
 
 _log = logging.getLogger(__name__)
 
-Late: TypeAlias = Literal["head", "reading"]
+Late: TypeAlias = Literal["head", "body", "reading"]
 
 
 class TimedServer(HTTPServer):
@@ -106,20 +109,26 @@ class _Watched:
         self._head_since: float | None = since
         """When the first byte of the head came that is not there as a whole; at first, the connection."""
         self._awaits_head = True
+        self._body_since: float | None = None
         self._requests = 0
         self._owed_since: float | None = None
         self._taken_then = 0
 
     def await_head(self, request: HTTP1Connection, now: float) -> None:
         self._request = request
-        self._awaits_head = True
+        self._awaits_head, self._body_since = True, None
         self._requests += 1
         if self._requests > 1:
             self._head_since = None
 
     def head_came(self) -> None:
-        self._awaits_head = False
-        self._head_since = None
+        self._awaits_head, self._head_since = False, None
+
+    def await_body(self, now: float) -> None:
+        self._body_since = now
+
+    def body_came(self) -> None:
+        self._body_since = None
 
     @property
     def gone(self) -> bool:
@@ -132,6 +141,8 @@ class _Watched:
                 self._head_since = now
             if self._head_since is not None and now - self._head_since > HEAD_S:
                 return "head"
+        if self._body_since is not None and now - self._body_since > BODY_S:
+            return "body"
         return "reading" if self._reads_slowly(now) else None
 
     def _reads_slowly(self, now: float) -> bool:
@@ -159,7 +170,7 @@ class _Watched:
 
 
 class _Head(HTTPMessageDelegate):
-    """Tells when the head of a request is there."""
+    """Tells when the head of a request is there, and when its body."""
 
     def __init__(self, inner: HTTPMessageDelegate, watched: _Watched) -> None:
         self._inner = inner
@@ -169,12 +180,22 @@ class _Head(HTTPMessageDelegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self._watched.head_came()
-        return self._inner.headers_received(start_line, headers)
+        letting_in = self._inner.headers_received(start_line, headers)
+        if letting_in is not None:
+            return self._let_in(letting_in)
+        self._watched.await_body(IOLoop.current().time())
+        return None
+
+    async def _let_in(self, letting_in: Awaitable[None]) -> None:
+        """What is looked up at the doors is no delay of the client's."""
+        await letting_in
+        self._watched.await_body(IOLoop.current().time())
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
+        self._watched.body_came()
         self._inner.finish()
 
     def on_connection_close(self) -> None:
