@@ -30,6 +30,10 @@ function insecureContext() {
   );
 }
 
+function cancelled() {
+  return new LiveError("cancelled", "Disconnected before the microphone opened.");
+}
+
 export class Sound {
   #context = new AudioContext({ latencyHint: "interactive" });
   #speaker = null;
@@ -41,13 +45,18 @@ export class Sound {
    *   onSpeaker gets what speaker.js posts
    */
   constructor({ onSpeaker, onFailure }) {
-    this.#loaded = this.#load(onSpeaker);
-    this.#loaded.catch((cause) => {
-      const message = "This browser could not start its sound. Reload the page; if that does not help, use a current browser.";
-      if (this.#context.state === "closed") return;
-      onFailure(cause instanceof LiveError ? cause : new LiveError("sound_failed", message, { cause }));
+    this.#loaded = this.#load(onSpeaker).catch((cause) => {
+      throw this.#failure(cause);
     });
+    this.#loaded.catch((error) => error.code !== "cancelled" && onFailure(error));
     this.resume();
+  }
+
+  /** A browser that is still loading when its context is closed reports a failure too. */
+  #failure(cause) {
+    if (this.#context.state === "closed") return cancelled();
+    const message = "This browser could not start its sound. Reload the page; if that does not help, use a current browser.";
+    return cause instanceof LiveError ? cause : new LiveError("sound_failed", message, { cause });
   }
 
   async #load(onSpeaker) {
@@ -108,7 +117,7 @@ export class Sound {
     }
     try {
       await this.#loaded;
-      if (this.#context.state === "closed") throw new LiveError("cancelled", "Disconnected before the microphone opened.");
+      if (this.#context.state === "closed") throw cancelled();
       const source = this.#context.createMediaStreamSource(stream);
       const node = new AudioWorkletNode(this.#context, "tornado-live-microphone", { numberOfOutputs: 0 });
       node.port.onmessage = ({ data }) => onFrame(data);

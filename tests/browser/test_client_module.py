@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chromium import opened, until
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 from scripted import DEADLINE_S, Line, ScriptedServer
 
 pytestmark = pytest.mark.browser
@@ -502,3 +502,35 @@ async def test_the_resampler_keeps_speech_and_drops_what_would_fold(chromium: Br
     assert abs(result["kept"] - 1) < 0.001
     assert result["difference"] == 0
     assert result["folded"] < 0.0005
+
+
+async def test_who_ends_the_talk_while_the_sound_is_loading_is_told_so(chromium: Browser) -> None:
+    """The browser itself reports a module that could not be loaded."""
+
+    async def script(line: Line) -> None:
+        await line.connected()
+        await line.stay()
+
+    async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
+        held = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            await held.wait()
+            await route.abort()
+
+        await page.route("**/tornado-live/microphone.js", hold)
+        try:
+            told = await run(
+                page,
+                """
+                const live = made();
+                await live.connect();
+                const opening = live.startMicrophone().catch(({ code }) => code);
+                live.disconnect();
+                return [await opening, seen];
+                """,
+            )
+        finally:
+            held.set()
+            await page.unroute_all(behavior="wait")
+    assert told == ["cancelled", ["CONNECTING", "CONNECTED", "DISCONNECTED"]]
