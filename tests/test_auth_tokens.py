@@ -5,23 +5,36 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 from google.genai import Client, types
 from google.genai.errors import ClientError
+from issuing import AUDIENCE, ISSUER, SECRET, secret_token
 from serving import Server
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
+from tornado_live.access.keys import keep_key, make_key
 from tornado_live.access.tokens import Token, admit
 from tornado_live.sessions.sqlite import SqliteSessionStore
 
 MODEL = "gemini-3.8-live"
 KEY = "no-real-key-but-a-long-one"
 LISTED = "https://app.example.com"
+SIGNED = {
+    "AUTH__JWT_ALGORITHMS": "HS256",
+    "AUTH__JWT_SECRET": SECRET,
+    "AUTH__JWT_ISSUER": ISSUER,
+    "AUTH__JWT_AUDIENCE": AUDIENCE,
+}
 # Google marks its token calls as experimental with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:The SDK's token creation implementation is experimental")
 
@@ -32,14 +45,14 @@ async def asking(server: Server) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def owner(server: Server, *, secure: bool = False, version: str = "v1alpha") -> Client:
+def owner(server: Server, *, secure: bool = False, version: str = "v1alpha", key: str = KEY) -> Client:
     """Google's client with the key of whoever gives tokens away."""
     url = server.https if secure else server.url
     trust = ssl.create_default_context(cafile=str(server.ca)) if secure else True
     options = types.HttpOptions(
         base_url=url, api_version=version, client_args={"verify": trust, "trust_env": False}
     )
-    return Client(api_key=KEY, http_options=options)
+    return Client(api_key=key, http_options=options)
 
 
 async def given(home: Path, name: str | None, *, resuming: bool = False) -> Token:
@@ -222,6 +235,47 @@ async def test_neither_keys_nor_tokens_come_into_the_log_or_the_file(tmp_path: P
     assert server.log.count("access_token=***") == 2
     stored = (tmp_path / "data/sessions.db").read_bytes()
     assert not any(secret.encode() in stored for secret in secrets)
+
+
+async def test_where_callers_are_asked_who_they_are_a_token_is_made_with_a_credential(tmp_path: Path) -> None:
+    store = await SqliteSessionStore.open(tmp_path / "data/sessions.db", ttl_s=1800)
+    shown, key = make_key("web", now=time.time(), limits={"cost_per_day": 2})
+    await keep_key(store, key, None)
+    await store.close()
+    asking_all = {"AUTH__MODES": "api_key,jwt"} | SIGNED
+    async with Server(home=tmp_path, environ=asking_all) as server, asking(server) as client:
+        with owner(server) as stranger, pytest.raises(ClientError, match="401 UNAUTHENTICATED"):
+            await asyncio.to_thread(stranger.auth_tokens.create)
+        with owner(server, key=shown) as known:
+            free = (await asyncio.to_thread(known.auth_tokens.create)).name or ""
+            config = types.CreateAuthTokenConfig(live_connect_constraints=constraints())
+            fixed = (await asyncio.to_thread(known.auth_tokens.create, config=config)).name or ""
+        token = await given(tmp_path, free, resuming=True)
+        assert token.user == "key:web"
+        assert token.caller().limits == {"cost_per_day": 2}
+        path = "/v1alpha/auth_tokens"
+        of_a_person = {"Authorization": f"Bearer {secret_token()}"}
+        assert (await client.post(path, headers=of_a_person)).status_code == 200
+        for credential in (free, fixed, "tlt_" + "x" * 43, "tl_nothing", secret_token("another-secret" * 3)):
+            refused = await client.post(path, headers={"x-goog-api-key": credential})
+            assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
+        at = f"ws://127.0.0.1:{server.port}/ws"
+        with pytest.raises(InvalidStatus) as closed:
+            async with connect(at, additional_headers={"Authorization": f"Bearer {fixed}"}):
+                pass
+        assert closed.value.response.status_code == 403
+        offered = [Subprotocol("tornado-live"), Subprotocol(f"bearer.{quote(free, safe='')}")]
+        async with connect(at, subprotocols=offered) as socket:
+            assert socket.subprotocol == "tornado-live"
+            await socket.send('{"type":"connect","data":{}}')
+            assert '"CONNECTING"' in str(await socket.recv())
+        with pytest.raises(InvalidStatus) as closed:
+            async with connect(at, subprotocols=offered):
+                pass
+        assert closed.value.response.status_code == 401
+        assert '"ephemeral token used too many times"' in server.log
+        for secret in (shown, free, fixed):
+            assert secret[-30:] not in server.log
 
 
 async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:

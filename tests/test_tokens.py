@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -440,3 +441,71 @@ async def test_tokens_without_end_are_refused_until_some_expire(
         assert error.retry_after_ms == 1_800_000
         clock.now = NOW + 1800
         await keep(store, made(now=clock.now))
+
+
+OWNER = Caller(
+    "ann",
+    roles=frozenset({"operator"}),
+    assistant="shop",
+    claims={"sub": "ann", "ward": 7, "scope": "orders:write", "scp": ["a"], "scopes": ["b"]},
+    limits={"cost_per_day": 2},
+    subjects=frozenset({"user:ann", "key:abc"}),
+    until=5600.0,
+    known=True,
+)
+
+
+async def test_a_token_acts_for_whoever_made_it_with_none_of_their_rights(tmp_path: Path) -> None:
+    clock = Clock()
+    token = mint({"uses": 0}, caller=OWNER, now=NOW, steady=5000.0)
+    async with opened(tmp_path, clock) as store:
+        await keep(store, token)
+        clock.now = NOW + 50
+        found = (await admit(store, token.name, resuming=False)).caller(lambda: 5050.0)
+        assert found == Caller(
+            "ann",
+            assistant="shop",
+            claims={"sub": "ann", "ward": 7},
+            limits={"cost_per_day": 2},
+            subjects=frozenset({"user:ann", "key:abc", tokens.subject(token.name)}),
+            until=5600.0,  # the end of the credential behind it, which comes before its own
+            known=True,
+        )
+        assert found.granted == frozenset()
+    lasting = mint(None, caller=replace(OWNER, until=None), now=NOW, steady=5000.0)
+    assert lasting.caller(lambda: 5000.0).until == 6800.0
+
+
+async def test_one_user_cannot_have_all_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "MOST_OF_ONE", 2)
+    clock = Clock()
+
+    async def give(store: SqliteSessionStore, caller: Caller) -> None:
+        token = mint(None, caller=caller, now=clock.now, steady=0.0)
+        await keep(store, token, at_most=tokens.bound_of(caller))
+
+    async with opened(tmp_path, clock) as store:
+        for _ in range(2):
+            await give(store, OWNER)
+        with pytest.raises(Limited, match="You have 2 live tokens already"):
+            await give(store, OWNER)
+        await give(store, replace(OWNER, user="ben"))
+        for _ in range(5):
+            await give(store, replace(OWNER, roles=frozenset({"backend"})))
+            await give(store, Caller("local"))
+        clock.now += 1801
+        await give(store, OWNER)
+
+
+async def test_a_token_that_was_not_made_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MOST", 1)
+    async with opened(tmp_path, Clock()) as store:
+        await keep(store, made())
+        for _ in range(3):
+            with pytest.raises(Limited, match="There are 1 live credentials"):
+                await keep(store, made(), at_most=2)
+        monkeypatch.setattr(tokens, "MOST", 9)
+        for _ in range(2):
+            await keep(store, made(), at_most=2)

@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from tornado_live.access.carried import bearer, carried
+from tornado_live.access.refusal import Refused
 from tornado_live.caller import Caller
-from tornado_live.errors import BadMessage, Limited, LiveError, Unauthenticated, nearest
+from tornado_live.errors import BadMessage, Limited, LiveError, nearest
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.events import rfc3339
 from tornado_live.sessions.store import SessionStore
@@ -203,17 +204,22 @@ async def admit(store: SessionStore, name: str, *, resuming: bool) -> Token:
     found = await store.use_credential(name, spend=not resuming) if name.startswith(PREFIX) else None
     token = None if found is None else _token(name, found.body.get(_KIND), found.left_s)
     if found is None or token is None:
-        raise Unauthenticated(
-            "Request had invalid authentication credentials: the token is unknown, or long expired."
+        raise Refused(
+            "unknown ephemeral token",
+            "Request had invalid authentication credentials: the token is unknown, or long expired.",
         )
     if found.state == "expired":
-        raise Unauthenticated("Token has expired. Make a new one.")
+        raise Refused("expired ephemeral token", "Token has expired. Make a new one.")
     if not resuming and found.left_s <= token.expires_at - token.sessions_until:
-        raise Unauthenticated(
-            "Token has expired for new sessions. Make a new one, with a later newSessionExpireTime."
+        raise Refused(
+            "ephemeral token expired for new sessions",
+            "Token has expired for new sessions. Make a new one, with a later newSessionExpireTime.",
         )
     if not resuming and found.state == "used_up":
-        raise Unauthenticated("Token has been used too many times. Make a new one, or one with more uses.")
+        raise Refused(
+            "ephemeral token used too many times",
+            "Token has been used too many times. Make a new one, or one with more uses.",
+        )
     return token
 
 

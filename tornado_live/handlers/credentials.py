@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from tornado.httputil import HTTPServerRequest
 
@@ -29,7 +30,8 @@ def of_request(headers: Mapping[str, str]) -> str | None:
 def of_socket(headers: Mapping[str, str]) -> str | None:
     """`Authorization: Bearer`, else the subprotocols `tornado-live, bearer.<credential>`.
 
-    Raises as `of_request`.
+    Browsers take no slash in one, which an ephemeral token has: there it may be percent-encoded. Raises as
+    `of_request`.
     """
     named = of_request(headers)
     if named is not None:
@@ -37,7 +39,8 @@ def of_socket(headers: Mapping[str, str]) -> str | None:
     offered = [name.strip() for name in headers.get("Sec-WebSocket-Protocol", "").split(",")]
     if SUBPROTOCOL not in offered:
         return None
-    return next((name.removeprefix(_BEARER) for name in offered if name.startswith(_BEARER)), None) or None
+    shown = next((name.removeprefix(_BEARER) for name in offered if name.startswith(_BEARER)), "")
+    return unquote(shown) or None
 
 
 def of_google(request: HTTPServerRequest) -> Sequence[str]:
