@@ -166,11 +166,15 @@ HASHES = {
     "c": ("body", "uses", "kind", "at", "forever"),
     "store": ("born", "revocations"),
     "t": ("taken",),
+    "w": ("place",),
 }
 KINDS = (
     [("field", key, name) for key, names in HASHES.items() for name in names]
     + [("field", "s", "had:\udcff"), ("field", "s", "had:somebody"), ("field", "s", "by:")]
-    + [("type", key, "") for key in ("s", "m", "e", "d", "u", "c", "k", "n", "t", "o", "revoked", "store")]
+    + [
+        ("type", key, "")
+        for key in ("s", "m", "e", "d", "u", "c", "k", "n", "t", "o", "w", "revoked", "store")
+    ]
     + [("item", key, "") for key in ("m", "e")]
     + [("member", key, "") for key in ("u", "k", "o", "revoked")]
 )
@@ -298,7 +302,7 @@ def _questions(store: RedisSessionStore, id: str) -> list[Callable[[], Awaitable
         store.touch(id)
         store.keep_handle(id, None)
         store.give_back("counter", 1)
-        store.vacate("counter", "another")
+        store.vacate("counter", "place")
         store.release(id, node="a")
         await store.flush()
 

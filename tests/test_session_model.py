@@ -56,7 +56,7 @@ class Model:
         self.revoked: list[tuple[str, float]] = []
         self.heard: dict[str, int] = {}
         self.counters: dict[str, tuple[int, float]] = {}
-        self.places: dict[str, dict[str, float]] = {"x": {}, "y": {}}
+        self.places: dict[str, dict[str, tuple[float, str]]] = {"x": {}, "y": {}}
         self.credentials: dict[str, tuple[int | None, float, int]] = {}
         """Uses that are left, end, and how many were kept before."""
         self.kept = 0
@@ -123,12 +123,17 @@ class Model:
             self.counters[counter] = taken + got, ends
         return Taken(got, max(limit - taken - got, 0), pytest.approx(ends - self.now, abs=60))
 
-    def occupy(self, counter: str, place: str, limit: int, lasts_s: float) -> bool:
-        taken = {name for name, ends in self.places[counter].items() if self.now < ends}
+    def occupy(self, counter: str, place: str, limit: int, lasts_s: float, node: str) -> bool:
+        taken = {name for name, (ends, _) in self.places[counter].items() if self.now < ends}
         if place not in taken and len(taken) >= limit:
             return False
-        self.places[counter][place] = self.now + lasts_s
+        self.places[counter][place] = self.now + lasts_s, node
         return True
+
+    def vacate(self, counter: str, place: str, node: str) -> None:
+        _, holder = self.places[counter].get(place, (0.0, ""))
+        if holder == node:
+            del self.places[counter][place]
 
     def use(self, name: str) -> str:
         """`good`, `used_up` or `gone`."""
@@ -153,7 +158,7 @@ class Model:
         near = [known.ends for known in self.sessions.values()]
         near += [at + self.life for at in self.beats.values()]
         near += [ends for _, ends in self.revoked] + [ends for _, ends in self.counters.values()]
-        near += [ends for taken in self.places.values() for ends in taken.values()]
+        near += [ends for taken in self.places.values() for ends, _ in taken.values()]
         near += [ends for _, ends, _ in self.credentials.values()]
         return all(abs(end - then) > self.life / 10 for end in near)
 
@@ -214,12 +219,12 @@ async def step(
             assert await store.take(counter, amount, limit=limit, window_s=5 * model.life) == taken, told
         case "occupy":
             counter, named, limit = dice.choice("xy"), dice.choice("pqrs"), dice.randint(1, 3)
-            occupied = model.occupy(counter, named, limit, 3 * model.life)
+            occupied = model.occupy(counter, named, limit, 3 * model.life, node.rstrip("+"))
             assert await store.occupy(counter, named, limit=limit, lasts_s=3 * model.life) == occupied, told
         case "vacate":
             counter, named = dice.choice("xy"), dice.choice("pqrs")
             store.vacate(counter, named)
-            model.places[counter].pop(named, None)
+            model.vacate(counter, named, node.rstrip("+"))
         case "keep":
             named, uses, lasts = dice.choice("kln"), dice.choice((None, 1, 2)), dice.choice((2, 6, None))
             ends = None if lasts is None else place.now() + lasts * model.life

@@ -801,17 +801,29 @@ async def test_a_place_whose_time_is_over_is_free_and_no_longer_its_own(place: P
 async def test_a_place_that_was_vacated_is_free_before_its_time(place: Place) -> None:
     async with opened(place) as one, opened(place) as two:
         assert await occupied(one, "a", limit=1)
-        two.vacate("talks", "a")
-        two.vacate("talks", "a")
-        two.vacate("no talks", "a")
-        await two.flush()
+        one.vacate("talks", "a")
+        one.vacate("talks", "a")
+        one.vacate("no talks", "a")
+        await one.flush()
         assert await occupied(two, "b", limit=1)
         assert not await occupied(one, "a", limit=1)
 
 
+async def test_only_the_process_that_occupied_a_place_last_vacates_it(place: Place) -> None:
+    async with opened(place) as one, opened(place) as two:
+        assert await occupied(one, "a", limit=1)
+        assert await occupied(two, "a", limit=1), "its session goes on in another process"
+        one.vacate("talks", "a")
+        await one.flush()
+        assert not await occupied(one, "b", limit=1)
+        two.vacate("talks", "a")
+        await two.flush()
+        assert await occupied(one, "b", limit=1)
+
+
 async def test_who_comes_back_to_a_place_does_not_lose_it_by_what_was_queued_before(place: Place) -> None:
     async with opened(place, impatient=True) as one, opened(place) as two:
-        assert await occupied(two, "a", limit=1)
+        assert await occupied(one, "a", limit=1)
         with place.cut():
             one.vacate("talks", "a")
             with pytest.raises(Unavailable):

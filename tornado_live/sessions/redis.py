@@ -344,7 +344,8 @@ class RedisSessionStore(Queueing):
         self._waiting.occupied(counter, place)
         lasts = max(1, min(round(1000 * lasts_s), LONGEST_MS))
         named = place.encode("utf-8", "surrogatepass")
-        taken: int = await self._ask(scripts.OCCUPY, [self._key_of("o", counter)], named, limit, lasts)
+        keys = [self._key_of(part, counter) for part in "ow"]
+        taken: int = await self._ask(scripts.OCCUPY, keys, named, limit, lasts, self._writer)
         return taken == 1
 
     async def flush(self) -> None:
@@ -481,15 +482,14 @@ class RedisSessionStore(Queueing):
     async def _write(self, batch: Batch) -> None:
         self._copies.apply(batch)
         said = _gathered(batch)
-        calls: list[tuple[str | None, Call]] = [
-            (id, self._writing(id, one, batch.number)) for id, one in said.items() if is_name(id)
-        ]
+        calls: list[tuple[str | None, Call]] = []
         for counter, amount in batch.given_back.items():
             arguments = (self._writer, batch.number, amount)
             calls.append((None, Call(scripts.GIVE_BACK, [self._key_of("t", counter)], arguments)))
         for counter, place in batch.vacated:
-            named = [place.encode("utf-8", "surrogatepass")]
-            calls.append((None, Call(scripts.VACATE, [self._key_of("o", counter)], named)))
+            named = (place.encode("utf-8", "surrogatepass"), self._writer)
+            calls.append((None, Call(scripts.VACATE, [self._key_of(part, counter) for part in "ow"], named)))
+        calls += [(id, self._writing(id, one, batch.number)) for id, one in said.items() if is_name(id)]
         try:
             for chunk in _chunks(calls):
                 answers = await self._line.ask_all([call for _, call in chunk])

@@ -17,6 +17,7 @@ which Redis Cluster does not allow.
     {prefix}n:NODE   string a node lives; "left" when it ended in order
     {prefix}t:NAME   hash   a counter's window: taken, by:WRITER
     {prefix}o:NAME   zset   the places of a counter that are occupied, by when they are free again
+    {prefix}w:NAME   hash   the writer that occupied each of them last
     {prefix}revoked  zset   "END SUBJECT" by number
     {prefix}store    hash   born (a random word: another one tells that Redis was emptied), revocations
     {prefix}news     channel: "WRITER WORD NAME"
@@ -557,26 +558,32 @@ OCCUPY: Final = _script(
     _NOW,
     _LAST,
     """
-local o, place, limit, lasts = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local o, w, place, limit, lasts, writer = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local time = now()
 local own = tonumber(redis.call('ZSCORE', o, place) or 0)
 local taken = redis.call('ZCOUNT', o, '(' .. string.format('%.0f', time), '+inf')
 if own <= time and taken >= limit then return 0 end
 redis.call('ZADD', o, time + lasts, place)
+redis.call('HSET', w, place, writer)
+for _, ended in ipairs(redis.call('ZRANGEBYSCORE', o, '-inf', time)) do redis.call('HDEL', w, ended) end
 redis.call('ZREMRANGEBYSCORE', o, '-inf', time)
 at_least(o, lasts)
+at_least(w, lasts)
 return 1
 """,
 )
-"""KEYS counter. Whether the place is taken."""
+"""KEYS places, who has them. Whether the place is taken."""
 
 VACATE: Final = _script(
     "vacate",
     """
-return redis.call('ZREM', KEYS[1], ARGV[1])
+local o, w, place, writer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+if redis.call('HGET', w, place) ~= writer then return 0 end
+redis.call('HDEL', w, place)
+return redis.call('ZREM', o, place)
 """,
 )
-"""KEYS counter."""
+"""KEYS places, who has them. Nothing where another writer has occupied it since."""
 
 GIVE_BACK: Final = _script(
     "give_back",

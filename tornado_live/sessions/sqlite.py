@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import random
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -145,6 +146,7 @@ _PLACES = """
 CREATE TABLE place (
     counter TEXT NOT NULL,
     name TEXT NOT NULL,
+    writer TEXT NOT NULL,
     ends REAL NOT NULL,
     PRIMARY KEY (counter, name)
 ) WITHOUT ROWID;
@@ -202,6 +204,7 @@ class SqliteSessionStore(Queueing):
         self._loop = asyncio.get_running_loop()
         self._waiting = Waiting(self._write, bounds=bounds, name=str(path))
         self._process = this_process()
+        self._writer = secrets.token_hex(6)
         self._heard: dict[str, int] = {}
         self._closed = False
         self._purge_s = purge_s
@@ -351,7 +354,8 @@ class SqliteSessionStore(Queueing):
     async def occupy(self, counter: str, place: str, *, limit: int, lasts_s: float) -> bool:
         self._waiting.occupied(counter, place)
         now = self._clock()
-        return await self._ask(lambda: _occupy(self._connection, counter, place, limit, lasts_s, now))
+        row = (counter, place, self._writer, now + lasts_s)
+        return await self._ask(lambda: _occupy(self._connection, row, limit, now))
 
     async def flush(self) -> None:
         await self._ask(lambda: _checkpoint(self._connection))
@@ -383,7 +387,9 @@ class SqliteSessionStore(Queueing):
     async def _write(self, batch: Batch) -> None:
         now = self._clock()
         try:
-            await self._loop.run_in_executor(self._thread, _write, self._connection, batch, self._bounds, now)
+            await self._loop.run_in_executor(
+                self._thread, _write, self._connection, batch, self._writer, self._bounds, now
+            )
         except sqlite3.Error as error:
             raise Unreachable from error
 
@@ -499,7 +505,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _write(connection: sqlite3.Connection, batch: Batch, bounds: Bounds, now: float) -> None:
+def _write(connection: sqlite3.Connection, batch: Batch, writer: str, bounds: Bounds, now: float) -> None:
     with _transaction(connection):
         connection.executemany(
             "UPDATE session SET last_active_at = ?, expires_at = ?, ends = ?"
@@ -550,7 +556,10 @@ def _write(connection: sqlite3.Connection, batch: Batch, bounds: Bounds, now: fl
             "UPDATE counter SET taken = max(taken - ?, 0) WHERE name = ? AND ends > ?",
             [(amount, counter, now) for counter, amount in batch.given_back.items()],
         )
-        connection.executemany("DELETE FROM place WHERE counter = ? AND name = ?", batch.vacated)
+        connection.executemany(
+            "DELETE FROM place WHERE counter = ? AND name = ? AND writer = ?",
+            [(*occupied, writer) for occupied in batch.vacated],
+        )
         connection.executemany("DELETE FROM leaving WHERE session = ? AND node = ?", batch.released)
         connection.executemany(
             "UPDATE session SET holder = NULL, connected = 0 WHERE id = ? AND holder = ?", batch.released
@@ -791,9 +800,8 @@ def _take(
         return Taken(got, max(limit - taken - got, 0), ends - now)
 
 
-def _occupy(
-    connection: sqlite3.Connection, counter: str, place: str, limit: int, lasts_s: float, now: float
-) -> bool:
+def _occupy(connection: sqlite3.Connection, row: tuple[str, str, str, float], limit: int, now: float) -> bool:
+    counter, place, *_ = row
     with _transaction(connection):
         (others, own) = connection.execute(
             "SELECT count(*) FILTER (WHERE name != ?1), count(*) FILTER (WHERE name = ?1)"
@@ -802,9 +810,7 @@ def _occupy(
         ).fetchone()
         if not own and others >= limit:
             return False
-        connection.execute(
-            "REPLACE INTO place (counter, name, ends) VALUES (?, ?, ?)", (counter, place, now + lasts_s)
-        )
+        connection.execute("REPLACE INTO place (counter, name, writer, ends) VALUES (?, ?, ?, ?)", row)
         return True
 
 

@@ -261,7 +261,7 @@ class SessionStore(Protocol):
         """Of what was taken in the window that is."""
 
     def vacate(self, counter: str, place: str) -> None:
-        """The place is free before its time."""
+        """The place is free before its time, unless another process has occupied it since."""
 
 
 def new_session(
