@@ -188,9 +188,10 @@ def test_a_turn_that_does_not_end_is_cut_when_the_time_is_up_and_remembered() ->
 
 def test_somebody_who_speaks_is_waited_for() -> None:
     talk = live()
-    talk.drain(0.0, 10.0, 2.0)
     pcm = array("h", [8000] * 320).tobytes()
     loud = gemini.audio(base64.b64encode(pcm).decode(), 16000)
+    talk.from_client(Speech(loud, 0.02), 2.0)
+    assert not ends(talk.drain(0.0, 10.0, 2.0))
     assert talk.from_client(Speech(loud, 0.02), 4.0)
     assert not ends(talk.woke(Timer.DRAIN, 4.25))
     assert ends(talk.woke(Timer.DRAIN, 6.25))

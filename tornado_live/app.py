@@ -56,7 +56,6 @@ from tornado_live.tools.watching import WatchedCatalog
 MAX_HEADERS = 16 * 1024
 MAX_READ = 1024 * 1024
 """Where reading a body stops; api.py refuses what is over its own, smaller cap, and says so."""
-BODY_S = 10
 GOODBYE_S = 2.0
 """For clients to answer the close of their conversation."""
 IDLE_CONNECTION_S = 120
@@ -284,7 +283,6 @@ def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
         ssl_options=context,
         max_header_size=MAX_HEADERS,
         max_body_size=MAX_READ,
-        body_timeout=BODY_S,
         idle_connection_timeout=IDLE_CONNECTION_S,
     )
 

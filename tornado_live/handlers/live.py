@@ -31,7 +31,7 @@ from tornado_live.live.commands import FromClient, Open
 from tornado_live.live.dialects import Dialect, NativeDialect, Reply
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
 from tornado_live.live.reception import Gone, first_message
-from tornado_live.live.registry import GOING_AWAY, Registry
+from tornado_live.live.registry import GOING_AWAY, Registry, again_ms
 from tornado_live.observe.logs import log_event
 from tornado_live.sessions.store import MemoryItem, Session, SessionStore
 from tornado_live.settings import Limits
@@ -86,7 +86,7 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         if self.house.gate is not None:
             await self.house.gate.handshake(self.asked.address)
         if self.live.registry.draining:  # before the upgrade, so that a proxy asks another server
-            raise Unavailable(GOING_AWAY, retry_after_ms=1000)
+            raise Unavailable(GOING_AWAY, retry_after_ms=again_ms(1000))
 
     def check_origin(self, origin: str) -> bool:
         """`prepare` has checked it, and said why where it is refused."""

@@ -1006,12 +1006,13 @@ class Conversation:
     def drain(self, spread_s: float, most_s: float, now: float) -> Sequence[Command]:
         """The server is about to stop: the turn may end, for `most_s` at most.
 
-        Not before `spread_s`, so that clients do not all come back to another server at once.
+        Not before `spread_s` after it could, so that clients do not all come back to another server at once.
         """
         if not self._client_here or self.phase in (Phase.IDLE, Phase.CLOSED):
             return self.close(None, now)
-        self.draining.begin(spread_s, most_s, now)
-        self._seeking, self._loud_at = True, now
+        self._seeking, self._loud_at = True, self._active  # until now nobody listened for loudness
+        quiet_in_s = max(0.0, self._loud_at + QUIET_S - now)
+        self.draining.begin(quiet_in_s + spread_s, most_s, now)
         told: ToClient = Status(Line.DRAINING)
         if self.hosting is not None and self.hosting.handle is not None:
             told = self.hosting.going_away(most_s)

@@ -115,11 +115,11 @@ class Registry:
         """Raises Limited when the process is full and the session has no conversation here, and Unavailable when
         it is about to stop."""
         if self._draining:
-            raise Unavailable(GOING_AWAY, retry_after_ms=1000)
+            raise Unavailable(GOING_AWAY, retry_after_ms=again_ms(1000))
         if self._full and session_id not in self._bridges:
-            raise Limited("The server is busy with slow lines; try again soon.", retry_after_ms=FULL_RETRY_MS)
+            raise Limited("The server is busy with slow lines; try again soon.", retry_after_ms=again_ms(FULL_RETRY_MS))
         if session_id not in self._bridges and self.count >= self._settings.limits.max_conversations:
-            raise Limited("The server is full; try again soon.", retry_after_ms=FULL_RETRY_MS)
+            raise Limited("The server is full; try again soon.", retry_after_ms=again_ms(FULL_RETRY_MS))
 
     def attach(
         self,
@@ -291,6 +291,11 @@ class Registry:
             bridge.close(error)
         else:
             self._holding.release(session_id)
+
+
+def again_ms(least: int) -> int:
+    """When to come back, not the same for everybody."""
+    return round(least * _chance.uniform(1.0, 2.0))
 
 
 def _withdrawn() -> SessionEnded:
