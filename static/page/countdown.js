@@ -10,6 +10,9 @@ export function waitInWords(seconds) {
   return `about ${Math.round(minutes / 60)} hours`;
 }
 
+/** What happened, without the "try again in a minute" of which the page counts the seconds itself. */
+export const withoutWait = (message) => message.replace(/[.;,]?\s*try again\b[^.]*\.?$/i, ".");
+
 /**
  * A piece of text that ends by itself once it is no longer in the document.
  *

@@ -1,6 +1,6 @@
 /** Asks the person who they are, where the server wants to know. What is on the screen stays there meanwhile. */
 
-import { countdown } from "./countdown.js";
+import { countdown, withoutWait } from "./countdown.js";
 import { element } from "./view.js";
 
 const WHY = "This server talks only with people it knows: enter the API key or token that you were given for it.";
@@ -108,7 +108,7 @@ class Form {
   }
 
   refuse({ message, retryAfterMs }) {
-    this.#say(message);
+    this.#say(retryAfterMs > 0 ? withoutWait(message) : message);
     if (retryAfterMs > 0) {
       const again = countdown(Date.now() + retryAfterMs, (wait) => `Try again in ${wait}.`, "You can try again now.");
       this.#problem.append(" ", again);

@@ -4,7 +4,7 @@ import { LiveError, TornadoLive } from "../tornado-live.js";
 import { serverError } from "../tornado-live/errors.js";
 import { ConsentView } from "./consent.js";
 import { Conversation } from "./conversation.js";
-import { countdown } from "./countdown.js";
+import { countdown, withoutWait } from "./countdown.js";
 import { LoginView } from "./login.js";
 import { ConversationView, element } from "./view.js";
 
@@ -222,7 +222,7 @@ async function connect() {
   }
   startOver();
   clearNotices();
-  notice("The earlier conversation has expired; this is a new one.", "info");
+  notice("The earlier conversation is over; this is a new one.", "info");
   try {
     await live.connect({ activity: pushToTalk ? "manual" : "auto" });
     return true;
@@ -363,7 +363,7 @@ async function loggedIn(key) {
   const kept = live.sessionId === null ? null : await requested(sessionPath()).catch(() => null);
   if (kept?.status === 404) {
     startOver();
-    notice("The earlier conversation belongs to somebody else or has expired; this is a new one.", "info");
+    notice("The earlier conversation is over, or somebody else's; this is a new one.", "info");
   } else if (before?.talking) await talk();
   else if (before) await connect();
   else showMemory();
@@ -589,10 +589,10 @@ function showError(error) {
   if (["session_not_found", "session_ended"].includes(code) && live.status === "CONNECTING" && live.sessionId) return;
   if (cut && retryable) return; // why the line is not back yet is said in one place
   const words = inFull(error);
-  if (code === "limited") withdraw("budget_near");
+  if (PLAIN_CODES.includes(code)) withdraw("budget_near");
   if (error.retryAfterMs > 0 && code === "limited") {
     const wait = countdown(Date.now() + error.retryAfterMs, (left) => `You can try again in ${left}.`, "You can try again now.");
-    notice(error.message, "error", topicOf(error), "", wait);
+    notice(withoutWait(error.message), "error", topicOf(error), "", wait);
   } else if (!AWAY_CODES.includes(code) || live.status === "CONNECTED") notice(words, "error", topicOf(error));
   else notice(`${AWAY}. Press Connect to try again.`, "error", topicOf(error), words);
 }
@@ -607,7 +607,7 @@ function showCut({ error, delayMs }) {
   withdraw(topicOf(error));
   if (error.code === "limited") {
     const wait = countdown(Date.now() + delayMs, (left) => `This page tries again in ${left}.`, "This page tries again.");
-    notice(error.message, "warning", "line", "", wait);
+    notice(withoutWait(error.message), "warning", "line", "", wait);
   } else if (error.code === "connection_lost") notice(`The server cannot be reached; ${KEEPS_TRYING}`, "warning", "line");
   else notice(`${AWAY}; ${KEEPS_TRYING}`, "warning", "line", inFull(error));
 }

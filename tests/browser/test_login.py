@@ -60,12 +60,12 @@ async def revoke(shared: Mapping[str, str], name: str) -> None:
 
 @asynccontextmanager
 async def asking_server(
-    home: Path, model_port: int | None = None
+    home: Path, model_port: int | None = None, **settings: str
 ) -> AsyncIterator[tuple[Server, Mapping[str, str]]]:
     """A server that asks, and where its keys are kept."""
     home.joinpath("tools.yaml").write_text(TOOLS)
     upstream = {} if model_port is None else environment(model_port)
-    async with Server(home=home, environ=ASKING | upstream) as server:
+    async with Server(home=home, environ=ASKING | upstream | settings) as server:
         yield server, {"DATA_DIR": str(home / "data")}
 
 
@@ -155,7 +155,7 @@ async def test_who_is_kept_out_in_mid_conversation_goes_on_with_it_and_nobody_el
             await revoke(shared, "second")
             await expect(page.locator(".reason")).not_to_be_empty()
             await log_in(page, signed("bob"))
-            await expect(page.locator("#notices")).to_contain_text("belongs to somebody else or has expired")
+            await expect(page.locator("#notices")).to_contain_text("is over, or somebody else's")
             await expect(page.locator(".turn")).to_have_count(0)
             await expect(page.locator("#status-words")).to_have_text("Not connected")
 
@@ -209,58 +209,64 @@ async def test_the_form_fits_every_screen_and_is_used_from_the_keyboard(
                 await expect(button).to_be_in_viewport(ratio=1)
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
-
-async def test_what_is_entered_is_hidden_until_it_is_to_be_seen(chromium: Browser, tmp_path: Path) -> None:
-    async with asking_server(tmp_path) as (server, _), opened(chromium, server.url, expected=ANSWERS) as page:
         await field(page).fill("tl_pasted")
         assert await field(page).get_attribute("type") == "password"
         assert await field(page).get_attribute("autocomplete") == "off"
+        # Without JavaScript of ours a form would send what has a name.
+        assert await field(page).get_attribute("name") is None
         await page.get_by_role("button", name="Show the key").click()
         assert await field(page).get_attribute("type") == "text"
         await page.get_by_role("button", name="Hide the key").click()
         assert await field(page).get_attribute("type") == "password"
-        # Without JavaScript of ours a form would send what has a name.
-        assert await field(page).get_attribute("name") is None
 
 
 # What is spent
 
 
-@pytest.mark.parametrize(
-    ("error", "close", "words"),
-    [
-        (
-            {"code": "limited", "message": "Your money for today is spent.", "retryAfterMs": 5 * 3600 * 1000},
-            4429,
-            "Your money for today is spent. You can try again in about 5 hours.",
-        ),
-        (
-            {"code": "session_ended", "message": "It has lasted for 4 hours, which is the longest it may."},
-            4410,
-            "It has lasted for 4 hours, which is the longest it may.",
-        ),
-    ],
-    ids=["budget", "duration"],
-)
-async def test_what_a_limit_ends_is_said_in_plain_words(
-    chromium: Browser, error: Mapping[str, Any], close: int, words: str
+async def test_a_budget_that_is_nearly_spent_and_then_spent_is_told_with_when_there_is_more(
+    chromium: Browser, tmp_path: Path
 ) -> None:
+    limits = {"LIMITS__TOKENS_PER_DAY": "1000"}
+    async with (
+        ModelSide() as model,
+        asking_server(tmp_path, model.port, **limits) as (server, _),
+        opened(chromium, server.url, microphone=False, expected=ANSWERS) as page,
+    ):
+        notices = page.locator("#notices")
+        await log_in(page, signed("alice"))
+        await page.get_by_label("Message").fill("What is nine?")
+        await page.keyboard.press("Enter")
+        line = await model.dialled()
+        await line.ready("h1")
+        for spent, told in [(900, "Four fifths"), (1100, "You can try again in about 24 hours.")]:
+            counts = {"promptTokenCount": spent, "responseTokenCount": 0, "totalTokenCount": spent}
+            await line.send({"usageMetadata": counts})
+            await line.say("A number.")
+            await expect(notices).to_contain_text(told)
+        await expect(notices).not_to_contain_text("Four fifths")
+        await expect(page.locator("#status-words")).to_have_text("Not connected")
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        await expect(page.locator("#status-words")).to_have_text("Not connected")
+        await expect(notices).to_contain_text("You can try again in about 24 hours.")
+        assert model.handshakes == 1
+
+
+async def test_the_longest_duration_is_said_in_plain_words(chromium: Browser) -> None:
     async def script(line: Line) -> None:
         await line.connected()
-        await line.send("warning", code="budget_near", message="80 % of your money for today is spent.")
+        await line.send("warning", code="budget_near", message="It ends in 30 seconds.")
         await line.message("text")
-        await line.send("error", **{"retryable": False, "requestId": "r"} | error)
-        line.close(close)
+        words = "It has lasted for 4 hours, as long as it may."
+        await line.send("error", code="session_ended", message=words, retryable=False, requestId="r")
+        line.close(4410)
 
     async with ScriptedServer(script) as server, opened(chromium, server.url) as page:
         await page.get_by_role("button", name="Connect", exact=True).click()
         notice = page.locator(".notice > p")
-        await expect(notice).to_have_text("80 % of your money for today is spent.")
+        await expect(notice).to_have_text("It ends in 30 seconds.")
         await page.get_by_label("Message").fill("Go on.")
         await page.keyboard.press("Enter")
-        await expect(notice.last).to_have_text(words)
-        await expect(notice).to_have_count(1 if close == 4429 else 2)
-        await expect(page.locator("#status-words")).to_have_text("Not connected")
+        await expect(notice).to_have_text("It has lasted for 4 hours, as long as it may.")
         await expect(page.get_by_role("button", name="Microphone")).to_be_visible()
 
 
@@ -268,7 +274,11 @@ async def test_a_short_wait_is_counted_down_and_then_the_talk_goes_on(chromium: 
     async def script(line: Line) -> None:
         await line.connected()
         if line.asked_for is None:
-            said = {"message": "The server is full.", "retryable": True, "retryAfterMs": 40_000}
+            said = {
+                "message": "The server is full; try again soon.",
+                "retryable": True,
+                "retryAfterMs": 40_000,
+            }
             await line.send("error", code="limited", requestId="r", **said)
             line.close(4429)
         await line.stay()

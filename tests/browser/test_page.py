@@ -944,7 +944,7 @@ async def test_an_expired_session_is_replaced_by_a_new_one(chromium: Browser) ->
         await connect(page)
         await page.reload()
         await page.get_by_role("button", name="Connect", exact=True).click()
-        await says(page, "The earlier conversation has expired; this is a new one.")
+        await says(page, "The earlier conversation is over; this is a new one.")
         await expect(page.locator("#status")).to_contain_text("Connected")
         assert [line.asked_for for line in server.lines] == [None, "session-1", None]
         await expect(page.locator(".notice")).to_have_count(1)
