@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from accessing import api_key, bearer
 from lasting import lasting
 from nginx import Nginx
 from serving import ROOT, Server, clean_environment
@@ -84,10 +85,15 @@ def mended(text: str, remedies: Mapping[str, list[str]], proxy: Nginx) -> str:
     return before + server + after
 
 
-async def checked(proxy: Nginx, *, idle_s: float = 0) -> Printed:
+async def checked(proxy: Nginx, *, idle_s: float = 0, headers: Mapping[str, str] | None = None) -> Printed:
     printed = Printed()
     printed.code = await check(
-        target_of(proxy.url), printed.lines.append, ca=proxy.ca, idle_s=idle_s, http_port=proxy.http_port
+        target_of(proxy.url),
+        printed.lines.append,
+        ca=proxy.ca,
+        idle_s=idle_s,
+        http_port=proxy.http_port,
+        headers=headers,
     )
     return printed
 
@@ -279,6 +285,19 @@ async def test_nodes_that_share_no_sessions_are_found() -> None:
         printed = await checked(proxy)
     assert "return" in printed.steps("WRONG"), printed.text
     assert "REDIS_URL" in printed.settings
+
+
+async def test_a_server_that_asks_who_is_there_is_tried_with_a_key() -> None:
+    proxy = Nginx()
+    async with served(proxy, AUTH__MODES="api_key") as servers:
+        printed = await checked(proxy)
+        assert (printed.code, printed.steps("WRONG")) == (0, []), printed.text
+        assert "sessions" in printed.steps("note"), "with --token KEY there is more to try"
+        key = await api_key({"DATA_DIR": str(servers[0].home / "data")}, "check")
+        printed = await checked(proxy, headers=bearer(key))
+        assert (printed.code, printed.steps("WRONG")) == (0, []), printed.text
+        assert {"sessions", "body", "upgrade", "delay", "drop-in", "frames"} <= set(printed.steps("ok"))
+        assert key not in printed.text
 
 
 class Holding:

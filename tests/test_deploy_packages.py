@@ -154,9 +154,11 @@ def test_the_image_starts_with_its_own_settings(tmp_path: Path) -> None:
         sys.executable,
         *("-m", "tornado_live", *arguments, "--print-config"),
         PYTHONPATH=str(ROOT),
+        GEMINI_API_KEY=KEY,
         **environment,
     )
     assert shown.returncode == 0, shown.stderr
+    assert re.search(r"^auth.modes: \[api_key\] ", shown.stdout, re.M)
     (port,) = values(stages()[-1], "EXPOSE")
     assert environment["PORT"] == port
     assert environment["DATA_DIR"] == "/data"
@@ -197,8 +199,13 @@ def test_a_nodes_settings_are_taken(name: str, tmp_path: Path) -> None:
         key: value.replace("${REDIS_PASSWORD:?}", "fake") for key, value in node["environment"].items()
     }
     environment |= {"PUBLIC_URL": "https://voice.example.com", "GEMINI_API_KEY": KEY}
-    settings = load_settings(home=tmp_path, config=None, environ=environment, overrides={})
+    (command,) = values(stages()[-1], "CMD")
+    assert "command" not in node, "it is the image's"
+    config = Path(json.loads(command)[-1])
+    settings = load_settings(home=tmp_path, config=config, environ=environment, overrides={})
     assert settings.host == "0.0.0.0"
+    assert (settings.auth.modes, settings.public_without_auth) == ({"api_key"}, False)
+    assert settings.limits.cost_per_day_in_all is not None
     assert settings.redis_url is not None
     assert settings.redis_url.get_secret_value() == "redis://:fake@redis:6379/0"
     (trusted,) = settings.trusted_proxies
@@ -253,6 +260,40 @@ def test_the_redis_of_compose_wants_its_password_and_shows_it_to_nobody(tmp_path
                 }
         finally:
             server.terminate()
+
+
+def first_keys() -> dict[str, list[str]]:
+    """How each place says that the first API key is made: what follows `tornado-live`."""
+    places = [CONFIG / "Dockerfile", CONFIG / "compose.yaml", UNIT, ROOT / "docs/deployment.md"]
+    found: dict[str, list[str]] = {}
+    for place in places:
+        text = re.sub(r"\\\n#? *", "", place.read_text(encoding="utf-8"))
+        found[place.name] = re.findall(r"tornado-live (token create [^\n`]+)", text)
+    return found
+
+
+def test_each_place_says_how_the_first_key_is_made_and_so_it_is(tmp_path: Path) -> None:
+    said = first_keys()
+    assert {place: len(lines) for place, lines in said.items()} == {
+        "Dockerfile": 1,
+        "compose.yaml": 1,
+        UNIT.name: 1,
+        "deployment.md": 2,
+    }
+    shortened = {
+        line.replace(" --home /var/lib/tornado-live", "") for lines in said.values() for line in lines
+    }
+    for number, line in enumerate(sorted(shortened)):
+        home = tmp_path / str(number)
+        home.mkdir()
+        made = ran(
+            sys.executable,
+            *("-m", "tornado_live", *line.split(), "--home", home),
+            PYTHONPATH=str(ROOT),
+            GEMINI_API_KEY=KEY,
+        )
+        assert (made.returncode, "warning" in made.stderr) == (0, False), made.stderr
+        assert re.fullmatch(r"tl_[a-z0-9]{12}_[\w-]{43}\n", made.stdout)
 
 
 def test_the_head_of_the_file_names_what_has_to_be_given() -> None:
