@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 from serving import ROOT, Server
 from tornado.routing import URLSpec
+from tornado.web import Application
 
 from tornado_live.app import _parts, make_app
 from tornado_live.handlers.rules import RULES, Rule, of
@@ -22,6 +24,7 @@ from tornado_live.observe.logs import Masker
 from tornado_live.settings import load_settings
 
 DEADLINE_S = 30.0
+QUIET_S = 2.0
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
 DROP_IN = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
 
@@ -69,15 +72,22 @@ class Route:
 
 
 @asynccontextmanager
-async def routers(home: Path, **environ: str) -> AsyncIterator[tuple[Sequence[URLSpec], Sequence[URLSpec]]]:
-    """What `PORT` and what `WS_PORT` serve, of a server with that environment."""
+async def applications(home: Path, **environ: str) -> AsyncIterator[tuple[Application, Application]]:
+    """Of `PORT` and of `WS_PORT`, of a server with that environment."""
     settings = load_settings(home=home, config=None, environ=NO_MODEL | environ, overrides={})
     async with _parts(settings, Masker(), time.monotonic(), None) as parts:
         main, alone = (make_app(parts, ports=(3001, 3002), main=is_main) for is_main in (True, False))
+        yield main, alone
+
+
+@asynccontextmanager
+async def routers(home: Path, **environ: str) -> AsyncIterator[tuple[Sequence[URLSpec], Sequence[URLSpec]]]:
+    """What they serve."""
+    async with applications(home, **environ) as (main, alone):
         yield rules_of(main), rules_of(alone)
 
 
-def rules_of(application: Any) -> Sequence[URLSpec]:
+def rules_of(application: Application) -> Sequence[URLSpec]:
     return [rule for rule in application.wildcard_router.rules if isinstance(rule, URLSpec)]
 
 
@@ -117,16 +127,22 @@ class Answer:
         return None
 
 
-async def raw(port: int, request: bytes, *, tls: ssl.SSLContext | None = None, half: bool = True) -> bytes:
-    """Everything that is answered until the other side closes. `half`: nothing more will be sent, and says so."""
+async def raw(port: int, request: bytes, *, tls: ssl.SSLContext | None = None) -> bytes:
+    """Everything that is answered until the other side closes.
+
+    Once something was, or nothing is for a while, it is told that nothing more will be sent.
+    """
     name = "localhost" if tls is not None else None
     async with asyncio.timeout(DEADLINE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
         try:
             writer.write(request)
-            if half and tls is None:
+            first = b""
+            if tls is None:
+                with contextlib.suppress(TimeoutError):
+                    first = await asyncio.wait_for(reader.read(65536), QUIET_S)
                 writer.write_eof()
-            return await reader.read()
+            return first + await reader.read()
         except ConnectionError:
             return b""
         finally:

@@ -70,8 +70,11 @@ class TimedServer(HTTPServer):
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        delegate = super().start_request(server_conn, request_conn)
         connection = cast("HTTP1Connection", request_conn)
+        if connection.stream.closed():
+            # What came behind a request that was the last is in Tornado's buffer all the same, and would be run.
+            return HTTPMessageDelegate()
+        delegate = super().start_request(server_conn, request_conn)
         watched = self._watched.get(connection.stream)
         if watched is None:  # it was closed as late a moment ago
             return delegate
