@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 
 class LiveError(Exception):
-    """A failure told to the client. `message` is shown to people: what happened and what to do.
+    """A failure told to the client. `message` is shown to people: what happened and what to do. `limit` is the row
+    of access/limits.py that was reached, None for none.
 
     Nothing of the cause (paths, keys, tracebacks) may be in `message`; chain the cause with `from`.
     """
@@ -28,9 +29,10 @@ class LiveError(Exception):
     close_code: int | None = 4500
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_ms: int | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_ms: int | None = None, limit: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.limit = limit
         self.retry_after_ms = retry_after_ms
 
 

@@ -340,9 +340,7 @@ class Limits(BaseModel):
     denied_per_minute: _Most = 30
     sessions_per_minute: _Most = 60
     messages_per_s: _Most = 200
-    audio_factor: Annotated[
-        Annotated[float, Field(ge=1, le=100)] | None, BeforeValidator(_as_most)
-    ] = 2.0
+    audio_factor: Annotated[Annotated[float, Field(ge=1, le=100)] | None, BeforeValidator(_as_most)] = 2.0
     frames_per_s: Annotated[float, Field(gt=0, le=30)] = 1.0
     conversations_per_user: _Most = 5
     conversations_per_key: _Most = None
@@ -1043,7 +1041,10 @@ class _Checks:
                     " - write auth.modes, keep 127.0.0.1 behind a reverse proxy, or allow it with"
                     " public_without_auth: true",
                 )
-        elif not (surface.trusted_proxies or surface.public_without_tls) and not (
+            return
+        # A proxy on this machine does no TLS for whoever reaches `host` from elsewhere.
+        elsewhere = [one for one in surface.trusted_proxies if not ipaddress.ip_network(one).is_loopback]
+        if not (elsewhere or surface.public_without_tls) and not (
             surface.port is None and surface.ws_port is None
         ):
             self._refuse(

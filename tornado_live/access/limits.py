@@ -52,7 +52,8 @@ _LONGEST_NAME: Final = 200
 class Row:
     """`name` is the field of settings.Limits. `beyond` is what happens to who is over it.
 
-    `own`: a caller may bring a lower value of its own. `window_s` None: no count over time.
+    `own`: a caller may bring a lower value of its own. `window_s` None: no count over time. `people`: what is used
+    up, in words for whoever talks.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Row:
     what: str
     beyond: str
     own: bool = False
+    people: str = ""
 
     @property
     def metric(self) -> str:
@@ -81,8 +83,17 @@ TABLE: Final[tuple[Row, ...]] = (
         None,
         "sockets open at a time, in one process",
         _REFUSED,
+        people="the connections that your network may have open at a time",
     ),
-    Row("handshakes_per_minute", "requests", "address", MINUTE_S, "sockets opened", _REFUSED),
+    Row(
+        "handshakes_per_minute",
+        "requests",
+        "address",
+        MINUTE_S,
+        "sockets opened",
+        _REFUSED,
+        people="the connections that your network may open in a minute",
+    ),
     Row(
         "requests_per_minute",
         "requests",
@@ -90,6 +101,7 @@ TABLE: Final[tuple[Row, ...]] = (
         MINUTE_S,
         "REST requests; a known user has the same number, from whichever addresses",
         _REFUSED,
+        people="what you may ask for in a minute",
     ),
     Row(
         "denied_per_minute",
@@ -98,6 +110,7 @@ TABLE: Final[tuple[Row, ...]] = (
         MINUTE_S,
         "credentials that were wrong",
         f"{_REFUSED}, before any credential is looked at",
+        people="the wrong keys that your network may show in a minute",
     ),
     Row(
         "sessions_per_minute",
@@ -106,6 +119,7 @@ TABLE: Final[tuple[Row, ...]] = (
         MINUTE_S,
         "sessions and tokens made; a known user has the same number, from whichever addresses",
         _REFUSED,
+        people="the conversations that you may begin in a minute",
     ),
     # What one connection or session may do.
     Row("hello_timeout_s", "seconds", "connection", None, "until the first message", "4408"),
@@ -131,21 +145,126 @@ TABLE: Final[tuple[Row, ...]] = (
         "tool_calls_per_turn", "calls", "session", None, "tool calls in a turn", "the model is told `limited`"
     ),
     Row("tool_calls_per_minute", "calls", "session", MINUTE_S, "tool calls", "the model is told `limited`"),
-    Row("cost_per_session", "money", "session", SESSION_S, "what a session may cost", _ENDS, own=True),
+    Row(
+        "cost_per_session",
+        "money",
+        "session",
+        SESSION_S,
+        "what a session may cost",
+        _ENDS,
+        own=True,
+        people="what this conversation may cost",
+    ),
     # What a known user may do, in all its conversations.
-    Row("conversations_per_user", "conversations", "user", None, "open at a time", _REFUSED, own=True),
-    Row("tool_calls_per_day", "calls", "user", DAY_S, "tool calls", "the model is told `limited`", own=True),
-    Row("audio_s_per_day", "seconds", "user", DAY_S, "speech sent", _ENDS, own=True),
-    Row("talk_s_per_day", "seconds", "user", DAY_S, "conversations, together", _ENDS, own=True),
-    Row("tokens_per_day", "tokens", "user", DAY_S, "tokens, in and out", _ENDS, own=True),
-    Row("cost_per_day", "money", "user", DAY_S, "what a user may cost", _ENDS, own=True),
+    Row(
+        "conversations_per_user",
+        "conversations",
+        "user",
+        None,
+        "open at a time",
+        _REFUSED,
+        own=True,
+        people="the conversations that you may have open at a time",
+    ),
+    Row(
+        "tool_calls_per_day",
+        "calls",
+        "user",
+        DAY_S,
+        "tool calls",
+        "the model is told `limited`",
+        own=True,
+        people="what may be looked up or done for you in a day",
+    ),
+    Row(
+        "audio_s_per_day",
+        "seconds",
+        "user",
+        DAY_S,
+        "speech sent",
+        _ENDS,
+        own=True,
+        people="what you may say in a day",
+    ),
+    Row(
+        "talk_s_per_day",
+        "seconds",
+        "user",
+        DAY_S,
+        "conversations, together",
+        _ENDS,
+        own=True,
+        people="the time that you may talk in a day",
+    ),
+    Row(
+        "tokens_per_day",
+        "tokens",
+        "user",
+        DAY_S,
+        "tokens, in and out",
+        _ENDS,
+        own=True,
+        people="what you may use in a day",
+    ),
+    Row(
+        "cost_per_day",
+        "money",
+        "user",
+        DAY_S,
+        "what a user may cost",
+        _ENDS,
+        own=True,
+        people="what you may use in a day",
+    ),
     # What all callers with one key may do, and all callers.
-    Row("conversations_per_key", "conversations", "key", None, "open at a time", _REFUSED, own=True),
-    Row("cost_per_day_per_key", "money", "key", DAY_S, "what a key may cost", _ENDS, own=True),
-    Row("conversations_in_all", "conversations", "all", None, "open at a time, in all processes", _REFUSED),
-    Row("cost_per_day_in_all", "money", "all", DAY_S, "what everybody may cost", _ENDS),
+    Row(
+        "conversations_per_key",
+        "conversations",
+        "key",
+        None,
+        "open at a time",
+        _REFUSED,
+        own=True,
+        people="the conversations that may be open with this key at a time",
+    ),
+    Row(
+        "cost_per_day_per_key",
+        "money",
+        "key",
+        DAY_S,
+        "what a key may cost",
+        _ENDS,
+        own=True,
+        people="what may be used with this key in a day",
+    ),
+    Row(
+        "conversations_in_all",
+        "conversations",
+        "all",
+        None,
+        "open at a time, in all processes",
+        _REFUSED,
+        people="the conversations that may be open here at a time",
+    ),
+    Row(
+        "cost_per_day_in_all",
+        "money",
+        "all",
+        DAY_S,
+        "what everybody may cost",
+        _ENDS,
+        people="what everybody may use here in a day",
+    ),
     # What one process holds.
-    Row("max_conversations", "conversations", "process", None, "open at a time", _REFUSED),
+    Row(
+        "max_conversations",
+        "conversations",
+        "process",
+        None,
+        "open at a time",
+        _REFUSED,
+        people="the conversations that may be open here at a time",
+    ),
     Row(
         "queued_bytes",
         "bytes",
@@ -175,8 +294,7 @@ class OverLimit(Limited):
     """`limit` is the name of the row that is used up."""
 
     def __init__(self, message: str, *, limit: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(message, retry_after_ms=retry_after_ms)
-        self.limit = limit
+        super().__init__(message, retry_after_ms=retry_after_ms, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +369,22 @@ def places(limits: Limits, caller: Caller) -> Sequence[Place]:
 
 def over(name: str, again_in_s: float | None = None) -> OverLimit:
     """What is told to who is over the limit of this name; `again_in_s` until there is something left."""
-    row = ROWS[name]
     again = "later" if again_in_s is None else f"in {_words(again_in_s)}"
+    people = _people(name)
     return OverLimit(
-        f"The limit {name} is reached ({row.what}). Try again {again}.",
+        f"{people[0].upper()}{people[1:]} is used up ({name}). Try again {again}.",
         limit=name,
         retry_after_ms=None if again_in_s is None else max(1, math.ceil(1000 * again_in_s)),
     )
+
+
+def nearly(name: str) -> str:
+    """What is told to whom four fifths of a limit are used."""
+    return f"Four fifths of {_people(name)} are used up ({name})."
+
+
+def _people(name: str) -> str:
+    return ROWS[name].people or f"what the limit allows of {ROWS[name].unit}"
 
 
 def _charge(row: Row, whose: str, most: float) -> Charge:

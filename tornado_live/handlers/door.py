@@ -16,7 +16,6 @@ from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
 from tornado_live.access.identity import LOCAL, Identity
-from tornado_live.access.limits import OverLimit
 from tornado_live.access.origins import Doors, host_and_port
 from tornado_live.access.proxies import PASSED_ON, Asked, Proxies
 from tornado_live.caller import Caller
@@ -211,7 +210,7 @@ class DoorHandler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: object) -> None:
         failure, status = self._failure(status_code, exception(kwargs))
         self.house.metrics.failed(failure.code)
-        if isinstance(failure, OverLimit):
+        if failure.limit is not None:
             self.house.metrics.limited(failure.limit)
         self.set_status(status)
         if status == 401:

@@ -13,6 +13,7 @@ from tornado_live.access import tokens
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     BadMessage,
+    Forbidden,
     InternalError,
     LiveError,
     SessionNotFound,
@@ -68,6 +69,8 @@ class GeminiHandler(SocketHandler):
             settings = self._settings
             if token is not None:
                 asked = token.applied(asked)
+            if caller.assistant not in (None, settings.drop_in.assistant):
+                raise Forbidden("Your credential is for an assistant that this endpoint does not serve.")
             plan = guest_plan(asked, settings.drop_in, settings.models, settings.assistants)
             if token is not None:
                 whole = token.setup is not None and token.locked is None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from tornado.routing import URLSpec
 from tornado.websocket import WebSocketHandler, WebSocketProtocol
 
-from tornado_live.access.limits import OverLimit
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     BadMessage,
@@ -65,6 +64,7 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     """A WebSocket whose frames go to a conversation. A foreign host or origin is refused before the upgrade."""
 
     ws_connection: TornadoPeerProtocol | None
+    _gone: WebSocketPeer | None = None
     _counted = False
 
     def initialize(self, live: Live) -> None:  # type: ignore[override]  # Tornado's hook
@@ -122,12 +122,19 @@ class SocketHandler(DoorHandler, WebSocketHandler):
 
     @property
     def peer(self) -> WebSocketPeer:
+        if self._gone is not None:
+            return self._gone
         assert self.ws_connection is not None, "Tornado sets it before"
         return self.ws_connection.peer
 
+    def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
+        """Tornado forgets the connection; what is under way in a task still asks for it."""
+        self._gone = self.peer
+        super().on_ws_connection_close(close_code, close_reason)
+
     def enter(self) -> None:
         """The socket counts for its address from here until it is closed. Raises OverLimit."""
-        if self.house.gate is not None:
+        if self.house.gate is not None and self._gone is None:
             self.house.gate.connected(self.asked.address)
             self._counted = True
 
@@ -139,7 +146,7 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     def refuse(self, error: LiveError, dialect: Dialect) -> None:
         """Told after the upgrade, since a browser shows its page nothing of one that is refused."""
         self.house.metrics.failed(error.code)
-        if isinstance(error, OverLimit):
+        if error.limit is not None:
             self.house.metrics.limited(error.limit)
         facts = {"code": error.code, "message": error.message, "requestId": self.request_id}
         log_event(logger, "error", facts, level=logging.WARNING, remote=self.request.remote_ip)

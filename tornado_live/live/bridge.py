@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVarTuple, assert_never
 
-from tornado_live.access.limits import OverLimit
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     Forbidden,
@@ -432,7 +431,7 @@ class Bridge:
     def _charge_call(self) -> None:
         over = self._meter.tool_call()
         if over is not None:
-            self._shared.metrics.limited(over.limit)
+            self._shared.metrics.limited("tool_calls_per_day")
             raise ToolError(
                 ToolCode.LIMITED, over.message, hint="Say that no more can be looked up or done today."
             )
@@ -629,7 +628,7 @@ class Bridge:
 
     def _log_error(self, error: LiveError, request_id: str) -> None:
         self._shared.metrics.failed(error.code)
-        if isinstance(error, OverLimit):
+        if error.limit is not None:
             self._shared.metrics.limited(error.limit)
         facts: dict[str, object] = {"code": error.code, "message": error.message, "requestId": request_id}
         if error.__cause__ is not None:

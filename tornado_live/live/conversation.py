@@ -296,19 +296,20 @@ class Conversation:
                     return ()
                 seconds = self._limits.hello_timeout_s
                 late = f"No conversation was opened within {seconds:g} s; send connect at once."
-                return (CloseClient(TimedOut(late)),)
+                return (CloseClient(TimedOut(late, limit="hello_timeout_s")),)
             case Timer.IDLE:
                 if not self._client_here:
                     return ()
                 left = self._active + self._limits.idle_timeout_s - now
-                most_s = self._limits.idle_timeout_s
+                most_s, limit = self._limits.idle_timeout_s, "idle_timeout_s"
                 if self._terms.silent_s is not None and self._phase is not Phase.IDLE:
                     silent = self._spoken_at + self._terms.silent_s - now
                     if silent < left:
-                        left, most_s = silent, self._terms.silent_s
+                        left, most_s, limit = silent, self._terms.silent_s, "silent_timeout_s"
                 if left > 0.001:
                     return (WakeAfter(Timer.IDLE, left),)
-                return (CloseClient(TimedOut(f"Nothing was said for {most_s / 60:g} minutes.")),)
+                words = f"Nothing was said for {most_s / 60:g} minutes."
+                return (CloseClient(TimedOut(words, limit=limit)),)
             case Timer.GRACE:
                 return () if self._client_here else [Record("client_gone", {}), *self._end(now)]
             case Timer.ROTATE:
@@ -1041,4 +1042,5 @@ class Conversation:
 def _too_long(terms: Terms) -> SessionEnded:
     seconds = terms.conversation_s or 0.0
     lasted = f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
-    return SessionEnded(f"This conversation has lasted for {lasted}, as long as it may; begin a new one.")
+    words = f"This conversation has lasted for {lasted}, as long as it may; begin a new one."
+    return SessionEnded(words, limit="conversation_s")

@@ -67,6 +67,8 @@ class Input:
 
     def __init__(self, frames_per_s: float = 1.0) -> None:
         self._frame_s = FRAME_SHARE / frames_per_s
+        often = "one frame" if frames_per_s == 1 else f"{frames_per_s:g} frames"
+        self._frames_told = f"video: at most {often} a second."
         self.manual = False
         self.activity_open = False
         self._guest = False
@@ -177,7 +179,7 @@ class Input:
             self._told_frames = True
             wait = round((self._framed_at + self._frame_s - now) * 1000)
             return (
-                SendToClient(Failure(Limited("video: at most one frame a second.", retry_after_ms=wait))),
+                SendToClient(Failure(Limited(self._frames_told, retry_after_ms=wait, limit="frames_per_s"))),
             )
         self._framed_at, self._told_frames = now, False
         return self.send_up(frame.payload, Upward.VIDEO, door)

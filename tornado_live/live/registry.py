@@ -117,9 +117,9 @@ class Registry:
         if self._draining:
             raise Unavailable(GOING_AWAY, retry_after_ms=again_ms(1000))
         if self._full and session_id not in self._bridges:
-            raise Limited("The server is busy with slow lines; try again soon.", retry_after_ms=again_ms(FULL_RETRY_MS))
+            raise _full("The server is busy with slow lines; try again soon.", "queued_bytes")
         if session_id not in self._bridges and self.count >= self._settings.limits.max_conversations:
-            raise Limited("The server is full; try again soon.", retry_after_ms=again_ms(FULL_RETRY_MS))
+            raise _full("The server is full; try again soon.", "max_conversations")
 
     def attach(
         self,
@@ -291,6 +291,10 @@ class Registry:
             bridge.close(error)
         else:
             self._holding.release(session_id)
+
+
+def _full(message: str, limit: str) -> Limited:
+    return Limited(message, retry_after_ms=again_ms(FULL_RETRY_MS), limit=limit)
 
 
 def again_ms(least: int) -> int:
