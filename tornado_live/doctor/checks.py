@@ -214,6 +214,8 @@ async def _check_models(settings: Settings, base_url: str, key: str, report: Rep
             base_url=urlunsplit((scheme, parts.netloc, parts.path, "", "")),
             api_version=settings.api_version,
             timeout=int(SETUP_TIMEOUT_S * 1000),
+            # It would take the key along.
+            async_client_args={"follow_redirects": False},
         ),
     )
     names: list[str] = []
