@@ -891,6 +891,7 @@ class TornadoPeerProtocol(WebSocketProtocol):
             IOStreamCarrier(stream, peer)
         if not peer.is_open:
             return
+        peer._on_gone = handler.on_ws_connection_close
         try:
             opening = handler.open(*handler.open_args, **handler.open_kwargs)
             if opening is not None:
@@ -902,12 +903,6 @@ class TornadoPeerProtocol(WebSocketProtocol):
         except BaseException:
             peer.abort()
             raise
-        finally:
-            # Not before: Tornado would take the handler's `ws_connection` away while `open` runs.
-            if peer._closed is None:
-                peer._on_gone = handler.on_ws_connection_close
-            else:
-                handler.on_ws_connection_close(*peer._closed)
         peer._accepted(head, early)
 
     def _response_head(self, handler: WebSocketHandler) -> bytes | None:
