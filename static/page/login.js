@@ -4,7 +4,7 @@ import { countdown, withoutWait } from "./countdown.js";
 import { element } from "./view.js";
 
 const WHY = "This server talks only with people it knows: enter the API key or token that you were given for it.";
-const KEPT = "It is kept in this tab alone, until you close the tab or log out.";
+const KEPT = "It is kept in this tab alone. Log out where others use this computer.";
 const EMPTY = "Enter your key first.";
 const ODD = "No key has spaces or such letters in it. Copy it once more, all of it and nothing else.";
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from accessing import ASKING, signed
 from chromium import opened
+from faults.model import ModelSide
+from faults.stage import environment
 from playwright.async_api import Browser
 from scripted import Line, ScriptedServer
+from serving import Server
 from test_client_module import run
 
 pytestmark = pytest.mark.browser
@@ -215,6 +222,42 @@ async def test_a_token_that_does_not_come_in_time_is_as_good_as_none(chromium: B
             "The page could not get a token for the server: it did not come in time"
         )
     assert server.lines == []
+
+
+async def test_a_token_that_expires_in_mid_conversation_is_renewed_without_a_word_of_it(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    async def answer_each(model: ModelSide) -> None:
+        while True:
+            line = await model.dialled()
+            await line.ready("h")
+
+    async with (
+        ModelSide() as model,
+        Server(home=tmp_path, environ=ASKING | environment(model.port)) as server,
+        opened(chromium, server.url, expected=["401"]) as page,
+        asyncio.TaskGroup() as tasks,
+    ):
+        answering = tasks.create_task(answer_each(model))
+        told = await run(
+            page,
+            f"""
+            const tokens = {json.dumps([signed("alice", lasts_s=3), signed("alice")])};
+            const reasons = [];
+            const token = ({{ refused }}) => {{
+              if (refused) reasons.push(refused.code);
+              return tokens[refused ? 1 : 0];
+            }};
+            const live = made({{ token }});
+            await live.connect();
+            while (reasons.length === 0 || live.status !== "CONNECTED") await next(live, "status");
+            const told = seen.filter((word) => !/CONNECT/.test(word) || word === "DISCONNECTED");
+            live.disconnect();
+            return [reasons, told];
+            """,
+        )
+        answering.cancel()
+        assert told == [["unauthenticated"], []]
 
 
 @pytest.mark.parametrize(("wait_ms", "goes_on"), [(60_000, True), (60_001, False)])
