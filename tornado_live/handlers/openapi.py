@@ -109,6 +109,9 @@ def _answer(operation: Operation, schemas: Mapping[int, Any]) -> dict[str, Any]:
     if operation.answer is not None:
         body = {"schema": schemas[id(operation.answer)]} | _example(operation.example)
         shown["content"] = {operation.content_type: body}
+    if operation.leads_to:
+        given = {"id": "$response.body#/sessionId"}
+        shown["links"] = {name: {"operationId": name, "parameters": given} for name in operation.leads_to}
     return shown
 
 

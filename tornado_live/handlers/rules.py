@@ -46,17 +46,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of a route. `errors` come beside those of every route and of its access."""
+    """One method of a route. `errors` come beside those of every route and of its access. `leads_to` are the
+    operations to which its answer has the id."""
 
     summary: str
-    answer: type | None = None
+    answer: Any = None
     status: int = 200
-    takes: type | None = None
+    takes: Any = None
     parameters: Sequence[Parameter] = ()
     errors: Sequence[type[LiveError]] = ()
     content_type: str = "application/json"
     example: Any = None
     sends: Any = None
+    leads_to: Sequence[str] = ()
 
 
 _NONE: Mapping[str, Operation] = MappingProxyType({})
@@ -80,9 +82,6 @@ _ID = Parameter(
 _NAME = Parameter(
     "name", "path", "The name of a tool.", {"type": "string", "pattern": "^[^/]+$", "minLength": 1}, True
 )
-_VERSION = Parameter(
-    "version", "path", "Of Google's API.", {"type": "string", "enum": ["v1", "v1alpha", "v1beta"]}, True
-)
 _LIMIT = Parameter(
     "limit",
     "query",
@@ -91,7 +90,7 @@ _LIMIT = Parameter(
 )
 _AFTER = Parameter("after", "query", "The `next` of the page before.", {"type": "string"})
 _INCLUDE = Parameter(
-    "include", "query", "`memory` adds what was said.", {"type": "string", "enum": ["memory"]}
+    "include", "query", "`memory` adds what was said.", {"type": "string", "examples": ["memory"]}
 )
 _CLIENT = Parameter("client", "query", "Whether to say how the request looks from here.", {"type": "string"})
 
@@ -154,6 +153,7 @@ RULES: Mapping[str, Rule] = {
                 errors=(TooLarge, Unavailable),
                 example=_MADE,
                 sends={"metadata": {"from": "the shop"}, "limits": {"conversation_s": 600}},
+                leads_to=("get_session", "delete_session", "ticket", "events", "calls"),
             ),
         },
     ),
@@ -241,13 +241,12 @@ RULES: Mapping[str, Rule] = {
     ),
     "auth_tokens": Rule(
         "caller",
-        "/{version}/auth_tokens",
+        "/v1alpha/auth_tokens",
         {
             "post": Operation(
-                "An ephemeral token for clients of Google's own protocol.",
+                "An ephemeral token for clients of Google's own protocol; the same below /v1 and /v1beta.",
                 answers.AuthToken,
-                takes=dict[str, Any],
-                parameters=(_VERSION,),
+                takes=dict[str, Any] | None,
                 errors=(TooLarge, Unavailable),
                 example={"name": "auth_tokens/…"},
                 sends={"uses": 1},
