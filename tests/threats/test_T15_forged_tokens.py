@@ -41,8 +41,6 @@ from tornado_live.handlers.door import DoorHandler, House
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.metrics import Metrics
 
-pytestmark = pytest.mark.proves("T15")
-
 
 SIGNED = {"AUTH__JWT_ALGORITHMS": "RS256,ES256", "AUTH__JWT_PUBLIC_KEY": ""}
 
@@ -72,6 +70,7 @@ async def none_gets_in(url: str, forged: Mapping[str, str]) -> None:
         assert (await answered(client, url, token()))[0] == 200
 
 
+@pytest.mark.proves("T15")
 async def test_no_forged_token_is_taken_by_the_server() -> None:
     async with publishing() as ours, publishing() as theirs, Server(environ=environment(ours)) as server:
         forged = forgeries(theirs.url)
@@ -121,6 +120,7 @@ class Trusting(Verifier):
         return cast("dict[str, Json]", whole)
 
 
+@pytest.mark.proves("T15")
 @pytest.mark.parametrize("verifies", [True, False])
 async def test_the_proof_fails_where_nothing_is_verified(
     verifies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +140,7 @@ async def test_the_proof_fails_where_nothing_is_verified(
                 await none_gets_in(url, forged)
 
 
+@pytest.mark.proves("T15")
 async def test_no_forged_token_is_taken_with_a_fixed_secret(tmp_path: Path) -> None:
     """Where HS256 is chosen there is no public key to be mistaken for a secret, and no other algorithm."""
     identity = Identity(auth(tmp_path, "jwt", AUTH__JWT_ALGORITHMS="HS256", AUTH__JWT_SECRET=SECRET))

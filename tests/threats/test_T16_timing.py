@@ -22,8 +22,6 @@ from tornado_live.access.keys import Key, digest_of, keep_key, make_key, matches
 from tornado_live.access.tickets import mint_ticket
 from tornado_live.errors import Unauthenticated
 
-pytestmark = pytest.mark.proves("T16")
-
 TRIALS = 20_000
 BOUND = 10.0
 """Of Welch's t. Beyond 4.5 a difference is suspected, beyond 10 it is certain (dudect, 2017)."""
@@ -87,6 +85,7 @@ def leaky(shown: str, key: Key | None) -> bool:
 _SECRETS: dict[str, str] = {}
 
 
+@pytest.mark.proves("T16")
 @pytest.mark.alone
 @pytest.mark.parametrize("compare", [matches, leaky])
 def test_a_guess_that_is_nearly_right_takes_no_longer(compare: Callable[[str, Key | None], bool]) -> None:
@@ -102,6 +101,7 @@ def test_a_guess_that_is_nearly_right_takes_no_longer(compare: Callable[[str, Ke
         assert found < BOUND
 
 
+@pytest.mark.proves("T16")
 @pytest.mark.alone
 def test_an_id_that_nobody_has_takes_the_same_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[Any, Any]] = []
@@ -125,6 +125,7 @@ def test_an_id_that_nobody_has_takes_the_same_comparison(monkeypatch: pytest.Mon
     assert all(len(each) == 64 and shown not in each for pair in compared for each in pair)
 
 
+@pytest.mark.proves("T16")
 async def test_every_way_in_by_a_key_goes_by_that_comparison(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +155,7 @@ async def test_every_way_in_by_a_key_goes_by_that_comparison(
                 assert compared == [known]
 
 
+@pytest.mark.proves("T16")
 async def test_no_store_has_a_key_a_ticket_or_a_token(place: Place, tmp_path: Path) -> None:
     async with opened(place) as store:
         identity = Identity(auth(tmp_path, "api_key"), store)
