@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from serving import ROOT
 
-from tornado_live.access.limits import OWN, TABLE, Charge, Row, charges, over, places, rate, value
+from tornado_live.access.limits import OWN, TABLE, Charge, Row, charges, nearly, over, places, rate, value
 from tornado_live.caller import Caller
 from tornado_live.observe.metrics import LIMITS, Metrics
 from tornado_live.settings import Limits
@@ -198,6 +198,14 @@ def test_a_lease_is_a_small_part_and_at_least_one() -> None:
 )
 def test_who_is_over_a_limit_is_told_which_and_until_when(seconds: float, words: str, ms: int) -> None:
     told = over("cost_per_day", seconds)
-    assert told.message == f"The limit cost_per_day is reached (what a user may cost). Try again {words}."
+    assert told.message == f"What you may use in a day is used up (cost_per_day). Try again {words}."
     assert (told.limit, told.retry_after_ms, told.close_code) == ("cost_per_day", ms, 4429)
     assert over("conversations_per_user").retry_after_ms is None
+    assert nearly("talk_s_per_day") == (
+        "Four fifths of the time that you may talk in a day are used up (talk_s_per_day)."
+    )
+
+
+def test_what_is_told_of_a_limit_is_in_words_for_people() -> None:
+    refused = [one for one in TABLE if "retryAfterMs" in one.beyond and one.name != "queued_bytes"]
+    assert [one.name for one in refused if not one.people] == []

@@ -27,7 +27,9 @@ RECHECK_S: Final = 1.0
 IDLE_S: Final = 15.0
 """A lease that nobody uses is given back after so long."""
 _TOO_LATE_S: Final = 2.0
-"""What is given back at the very end of a window might arrive in the next one."""
+_TOO_LATE_AWAY_S: Final = 600.0
+"""What is given back so near to the end of a window might arrive in the next one: in order, or when the store is
+there again."""
 
 
 class Spent(enum.Enum):
@@ -35,7 +37,7 @@ class Spent(enum.Enum):
     NEAR = enum.auto()
     """Four fifths of the window are used; told to each charge that was admitted, once in a window."""
     OVER = enum.auto()
-    """The store has no more, and what was taken here is used up."""
+    """The store has no more, and what was taken here did not suffice; or, when only asked, is used up."""
 
 
 class Counters(Protocol):
@@ -116,7 +118,8 @@ class Leases:
         left = counter.left
         if own + own < charge.lease and (left > 0 or own <= 0):
             self._fetch(counter)
-        if own <= 0 and (left <= 0 or (counter.away and own + left <= 0)):
+        short = own < 0 if amount else own <= 0
+        if short and (left <= 0 or (counter.away and own + left <= 0)):
             return Spent.OVER
         if 5 * (own + left) > charge.most:
             return Spent.OK
@@ -252,8 +255,8 @@ class Leases:
     def _give_back(self, counter: _Counter) -> None:
         if counter.own <= 0:
             return
-        # While the store is away it would learn of it at an unknown time, maybe in another window.
-        if not counter.away and self._clock() < counter.ends - _TOO_LATE_S:
+        late_s = _TOO_LATE_AWAY_S if counter.away else _TOO_LATE_S
+        if self._clock() < counter.ends - late_s:
             self._store.give_back(counter.charge.counter, counter.own)
             counter.left += counter.own
         counter.own = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 
 from tornado_live.jsonvalue import Json
+from tornado_live.observe.logs import log_event
 from tornado_live.wire.prices import MICRO, SIDES, Prices, Tariff
 
 # The Developer API says response…, Vertex says candidates….
@@ -13,6 +15,8 @@ _OUTPUT = ("responseTokenCount", "candidatesTokenCount")
 _INPUT_DETAILS = ("promptTokensDetails", "toolUsePromptTokensDetails")
 _OUTPUT_DETAILS = ("responseTokensDetails", "candidatesTokensDetails")
 _MOST_MONEY = 1_000_000_000
+
+logger = logging.getLogger(__name__)
 
 
 class Usage:
@@ -111,6 +115,7 @@ class Usage:
         over it is of `model`, where it is named."""
         if model is not None:
             self._tariff = self._tariff_of(model)
+            self._warn(model)
         self._resumed = resumed
         if not resumed:
             self._seen.clear()
@@ -132,6 +137,13 @@ class Usage:
 
     def _tariff_of(self, model: str) -> Tariff | None:
         return None if self._prices is None else self._prices.of(model)
+
+    def _warn(self, model: str) -> None:
+        prices, tariff = self._prices, self._tariff
+        if prices is None or tariff is None or tariff.known or tariff.name in prices.unpriced:
+            return
+        prices.unpriced.add(tariff.name)
+        log_event(logger, "price_unknown", level=logging.WARNING, message=prices.warning(model))
 
     def _charge(self, counts: Mapping[tuple[str, str], int]) -> None:
         tariff = self._tariff

@@ -62,8 +62,11 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
+    """`unpriced` are models of which the log has been told that they have no price."""
+
     currency: str = "USD"
     _models: Mapping[str, Rates] = field(default_factory=dict)
+    unpriced: set[str] = field(default_factory=set, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
