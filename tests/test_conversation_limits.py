@@ -129,8 +129,11 @@ def test_a_short_one_is_warned_with_a_fifth_of_it_left() -> None:
 
 def test_what_a_session_talked_before_counts() -> None:
     usage = Usage({"seconds": 590.0})
-    _, opened = live(Terms(conversation_s=600.0), usage)
-    assert wakes(opened, Timer.LENGTH) == [10.0]
+    talk, opened = live(Terms(conversation_s=600.0), usage)
+    assert wakes(opened, Timer.LENGTH) == [0.0]
+    near = talk.woke(Timer.LENGTH, 0.0)
+    assert "10 more seconds" in str(told(near))
+    assert wakes(near, Timer.LENGTH) == [10.0]
 
 
 def test_a_session_that_has_talked_long_enough_opens_no_model_side() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import assert_never
 
-from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, TimedOut, Unauthenticated
+from tornado_live.errors import BadMessage, LiveError, TimedOut
 from tornado_live.jsonvalue import Json
 from tornado_live.live import recall
 from tornado_live.live.bounds import Bounds
@@ -65,6 +65,7 @@ from tornado_live.live.owing import Owing
 from tornado_live.live.plan import Plan
 from tornado_live.live.quiet import is_loud
 from tornado_live.live.rotation import Dial, Kept, Rotation
+from tornado_live.live.stay import Stay
 from tornado_live.live.terms import Terms
 from tornado_live.live.turns import Speaking
 from tornado_live.live.watchdog import Step, Watchdog
@@ -81,9 +82,6 @@ QUIET_S = 2.0
 """After the last loud sound of the microphone, before the moment counts as a quiet one."""
 
 UNREADABLE_IN_A_ROW = 3
-
-WARNED_S = 60.0
-"""Before a conversation has lasted as long as it may its client is told, or with a fifth of it left."""
 
 WORDS_LOST = (
     "The server that carried this conversation stopped without a word;"
@@ -142,11 +140,6 @@ class Conversation:
         self.hosting: Hosting | None = None
         """Where the client is a guest."""
         self._setup_answer = b""
-        self._expires_at: float | None = None
-        self._terms = Terms()
-        self._talking_since: float | None = None
-        """Up to here the length of the conversation is in its usage."""
-        self._length_told = False
         self._aside: bytes | None = None
         """What the model is to know, once nobody speaks."""
         self.dialogue = Dialogue(limits, history, turn)
@@ -160,6 +153,7 @@ class Conversation:
         self.input = Input(limits.frames_per_s)
         self.guest_input = GuestInput(self.input, self.dialogue, self.calls, self.owing)
         self.usage = usage if usage is not None else Usage()
+        self.stay = Stay(self.usage, limits.idle_timeout_s)
         self._assistants = assistants
         self._assistant = assistant
         self._allowed = allowed_options
@@ -172,7 +166,6 @@ class Conversation:
         self._memory: recall.Recalled = "none"
         self._greeted = self._resumed = False
         self._client_here = True
-        self._active = self._spoken_at = 0.0
         self._parked = self._planned = False
         self._opened_at = 0.0
         self._gap_from: float | None = None
@@ -212,8 +205,8 @@ class Conversation:
 
     def client_came(self, now: float) -> Sequence[Command]:
         """A socket was opened for this conversation, for the first time or again."""
-        taken_over, self._client_here, self._active = self._client_here, True, now
-        self._spoken_at = now
+        taken_over, self._client_here = self._client_here, True
+        self.stay.came(now)
         self.input.client_came()
         self._greeted = self.phase is not Phase.IDLE
         commands: list[Command] = [WakeAfter(Timer.IDLE, self._limits.idle_timeout_s)]
@@ -232,12 +225,7 @@ class Conversation:
 
     def vouched(self, terms: Terms, now: float) -> Sequence[Command]:
         """The client is here on these terms from now on."""
-        self._terms = terms
-        self._expires_at = None if terms.lasts_s is None else now + terms.lasts_s
-        commands: list[Command] = [] if terms.lasts_s is None else [WakeAfter(Timer.EXPIRY, terms.lasts_s)]
-        if terms.silent_s is not None and terms.silent_s < self._limits.idle_timeout_s:
-            commands.append(WakeAfter(Timer.IDLE, terms.silent_s))
-        return commands + self._measure(now)
+        return self.stay.vouched(terms, now)
 
     def client_left(self, clean: bool, now: float) -> Sequence[Command]:
         """The socket is gone. `clean`: the client said goodbye, so nobody is waited for."""
@@ -256,7 +244,7 @@ class Conversation:
         return commands
 
     def from_client(self, message: FromClient, now: float) -> Sequence[Command]:
-        self._active = now
+        self.stay.active_at = now
         if isinstance(message, Speech):
             if self._phase is Phase.LIVE and not (self.input.manual or self._seeking or self._deaf):
                 return FORWARD
@@ -300,16 +288,8 @@ class Conversation:
             case Timer.IDLE:
                 if not self._client_here:
                     return ()
-                left = self._active + self._limits.idle_timeout_s - now
-                most_s, limit = self._limits.idle_timeout_s, "idle_timeout_s"
-                if self._terms.silent_s is not None and self._phase is not Phase.IDLE:
-                    silent = self._spoken_at + self._terms.silent_s - now
-                    if silent < left:
-                        left, most_s, limit = silent, self._terms.silent_s, "silent_timeout_s"
-                if left > 0.001:
-                    return (WakeAfter(Timer.IDLE, left),)
-                words = f"Nothing was said for {most_s / 60:g} minutes."
-                return (CloseClient(TimedOut(words, limit=limit)),)
+                idle = self.stay.idle(now, talks=self._phase is not Phase.IDLE)
+                return (CloseClient(idle) if isinstance(idle, LiveError) else idle,)
             case Timer.GRACE:
                 return () if self._client_here else [Record("client_gone", {}), *self._end(now)]
             case Timer.ROTATE:
@@ -326,11 +306,8 @@ class Conversation:
             case Timer.LENGTH:
                 return self._measure(now)
             case Timer.EXPIRY:
-                if self._expires_at is None or now < self._expires_at - 0.001:
-                    return ()
-                return (
-                    CloseClient(Unauthenticated("Your credential has expired; come back with a new one.")),
-                )
+                expired = self.stay.expired(now)
+                return () if expired is None else (CloseClient(expired),)
             case _:
                 assert_never(timer)
 
@@ -342,12 +319,11 @@ class Conversation:
                     BadMessage("Already connected with other options; send disconnect first."), now
                 )
             return (SendToClient(self._line()),)
-        if self._left_s(now) <= 0:
-            return (CloseClient(_too_long(self._terms)),)
+        if (over := self.stay.too_long(now)) is not None:
+            return (CloseClient(over),)
         try:
             chosen = plan(options, self._assistants, self._assistant, self._allowed, self._models)
-            if self._terms.assistant not in (None, chosen.assistant):
-                raise Forbidden(f'assistant: your credential is for "{self._terms.assistant}" only.')
+            self.stay.check_assistant(chosen.assistant)
         except LiveError as error:
             self._greeted = False
             return self.refused(error, now)
@@ -372,8 +348,8 @@ class Conversation:
 
     def _guest_came(self, guest: Enter, now: float) -> Sequence[Command]:
         """With a setup like the one before it finds its connection as it is; with another one it gets another."""
-        if self._left_s(now) <= 0:
-            return (CloseClient(_too_long(self._terms)),)
+        if (over := self.stay.too_long(now)) is not None:
+            return (CloseClient(over),)
         before = self.hosting
         hidden = self.calls.awaited_here
         self.hosting = Hosting(guest.plan, guest.session_id, guest.handle, call_hidden=hidden)
@@ -471,7 +447,7 @@ class Conversation:
             return self.refused(BadMessage("text before connect is not heard; send connect first."), now)
         if not self._facts.takes_text:
             return self.refused(BadMessage("text: this model writes down what it hears; speak instead."), now)
-        self._spoken_at = now
+        self.stay.spoke(now)
         sent = self.input.send_up(gemini.typed(self._facts, text), Upward.TEXT, self._door)
         if self.phase is Phase.LIVE or not sent:
             self.dialogue.typed(text, now)
@@ -568,7 +544,7 @@ class Conversation:
             commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
-            self._count_time(now)
+            self.stay.counted(now)
             commands.append(SendToClient(UsageTotals(self.usage.as_json())))
         update = message.session_resumption_update
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
@@ -606,7 +582,7 @@ class Conversation:
         """What a message of content means for the watchdog, for what is owed, and for the notes that wait."""
         commands: list[Command] = []
         step: Step | None = None
-        self._spoken_at = now
+        self.stay.spoke(now)
         if happened.interrupted:
             self.rotation.well()  # an answer that was heard until the user had enough
             commands += self.owing.interrupted(self._facts, now)
@@ -720,7 +696,7 @@ class Conversation:
         if self.phase is not Phase.LIVE:
             return []
         if self.rotation.seeking(now) and not self._seeking:
-            self._seeking, self._loud_at = True, self._active  # until now nobody listened for loudness
+            self._seeking, self._loud_at = True, self.stay.active_at  # until now nobody listened for loudness
         commands: list[Command] = []
         if self._seeking and self._may_stay_silent and self.dialogue.unheeded_s(now) > self._facts.silent_s:
             commands += self.dialogue.passed_over()
@@ -823,9 +799,6 @@ class Conversation:
         self._opened_at = now
         facts, resuming = self._facts, self.rotation.resuming
         self._resumed = resuming
-        self._spoken_at = now
-        if self._talking_since is None:
-            self._talking_since = now
         model = self.plan.model if self.plan else facts.name
         self.usage.connection_opened(resumed=resuming, model=model)
         self.rotation.opened(self._limits.connection_s or facts.connection_s, now)
@@ -854,7 +827,7 @@ class Conversation:
         if asked and not self.calls.outstanding:
             commands += self.owing.expect("text", facts, now)
         commands.append(Record(how, told))
-        return [*commands, *self._measure(now), *self._rotate(now)]
+        return [*commands, *self.stay.talking(now), *self._rotate(now)]
 
     def _given_up(self, cause: Cause, now: float) -> list[Command]:
         """The model side is not to be had: the client is told why, and closed with the code of it."""
@@ -892,34 +865,15 @@ class Conversation:
         aside, self._aside = self._aside, None
         return [SendToModel(aside, Upward.HISTORY)]
 
-    def _count_time(self, now: float) -> None:
-        if self._talking_since is not None:
-            self.usage.talked(now - self._talking_since)
-            self._talking_since = now
-
-    def _left_s(self, now: float) -> float:
-        """How long the session may still talk."""
-        if self._terms.conversation_s is None:
-            return float("inf")
-        since = now if self._talking_since is None else self._talking_since
-        return self._terms.conversation_s - self.usage.seconds - (now - since)
-
-    def _measure(self, now: float) -> list[Command]:
+    def _measure(self, now: float) -> Sequence[Command]:
         """Whether the conversation has lasted as long as it may, or almost."""
-        most_s = self._terms.conversation_s
-        if most_s is None or self._talking_since is None or not self._client_here:
-            return []
-        left, warned_s = self._left_s(now), min(WARNED_S, most_s / 5)
-        if left <= 0.001:
-            return list(self.close(_too_long(self._terms), now))
-        if left > warned_s:
-            return [WakeAfter(Timer.LENGTH, left - warned_s)]
-        commands: list[Command] = [WakeAfter(Timer.LENGTH, left)]
-        if not self._length_told:
-            self._length_told = True
-            words = f"This conversation may go on for {left:.0f} more seconds; then it ends."
-            commands += self.budget_near(words, now)
-        return commands
+        if self.phase is Phase.IDLE or not self._client_here:
+            return ()
+        if (over := self.stay.too_long(now)) is not None:
+            return self.close(over, now)
+        nearly = self.stay.nearly(now)
+        told = () if nearly is None else self.budget_near(nearly, now)
+        return [*told, *self.stay.measured(now)]
 
     # --- silence
 
@@ -985,8 +939,8 @@ class Conversation:
 
     def _hang_up(self, now: float) -> list[Command]:
         """The model side goes, or has gone, for good: open turns are finished as far as they came."""
-        self._count_time(now)
-        self._talking_since = self._aside = None
+        self.stay.silenced(now)
+        self._aside = None
         commands = self.calls.end()
         commands += self._broken_off_lines()
         commands += self.dialogue.ended()
@@ -1011,7 +965,7 @@ class Conversation:
         """
         if not self._client_here or self.phase in (Phase.IDLE, Phase.CLOSED):
             return self.close(None, now)
-        self._seeking, self._loud_at = True, self._active  # until now nobody listened for loudness
+        self._seeking, self._loud_at = True, self.stay.active_at  # until now nobody listened for loudness
         quiet_in_s = max(0.0, self._loud_at + QUIET_S - now)
         self.draining.begin(quiet_in_s + spread_s, most_s, now)
         told: ToClient = Status(Line.DRAINING)
@@ -1037,10 +991,3 @@ class Conversation:
         commands = self._hang_up(now)
         self._enter(Phase.CLOSED)
         return [*commands, *goodbye, CloseModel(), End()]
-
-
-def _too_long(terms: Terms) -> SessionEnded:
-    seconds = terms.conversation_s or 0.0
-    lasted = f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
-    words = f"This conversation has lasted for {lasted}, as long as it may; begin a new one."
-    return SessionEnded(words, limit="conversation_s")
