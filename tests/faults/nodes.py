@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,10 +70,11 @@ async def two_nodes(
     """`store` are the settings that make them share their sessions. `command` starts each of them."""
     async with ModelSide() as model:
         given = environment(model.port) | dict(store) | environ
-        async with (
-            Server(environ=given, exit_code=exit_codes[0], command=command) as one,
-            Server(environ=given, exit_code=exit_codes[1], command=command) as other,
-        ):
+        one, other = (Server(environ=given, exit_code=code, command=command) for code in exit_codes)
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.TaskGroup() as starting:
+                for server in (one, other):
+                    starting.create_task(stack.enter_async_context(server))
             yield Nodes(one, other, model)
             for server in (one, other):
                 unbroken(server)

@@ -50,7 +50,10 @@ async def race(both: Nodes, session: str, ticket: str) -> Counter[str]:
             outcome(stack, SHOWN[n // 2 % 2], (both.one, both.other)[n % 2], session, ticket)
             for n in range(SOCKETS)
         )
-        return Counter(await asyncio.gather(*tries))
+        found = Counter(await asyncio.gather(*tries))
+        if found["in"]:
+            await both.model.dialled()
+        return found
 
 
 @pytest.mark.proves("T17")
