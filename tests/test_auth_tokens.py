@@ -278,6 +278,28 @@ async def test_where_callers_are_asked_who_they_are_a_token_is_made_with_a_crede
             assert secret[-30:] not in server.log
 
 
+async def test_a_backend_says_for_whom_a_token_is(tmp_path: Path) -> None:
+    store = await SqliteSessionStore.open(tmp_path / "data/sessions.db", ttl_s=1800)
+    backend, key = make_key("web", now=time.time(), roles=frozenset({"backend"}))
+    plain, other = make_key("app", now=time.time())
+    for each in (key, other):
+        await keep_key(store, each, None)
+    await store.close()
+    path = "/v1alpha/auth_tokens"
+    async with Server(home=tmp_path, environ={"AUTH__MODES": "api_key"}) as server, asking(server) as client:
+        shows = {"x-goog-api-key": backend}
+        made = await client.post(path, headers=shows, json={"userId": "visitor-7", "uses": 2})
+        caller = (await given(tmp_path, made.json()["name"])).caller()
+        assert (caller.user, caller.roles, caller.claims) == ("visitor-7", frozenset(), {"sub": "visitor-7"})
+        assert {"user:visitor-7", f"key:{key.id}"} < caller.subjects
+        for user in ("", "local", "key:app", 7, None, "a\nb"):
+            refused = await client.post(path, headers=shows, json={"userId": user})
+            assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        refused = await client.post(path, headers={"x-goog-api-key": plain}, json={"userId": "visitor-7"})
+        assert refused.status_code == 400
+        assert 'Unknown name "userId"' in refused.json()["error"]["message"]
+
+
 async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:
     async with Server("--set", "drop_in.enabled=false") as server, asking(server) as client:
         assert (await client.post("/v1alpha/auth_tokens", json={})).status_code in (404, 405)

@@ -41,7 +41,6 @@ from tornado_live.handlers.door import DoorHandler, House
 from tornado_live.jsonvalue import Json
 from tornado_live.observe.metrics import Metrics
 
-
 SIGNED = {"AUTH__JWT_ALGORITHMS": "RS256,ES256", "AUTH__JWT_PUBLIC_KEY": ""}
 
 
@@ -54,6 +53,26 @@ async def answered(client: httpx.AsyncClient, url: str, shown: str) -> tuple[int
     header = b"Bearer " + shown.encode("utf-8", "surrogatepass")
     answer = await client.get(url, headers={b"Authorization": header})
     return answer.status_code, answer.json()
+
+
+async def refused_upgrades(server: Server, forged: Mapping[str, str]) -> None:
+    """The same at the door of the WebSocket, before it is one."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        statuses = set()
+        for shown in forged.values():
+            header = b"Bearer " + shown.encode("utf-8", "surrogatepass")
+            asked = {
+                **{name.encode(): value.encode() for name, value in upgrade.items()},
+                b"Authorization": header,
+            }
+            statuses.add((await client.get(f"{server.url}/ws", headers=asked)).status_code)
+        assert statuses == {401}
 
 
 async def none_gets_in(url: str, forged: Mapping[str, str]) -> None:
@@ -76,10 +95,11 @@ async def test_no_forged_token_is_taken_by_the_server() -> None:
         forged = forgeries(theirs.url)
         assert len(forged) >= 150
         await none_gets_in(f"{server.url}/api/sessions", forged)
+        await refused_upgrades(server, forged)
         assert theirs.asked == []  # nobody looks where a token says that its key is
         assert 1 <= len(ours.asked) <= 3
         refused = [json.loads(line) for line in server.log.splitlines() if '"credential_refused"' in line]
-        assert len(refused) == len(forged)
+        assert len(refused) == 2 * len(forged)
         assert all(line["reason"] and len(line["reason"]) < 100 for line in refused)
         for shown in forged.values():
             if len(shown) > 40:

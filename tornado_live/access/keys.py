@@ -133,9 +133,9 @@ async def list_keys(store: SessionStore) -> Sequence[Key]:
 
 async def revoke_key(store: SessionStore, key: Key) -> bool:
     """Whether it was still there. Whoever talks with it is sent away, in every process."""
-    was_there = await store.drop_credential(subject(key.id))
+    # In this order: whatever fails in between, the key is still listed, and can be revoked again.
     await store.revoke(subject(key.id), lasts_s=REVOKED_S)
-    return was_there
+    return await store.drop_credential(subject(key.id))
 
 
 def _key(body: Mapping[str, Json], left_s: float | None) -> Key | None:
