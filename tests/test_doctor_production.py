@@ -172,7 +172,7 @@ async def test_a_server_that_asks_nobody_is_found_by_asking(tmp_path: Path) -> N
         "POST /api/sessions",
         "GET /openapi.json",
         "/ws",
-        "POST /v1beta/auth_tokens",
+        "/auth_tokens",
     ):
         assert door in line
     assert "the endpoint of Google's clients" in line
@@ -295,3 +295,25 @@ def test_what_belongs_to_it_is_refused_without_it(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"command line: {option[0]}: belongs to --production\n"
+
+
+async def test_a_server_that_does_tls_itself_passes_too(tmp_path: Path) -> None:
+    environ = {"GEMINI_API_KEY": KEY, "PUBLIC_URL": "https://localhost", "TRUSTED_PROXIES": "[]"}
+    async with Simulator() as simulator:
+        environ["GEMINI_BASE_URL"] = simulator.url
+        async with Server(
+            "--config", str(FILE), home=tmp_path, environ=environ, ports=NODE, tls=True
+        ) as server:
+            settings = load_settings(home=tmp_path, config=FILE, environ=environ, overrides={})
+            printed = Printed()
+            with nobody_listens() as port:
+                printed.code = await examine(
+                    settings,
+                    target_of(f"https://localhost:{server.tls_port}"),
+                    printed.lines.append,
+                    ca=server.ca,
+                    http_port=port,
+                )
+    assert mistakes(printed) == set(), printed.text
+    assert f"port {port} is closed" in printed.text
+    assert {"metrics", "token", "limits", "keys"} <= set(printed.steps("note")), printed.text

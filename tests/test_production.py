@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,7 @@ INSECURE: Mapping[str, tuple[Mapping[str, str], str]] = {
     "people come by http": ({"public_url": "http://voice.example.com"}, "public"),
     "everybody is a proxy": ({"trusted_proxies": "0.0.0.0/0"}, "proxies"),
     "half the internet is a proxy": ({"trusted_proxies": "2000::/3"}, "proxies"),
+    "open beside its proxy": ({"host": "0.0.0.0"}, "proxies"),
     "pages that come by http": ({"allowed_origins": "http://www.example.com"}, "origin"),
     "a day may cost anything": ({"limits.cost_per_day_in_all": "off"}, "money"),
     "a user may cost anything": ({"limits.cost_per_day": "off"}, "money"),
@@ -64,7 +66,11 @@ def test_the_file_has_no_insecure_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", INSECURE)
 def test_what_is_insecure_is_found_at_its_step_and_at_no_other(tmp_path: Path, name: str) -> None:
     overrides, step = INSECURE[name]
-    assert wrong(settings(tmp_path, **overrides)) == [step]
+    if "host" in overrides:  # which a start refuses unless it is told so
+        seen = replace(settings(tmp_path), host=overrides["host"])
+    else:
+        seen = settings(tmp_path, **overrides)
+    assert wrong(seen) == [step]
 
 
 def test_what_the_file_says_is_not_what_holds_without_it(tmp_path: Path) -> None:

@@ -401,6 +401,16 @@ def doctor(
     ] = None,
 ) -> None:
     """Open one conversation step by step, and say what to mend."""
+    if probe and production:
+        raise ConfigError([Problem("command line", None, "--probe", "and --production exclude each other")])
+    belongings: Mapping[str, Mapping[str, object]] = {
+        "--probe": {"--minutes": minutes, "--max-usd": max_usd, "--recordings": recordings},
+        "--production": {"--url": url, "--ca": ca, "--http-port": http_port},
+    }
+    for asked_for, mode in ((probe, "--probe"), (production, "--production")):
+        for option, value in belongings[mode].items():
+            if value is not None and not asked_for:
+                raise ConfigError([Problem("command line", None, option, f"belongs to {mode}")])
     settings = _settings(home, config, set_, {"upstream": upstream})
     _print_warnings(settings)
     if production:
@@ -412,9 +422,6 @@ def doctor(
             settings, target, _say, token=token, ca=ca, http_port=80 if http_port is None else http_port
         )
         raise SystemExit(_run(examined))
-    for option, given in (("--url", url), ("--ca", ca), ("--http-port", http_port)):
-        if given is not None:
-            raise ConfigError([Problem("command line", None, option, "belongs to --production")])
     if probe:
         from tornado_live.doctor.line import Limits
         from tornado_live.doctor.probe import probe as ask
@@ -424,9 +431,6 @@ def doctor(
             asked.minutes if minutes is None else minutes, asked.max_usd if max_usd is None else max_usd
         )
         raise SystemExit(_run(ask(settings, limits, _say, recordings=recordings)))
-    for option, value in (("--minutes", minutes), ("--max-usd", max_usd), ("--recordings", recordings)):
-        if value is not None:
-            raise ConfigError([Problem("command line", None, option, "belongs to --probe")])
     from tornado_live.doctor.checks import examine
 
     raise SystemExit(_run(examine(settings, _say)))

@@ -93,13 +93,17 @@ def _public(settings: Settings) -> Iterable[Finding]:
 
 
 def _proxies(settings: Settings) -> Iterable[Finding]:
+    plain = not is_loopback(settings.host) and not (settings.port is None and settings.ws_port is None)
     wide = [one for one in settings.trusted_proxies if one.prefixlen < _WIDEST[one.version]]
     if wide:
         named = ", ".join(map(str, wide))
         yield wrong(
             "proxies", f"{named} in TRUSTED_PROXIES lets anybody pass for anybody: name the proxy alone"
         )
-    elif settings.trusted_proxies and not is_loopback(settings.host):
+    elif plain and settings.trusted_proxies and all(one.is_loopback for one in settings.trusted_proxies):
+        text = f"{settings.host} is open to others, and no proxy does TLS for them: write host: 127.0.0.1"
+        yield wrong("proxies", text)
+    elif plain and settings.trusted_proxies:
         named = ", ".join(map(str, settings.trusted_proxies))
         yield note(
             "proxies", f"let a firewall keep all but {named} from {settings.host}: it speaks no TLS there"

@@ -224,9 +224,10 @@ async def upgrade(way: Way, path: str, *, origin: str | None = "") -> Seen:
         return refused.seen
 
 
-async def client(way: Way) -> Client | None:
-    """Whom the server sees, asked by somebody who says to be another; None where it does not say."""
-    seen = await ask(way, "/health?client", headers=_FORGED)
+async def client(way: Way, *, forged: bool = True) -> Client | None:
+    """Whom the server sees, asked by somebody who says to be another; not so without `forged`. None where it does
+    not say."""
+    seen = await ask(way, "/health?client", headers=_FORGED if forged else {})
     told = seen.json.get("client") if isinstance(seen, Answer) else None
     if not isinstance(told, dict):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from tornado_live.access.keys import list_keys
 from tornado_live.deploy import findings, posture, probes, shut
 from tornado_live.deploy.check import Told, trust
-from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note
+from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note, ok
 from tornado_live.deploy.posture import FileSeen, KeySeen
 from tornado_live.deploy.probes import Way
 from tornado_live.deploy.seen import Answer, Client, Seen
@@ -99,8 +99,8 @@ async def _outside(way: Way, told: Told, settings: Settings, token: str | None, 
     if alive.verdict == "WRONG":
         return
     told.tell(findings.of_ready(await probes.ask(way, "/health/ready")))
-    client = await probes.client(way)
-    told.tell(*_address(client, target, settings))
+    told.tell(*_address(await probes.client(way), target, settings))
+    client = await probes.client(way, forged=False)
     told.tell(
         findings.of_host(await probes.ask(way, "/api/tools", headers={"Host": "foreign.invalid"}), target)
     )
@@ -136,6 +136,8 @@ def _address(client: Client | None, target: Target, settings: Settings) -> Seque
     if trusted and target.is_loopback and not target.tls:
         text = "asked from this machine, whose word counts (TRUSTED_PROXIES): give --url, what people type"
         return [note("address", text)]
+    if not settings.trusted_proxies and client is not None and client.via == "untrusted":
+        return [ok("address", "nobody is believed who says to be another")]
     return findings.of_client(client, target)
 
 
@@ -196,10 +198,18 @@ async def _operators(way: Way, *, here: bool, shows: bool) -> Sequence[Finding]:
     return shut.of_operators(metrics, invoke, shows=shows, here=here)
 
 
+def _is_of_this_machine(address: str | None, target: Target) -> bool:
+    """Whether the server takes it for its own; it shows some addresses as `private` only."""
+    try:
+        return address is not None and ip_address(address).is_loopback
+    except ValueError:
+        return target.is_loopback
+
+
 async def _flood(way: Way, client: Client | None, most: int) -> Finding:
     """Last, since this machine is refused for the rest of the minute."""
     address = None if client is None else client.address
-    if address == FORGED or (address is not None and ip_address(address).is_loopback):
+    if address == FORGED or _is_of_this_machine(address, way.target):
         return shut.of_flood(0, False, address, exempt=True)
     made_up = {"Authorization": f"Bearer {MADE_UP}"}
     count, limited = await probes.knocks(way, "/api/tools", made_up, most + _KNOCKS_MORE)

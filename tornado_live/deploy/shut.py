@@ -19,7 +19,7 @@ _HEADERS: Mapping[str, str] = {
     "referrer-policy": "no-referrer",
 }
 _POLICY = ("default-src 'self'", "object-src 'none'", "frame-ancestors 'none'")
-_UNSAFE = ("unsafe-inline", "unsafe-eval", "*")
+_UNSAFE = ("'unsafe-inline'", "'unsafe-eval'", "*", "https:", "http:")
 _VERSION = re.compile(r"\d+\.\d+")
 
 
@@ -119,7 +119,8 @@ def of_headers(page: Seen, target: Target) -> list[Finding]:
         name for name, value in _HEADERS.items() if page.headers.get(name, "").lower() != value.lower()
     ]
     policy = page.headers.get("content-security-policy", "")
-    if not all(part in policy for part in _POLICY) or any(part in policy.split() for part in _UNSAFE):
+    sources = policy.replace(";", " ").split()
+    if not all(part in policy for part in _POLICY) or any(part in sources for part in _UNSAFE):
         missing.append("content-security-policy")
     missing += [name for name in ("permissions-policy",) if name not in page.headers]
     found = []
