@@ -49,6 +49,10 @@ class Gate:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._sockets: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """How many addresses and users are counted here."""
+        return len(self._buckets)
+
     async def request(self, address: str | None, caller: Caller) -> None:
         """A REST request, once its caller is known. A backend asks for many, and is not counted."""
         if BACKEND not in caller.roles:
