@@ -34,7 +34,7 @@ CHECKS = (
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 
 
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(seconds=SECONDS + 120)
 async def test_whatever_is_made_up_of_the_document_is_answered_as_it_says(tmp_path: Path) -> None:
     shared = {"DATA_DIR": str(tmp_path)}
     key = await api_key(shared, "all", user="alice", roles=frozenset({"operator", "backend"}))

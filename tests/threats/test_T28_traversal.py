@@ -60,7 +60,7 @@ def traversals() -> Iterator[bytes]:
 
 
 @pytest.mark.proves("T28")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(seconds=120)
 async def test_no_spelling_of_a_path_leads_out_of_the_pages() -> None:
     paths = list(traversals())
     assert len(set(paths)) > 200

@@ -86,7 +86,7 @@ def sockets(pid: int) -> int:
 
 
 @pytest.mark.proves("T38")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(seconds=120)
 async def test_slow_heads_bodies_and_readers_are_closed_and_others_served() -> None:
     async with Server(environ=NO_MODEL, tls=True) as server:
         before = sockets(server.pid)
