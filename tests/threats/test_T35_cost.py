@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from faults.nodes import shared_file
 from faults.stage import environment, unbroken
 from serving import Server
 from talking import Talker
+from websockets.exceptions import ConnectionClosed
 
 WITHOUT_A_METER = """
 from tornado_live.live.metering import Meter
@@ -144,9 +146,10 @@ async def test_noise_without_a_word_does_not_keep_a_conversation_open() -> None:
             line = await opened(client, model)
             async with asyncio.TaskGroup() as together:
                 closed = together.create_task(client.closed())
-                while not closed.done():
-                    await client.speak(os.urandom(640))
-                    await asyncio.wait({closed}, timeout=0.02)
+                with suppress(ConnectionClosed):
+                    while not closed.done():
+                        await client.speak(os.urandom(640))
+                        await asyncio.wait({closed}, timeout=0.02)
             assert closed.result()[0] == 4408
             assert await line.closed() == 1000
         unbroken(server)

@@ -14,7 +14,6 @@ from tornado_live.caller import Caller
 from tornado_live.errors import (
     BadMessage,
     Forbidden,
-    InternalError,
     LiveError,
     SessionNotFound,
     TimedOut,
@@ -107,8 +106,7 @@ class GeminiHandler(SocketHandler):
             self.peer.close(goodbye.code, goodbye.reason)
             raise
         except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
-            self.log_exception(type(error), error, error.__traceback__)
-            self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
+            self.broken(error, dialect)
 
     async def _setup(self) -> tuple[bytes, bool]:
         seconds = self.live.limits.hello_timeout_s

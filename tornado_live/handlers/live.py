@@ -155,6 +155,11 @@ class SocketHandler(DoorHandler, WebSocketHandler):
             self.peer.send_text(goodbye.frame)
         self.peer.close(goodbye.code, goodbye.reason)
 
+    def broken(self, error: Exception, dialect: Dialect) -> None:
+        """A bug: its text goes to the log, and the client hears that there was one."""
+        self.log_exception(type(error), error, error.__traceback__)
+        self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
+
     @asynccontextmanager
     async def found(self, wanted: str, caller: Caller, *, guest: bool) -> AsyncIterator[Found]:
         """The session and its memory as of this moment: nothing may wait between this and `attach`.
@@ -218,17 +223,15 @@ class LiveHandler(SocketHandler):
         dialect = NativeDialect(self._wanted)
         try:
             self.enter()
+            if self._caller is None:
+                # The upgrade is answered once this has run, so the message is waited for elsewhere.
+                self.live.registry.receive(self._introduced(dialect))
+            else:
+                await self._enter(dialect, self._caller, None)
         except LiveError as error:
             self.refuse(error, dialect)
-            return
-        if self._caller is None:
-            # The upgrade is answered once this has run, so the message is waited for elsewhere.
-            self.live.registry.receive(self._introduced(dialect))
-            return
-        try:
-            await self._enter(dialect, self._caller, None)
-        except LiveError as error:
-            self.refuse(error, dialect)
+        except Exception as error:  # noqa: BLE001 - the edge of a connection: its bugs end it, in words
+            self.broken(error, dialect)
 
     async def _introduced(self, dialect: NativeDialect) -> None:
         try:
@@ -249,8 +252,7 @@ class LiveHandler(SocketHandler):
             self.peer.close(goodbye.code, goodbye.reason)
             raise
         except Exception as error:  # noqa: BLE001 - the root of a task: its bugs end this connection, nothing else
-            self.log_exception(type(error), error, error.__traceback__)
-            self.refuse(InternalError("Something went wrong on the server; connect again."), dialect)
+            self.broken(error, dialect)
 
     async def _first(self, dialect: NativeDialect) -> FromClient:
         """The first message that is no ping."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVarTuple, assert_never
 
+from tornado_live.access.limits import nearly
 from tornado_live.caller import Caller
 from tornado_live.errors import (
     Forbidden,
@@ -425,8 +426,7 @@ class Bridge:
         return Spending(self._heard_s + self.seconds_in, tokens, usage.micro_cost)
 
     def _budget_near(self, limit: str) -> None:
-        words = f"Four fifths of what there is are used up ({limit}); little is left for this conversation."
-        self.react(self.conversation.budget_near, words)
+        self.react(self.conversation.budget_near, nearly(limit))
 
     def _charge_call(self) -> None:
         over = self._meter.tool_call()
