@@ -11,7 +11,7 @@ export function waitInWords(seconds) {
 }
 
 /** What happened, without the "try again in a minute" of which the page counts the seconds itself. */
-export const withoutWait = (message) => message.replace(/[.;,]?\s*try again\b[^.]*\.?$/i, ".");
+export const withoutWait = (message) => message.replace(/[.;,]?\s?try again\b[^.]*\.?$/i, ".");
 
 /**
  * A piece of text that ends by itself once it is no longer in the document.

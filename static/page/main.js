@@ -363,6 +363,7 @@ async function loggedIn(key) {
   const kept = live.sessionId === null ? null : await requested(sessionPath()).catch(() => null);
   if (kept?.status === 404) {
     startOver();
+    ui.message.value = "";
     notice("The earlier conversation is over, or somebody else's; this is a new one.", "info");
   } else if (before?.talking) await talk();
   else if (before) await connect();
