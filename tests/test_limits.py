@@ -143,6 +143,14 @@ def test_the_lower_of_the_servers_value_and_ones_own_counts() -> None:
     assert value("cost_per_day", limits, mine) == 2
 
 
+def test_a_limit_of_ones_own_may_be_any_number() -> None:
+    for own in (math.inf, 1e308, 1e15):
+        caller = Caller("a", known=True, limits={"cost_per_day": own, "conversations_per_user": own})
+        (charge,) = charges(Limits(), caller, "s")
+        assert (charge.most, charge.lease) == (10**14, 50_000)
+        assert places(Limits(conversations_per_user=None), caller)[0].most <= 10**15
+
+
 def test_nobody_brings_a_limit_that_is_not_ones_own_to_bring() -> None:
     everything = Caller("alice", known=True, limits=dict.fromkeys(Limits.model_fields, 1.0))
     changed = {
@@ -161,7 +169,7 @@ def test_places_are_held_by_user_key_and_all() -> None:
 
 
 def test_a_name_of_any_length_and_characters_makes_a_short_counter() -> None:
-    for user in ("x" * 10_000, "a\x00b", "\udc80", "new\nline"):
+    for user in ("x" * 10_000, "a\x00b", "\udc80", "new\nline", "sha256:0"):
         (charge,) = charges(Limits(cost_per_day=1), Caller(user, known=True), "s")
         assert re.fullmatch(r"cost_per_day:user:sha256:[0-9a-f]{64}", charge.counter)
     (one, other) = (rate("sessions_per_minute", 60, f"user:{'x' * 300}{end}") for end in "ab")

@@ -168,6 +168,27 @@ async def test_after_too_many_wrong_credentials_no_more_is_looked_at_from_there(
         await turns()
 
 
+async def test_an_address_that_shows_nothing_wrong_costs_the_store_no_question() -> None:
+    async with Doors(denied_per_minute=30) as doors:
+        (gate,) = doors.gates
+        for number in range(200):
+            gate.check_address(f"203.0.113.{number}")
+        await turns()
+        assert (doors.shop.asked, len(doors.leases[0]), len(gate)) == (0, 0, 0)
+
+
+async def test_whoever_is_refused_uses_up_nothing_for_others_at_the_same_address() -> None:
+    async with Doors(handshakes_per_minute=60) as doors:
+        (gate,) = doors.gates
+        doors.shop.away = True
+        assert await handshakes(gate, FAR, 100) == 60
+        opened = 0
+        for _ in range(40):
+            doors.clock.now += 0.25
+            opened += await handshakes(gate, FAR, 1)
+        assert opened == 10
+
+
 async def test_wrong_credentials_that_come_all_at_once_are_counted_before_the_store_answers() -> None:
     async with Doors(denied_per_minute=30) as doors:
         (gate,) = doors.gates

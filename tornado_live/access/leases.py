@@ -128,6 +128,10 @@ class Leases:
             counter.told[id(charge)] = (charge, True)
         return Spent.OK if told else Spent.NEAR
 
+    def used_up(self, charge: Charge) -> bool:
+        """Whether nothing is left, as far as this process has heard: what it never spent of costs no question."""
+        return (charge.counter, charge.most) in self._counters and self.spend(charge, 0) is Spent.OVER
+
     def over(self, charge: Charge) -> OverLimit:
         """What to tell whoever spent too much of it: when there is something again."""
         return self._over(self._counter(charge))

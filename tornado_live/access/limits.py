@@ -46,6 +46,9 @@ _BLOCK: Final[Mapping[Unit, int]] = {"money": 50_000, "seconds": 60_000, "tokens
 """The largest lease; more would save nothing and hold too much back from other processes."""
 _SMALL_BLOCK: Final = 10
 _LONGEST_NAME: Final = 200
+_HASHED: Final = "sha256:"
+_LARGEST: Final = 1e14
+"""No store counts further exactly; somebody's own limit may be any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +366,7 @@ def places(limits: Limits, caller: Caller) -> Sequence[Place]:
         row, most = ROWS[name], value(name, limits, caller)
         whose = _whose(row, caller, "")
         if most is not None and whose is not None:
-            found.append(Place(name, f"{name}:{_short(whose)}", int(most)))
+            found.append(Place(name, f"{name}:{_short(whose)}", int(min(most, _LARGEST))))
     return tuple(found)
 
 
@@ -390,7 +393,7 @@ def _people(name: str) -> str:
 def _charge(row: Row, whose: str, most: float) -> Charge:
     assert row.window_s is not None, f"{row.name} is not counted over time"
     scale = _WHOLE.get(row.unit, 1)
-    whole = math.floor(round(most * scale, 3))
+    whole = math.floor(round(min(most * scale, _LARGEST), 3))
     block = min(whole // 20, _BLOCK.get(row.unit, _SMALL_BLOCK))
     return Charge(row.name, f"{row.name}:{_short(whose)}", whole, row.window_s, max(block, 1), row.unit)
 
@@ -411,10 +414,11 @@ def _whose(row: Row, caller: Caller, session_id: str) -> str | None:
 
 def _short(whose: str) -> str:
     """A name that a token brought may be of any length, and of any characters."""
-    data = whose.encode("utf-8", "surrogatepass")
-    if len(data) <= _LONGEST_NAME and whose.isprintable():
+    kind, _, name = whose.partition(":")
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= _LONGEST_NAME and name.isprintable() and not name.startswith(_HASHED):
         return whose
-    return f"{whose.partition(':')[0]}:sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"{kind}:{_HASHED}{hashlib.sha256(data).hexdigest()}"
 
 
 def _words(seconds: float) -> str:

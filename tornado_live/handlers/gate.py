@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from tornado_live.access.leases import Leases, Spent
+from tornado_live.access.leases import Leases
 from tornado_live.access.limits import MINUTE_S, over, rate
 from tornado_live.caller import Caller
 from tornado_live.errors import Unavailable
@@ -75,7 +75,7 @@ class Gate:
         charge = rate("denied_per_minute", most, whose)
         if self._has("denied_per_minute", most, whose) < 1:
             raise over("denied_per_minute", MINUTE_S / most)
-        if self._leases.spend(charge, 0) is Spent.OVER:
+        if self._leases.used_up(charge):
             raise self._leases.over(charge)
 
     def denied(self, address: str | None) -> None:
@@ -124,7 +124,8 @@ class Gate:
     def _use(self, name: str, most: float, whose: str) -> bool:
         """One more of `most` in a minute; whether there was one left."""
         has = self._has(name, most, whose)
-        self._buckets[f"{name}:{whose}"] = (max(has - 1, 0.0), self._clock())
+        # Who is refused uses up nothing: somebody else at the same address has a turn.
+        self._buckets[f"{name}:{whose}"] = (has - 1 if has >= 1 else has, self._clock())
         self._buckets.move_to_end(f"{name}:{whose}")
         if len(self._buckets) > MOST_KNOWN:
             self._buckets.popitem(last=False)

@@ -23,6 +23,8 @@ MODALITIES: Final = ("TEXT", "AUDIO", "IMAGE", "VIDEO")
 MICRO: Final = 1_000_000
 """Millionths in one of the currency; and in what sums are kept, fine units in a millionth."""
 
+MOST_TOLD: Final = 100
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _DEAREST: Final = 1_000_000
@@ -62,7 +64,7 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """`unpriced` are models of which the log has been told that they have no price."""
+    """`unpriced` are models of which the log has been told that they have no price, MOST_TOLD at most."""
 
     currency: str = "USD"
     _models: Mapping[str, Rates] = field(default_factory=dict)
