@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -66,6 +67,13 @@ def logged(server: Server) -> list[dict[str, Any]]:
     return lines
 
 
+def _whole(answer: bytes) -> bool:
+    """Whether a connection that stays open has said all."""
+    head, ended, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\nContent-Length: (\d+)", head)
+    return bool(ended and length is not None and len(body) >= int(length[1]))
+
+
 async def raw(server: Server, request: bytes) -> bytes:
     """The answer to bytes on a connection of its own, until the server closes or has answered once."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -75,7 +83,7 @@ async def raw(server: Server, request: bytes) -> bytes:
             with contextlib.suppress(ConnectionError):
                 writer.write(request)
                 await writer.drain()
-                while part := await reader.read(65536):
+                while not _whole(answer) and (part := await reader.read(65536)):
                     answer += part
     finally:
         writer.close()
@@ -175,7 +183,7 @@ async def _until(socket: ClientConnection, wanted: bytes) -> bytes:
 
 def _dial(server: Server, path: str, **more: Any) -> connect:
     url = f"ws://127.0.0.1:{server.port}{path}"
-    return connect(url, compression=None, proxy=None, max_size=None, **more)
+    return connect(url, compression=None, proxy=None, max_size=None, max_queue=None, **more)
 
 
 async def _native(server: Server, model: ModelSide, text: str) -> bytes:

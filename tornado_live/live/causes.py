@@ -22,7 +22,7 @@ from tornado_live.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from tornado_live.observe.logs import Masker
+from tornado_live.observe.logs import masked
 from tornado_live.wire.models import Kind, LiveModel
 
 QUOTA_RETRY_MS = 30_000
@@ -1074,8 +1074,6 @@ CAUSES: tuple[Row, ...] = (
     *_ANY,
 )
 
-_masker = Masker()
-
 
 def of_close(
     code: int, reason: str, *, facts: LiveModel | None, last_sent: str, opened: bool, resuming: bool
@@ -1088,7 +1086,7 @@ def of_close(
     close = Close(code, reason, facts, last_sent, opened, resuming)
     cause = next(row.cause for row in CAUSES if isinstance(row.seen, Seen) and row.seen.fits(close))
     words = "".join(letter if letter.isprintable() else " " for letter in reason).strip()
-    return _saying(cause, f' ("{_masker.text(words)}")' if words else "")
+    return _saying(cause, f' ("{masked(words)}")' if words else "")
 
 
 LONGEST_WAIT_S = 3600.0

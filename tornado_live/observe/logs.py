@@ -147,6 +147,14 @@ _ANY = f"(?i:{'|'.join(_CREDENTIALS)})|%"
 _ANY_PATTERN = _compiled(_ANY)
 
 
+_masker = Masker()
+
+
+def masked(text: str) -> str:
+    """`text` as the log of this process would show it: for the words of others that somebody is told."""
+    return _masker.text(text)
+
+
 class JsonFormatter(logging.Formatter):
     """One record as one line of ASCII JSON: no control character and no line break gets through."""
 
@@ -225,7 +233,8 @@ def configure(level: str, stream: TextIO, *, process: int | None = None) -> Mask
     Replaces what an earlier call installed. Secrets given to `mask` of the answer never show. Python's
     warnings become log lines. `process` is the number in every line, where several processes write.
     """
-    masker = Masker()
+    global _masker
+    _masker = masker = Masker()
     handler = JsonLines(stream)
     handler.setFormatter(JsonFormatter(masker, process))
     root = logging.getLogger()
