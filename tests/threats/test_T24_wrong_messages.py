@@ -127,6 +127,35 @@ async def test_twenty_wrong_messages_are_answered_and_the_next_closes_the_line(g
             assert await end(far) == 4400
 
 
+HUGE = "x" * 200_000
+LONG: list[object] = [
+    *({"type": kind} for kind in (HUGE, "ping" + HUGE)),
+    *(
+        {"type": "connect", "data": {name: HUGE}}
+        for name in ("modality", "activity", "audio", "assistant", "model")
+    ),
+    *(
+        {"type": "connect", "data": data}
+        for data in ({HUGE: 1}, HUGE, {"voice": [HUGE]}, {"inputRate": HUGE})
+    ),
+    *({"type": "video", "data": data} for data in ({"data": HUGE}, {"data": "", "mimeType": HUGE})),
+    *({"type": "audio", "data": data} for data in ({"data": HUGE}, {"data": "", "mimeType": HUGE})),
+    *({"type": kind, "data": {"id": HUGE, "ok": True}} for kind in ("tool_result", "tool_confirm")),
+    *({"type": "ping", "sessionId": HUGE}, {"type": "activity_start", "data": HUGE}),
+]
+
+
+@pytest.mark.proves("T24")
+async def test_what_is_wrong_is_never_repeated_at_length(gateway: Gateway) -> None:
+    far_frames = [json.dumps(message).encode() for message in LONG]
+    far_frames.append(b'{"type":"%s","type":"ping"}' % HUGE.encode())
+    async with upgraded(gateway.server.ws_port) as far:
+        for frame in far_frames:
+            await far.send(far.frame(Opcode.TEXT, frame))
+            error = await hear(far, "error")
+            assert len(json.dumps(error)) < 1000, error
+
+
 def told_to_guest(gateway: Gateway, frame: str) -> int:
     """The code with which a guest that begins so is closed."""
     url = gateway.server.url.replace("http", "ws") + GUEST

@@ -164,6 +164,7 @@ _WITH_MIME = len(',"mimeType":""')
 _WITH_SESSION = len(',"sessionId":""')
 _SPACES = len(',"data":""') - 1  # the shortest field that may come twice; Python's json writes as many spaces
 _encoder = msgspec.json.Encoder()
+_LONGEST_SAID = 160
 
 
 def decode(data: bytes) -> ClientMessage:
@@ -218,6 +219,8 @@ def _explain(data: bytes, error: msgspec.ValidationError) -> str:
             name = unknown[0]
             return f'"{name[:40]}" is not an option of connect; known are {", ".join(known)}{nearest(name, known)}'
     message = str(error).replace("`", '"')
+    if len(message) > _LONGEST_SAID:  # it repeats the value that is wrong
+        message = f"{message[: _LONGEST_SAID // 2]}…{message[-_LONGEST_SAID // 2 :]}"
     choices = next((taken for field, taken in CHOICES.items() if f'"$.data.{field}"' in message), None)
     return f"{kind}: {message}" + (f"; take {choices}." if choices else ".")
 
