@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from redis_server import NEEDS_REDIS, running
-from serving import ROOT, Server, clean_environment, nobody_listens
+from serving import Server, nobody_listens
 
 from tornado_live.__main__ import main
 from tornado_live.access.commands import FAILED, OK, Asked, block, create, revoke, show_all
@@ -28,7 +27,7 @@ KEY = re.compile(r"tl_[a-z0-9]{12}_[A-Za-z0-9_-]{43}\n", re.ASCII)
 def environ(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mapping[str, str]]:
     """Of a server that asks for keys, with either store."""
     with ExitStack() as owned:
-        given = {"AUTH__MODES": "api_key"}
+        given = {"AUTH__MODES": "api_key", "LIMITS__REQUESTS_PER_MINUTE": "off"}
         if request.param == "redis":
             folder = tmp_path / "redis"
             folder.mkdir()
@@ -241,32 +240,66 @@ async def test_keys_are_made_and_revoked_while_the_server_runs(
 ) -> None:
     async with Server(home=tmp_path, environ=environ) as server, httpx.AsyncClient(trust_env=False) as client:
 
-        async def typed(*arguments: str) -> str:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tornado_live", "token", *arguments, "--home", str(tmp_path)),
-                env={"PYTHONPATH": str(ROOT)} | clean_environment(**environ),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            out, _ = await process.communicate()
-            assert process.returncode == 0
-            return out.decode()
-
         async def status(key: str) -> int:
             answer = await client.get(
                 f"{server.url}/api/sessions", headers={"Authorization": f"Bearer {key}"}, timeout=60
             )
             return answer.status_code
 
-        shown = await typed("create", "--name", "web", "--user", "ann")
-        assert KEY.fullmatch(shown)
-        assert await status(shown.strip()) == 200
-        assert await status(shown.strip()[:-1] + "-") == 401
-        assert "web" in await typed("list")
-        await typed("revoke", "--user", "ann", "--for", "1h")
-        while await status(shown.strip()) == 200:
+        typed = Typed(settings(tmp_path, environ))
+        shown = await made(typed)
+        assert await status(shown) == 200
+        assert await status(shown[:-1] + "-") == 401
+        assert await typed.block("1h", user="key:web") == OK
+        typed.read()
+        while await status(shown) != 401:
             pass  # until the server has heard of it, at its next beat
-        await typed("revoke", "web")
-        assert "There are no API keys" in await typed("list")
-        assert await status(shown.strip()) == 401
-    assert shown.strip()[16:] not in server.log
+        assert '"revoked: user:key:web"' in server.log
+        other = await made(typed, "other")
+        assert await status(other) == 200
+        assert await typed.revoke("other") == OK
+        assert await status(other) == 401
+    for key in (shown, other):
+        assert key[16:] not in server.log
+
+
+def test_the_commands_do_what_they_say_and_only_the_key_goes_into_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        command = [
+            "tornado-live",
+            "token",
+            *arguments,
+            "--home",
+            str(tmp_path),
+            "--set",
+            "auth.modes=api_key",
+        ]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    options = (
+        "--role",
+        "operator",
+        "--role",
+        "nurse",
+        "--limit",
+        "cost_per_day=5",
+        "--limit",
+        "talk_s_per_day=60",
+    )
+    code, shown, told = typed("create", "--name", "web", "--user", "ann", *options, "--expires", "2w")
+    assert (code, bool(KEY.fullmatch(shown))) == (OK, True)
+    assert "nurse, operator (metrics" in told
+    assert "cost_per_day=5, talk_s_per_day=60" in told
+    code, listed, _ = typed("list")
+    assert (code, len(listed.splitlines())) == (OK, 2)
+    assert "web   ann" in listed
+    assert typed("revoke", "web")[0] == OK
+    assert typed("revoke", "web")[0] == FAILED
+    code, out, _ = typed("revoke", "--user", "ann", "--jti", "one", "--for", "2h")
+    assert (code, len(out.splitlines())) == (OK, 2)

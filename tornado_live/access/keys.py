@@ -29,6 +29,7 @@ REVOKED_S = 24 * 3600.0
 
 _KIND = "key"
 _ID_CHARS = 12
+_LATEST = 1e11  # in seconds the year 5138, which can still be written as a date
 _KEY = re.compile(rf"tl_([a-z0-9]{{{_ID_CHARS}}})_[A-Za-z0-9_-]{{43}}", re.ASCII)
 _NO_DIGEST = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 
@@ -149,7 +150,7 @@ def _key(body: Mapping[str, Json], left_s: float | None) -> Key | None:
             "assistant": str() | None as assistant,
             "limits": dict() as limits,
             "createdAt": int() | float() as created_at,
-        } if digest.isascii():
+        } if digest.isascii() and 0 <= created_at < _LATEST:
             return Key(
                 id,
                 name,
