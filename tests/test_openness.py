@@ -67,6 +67,16 @@ def test_limits_of_a_day_are_told_where_there_are_none_of_money(tmp_path: Path) 
     assert last == "No limit of money is set (limits.cost_per_day_in_all). Of a day: talk_s_per_day 3600."
 
 
+@pytest.mark.parametrize(("proxy", "is_told"), [("127.0.0.1", True), ("10.0.0.5", False)])
+def test_a_proxy_on_this_machine_hides_nothing_from_the_network(
+    tmp_path: Path, proxy: str, is_told: bool
+) -> None:
+    lines = told(
+        tmp_path, auth__modes="api_key", host="0.0.0.0", trusted_proxies=proxy, public_without_tls="true"
+    )
+    assert ("What is sent crosses the network unencrypted (public_without_tls)." in lines) is is_told
+
+
 @pytest.mark.parametrize("modes", ["none", "api_key"])
 def test_it_is_six_lines_at_most(tmp_path: Path, modes: str) -> None:
     lines = told(
@@ -75,7 +85,8 @@ def test_it_is_six_lines_at_most(tmp_path: Path, modes: str) -> None:
         public_without_auth="true",
         host="0.0.0.0",
         public_url="https://voice.example",
-        trusted_proxies="10.0.0.5",
+        trusted_proxies="127.0.0.1",
+        public_without_tls="true",
         allowed_origins="https://www.example",
     )
     assert 2 <= len(lines) <= 6

@@ -15,6 +15,7 @@ from serving import ROOT, clean_environment
 from tornado_live.__main__ import main
 
 NOT_ASKED = "callers are not asked who they are - write auth.modes"
+PROXY = "10.0.0.5"
 UNENCRYPTED = "would cross the network unencrypted - name the proxy that does TLS in trusted_proxies"
 
 
@@ -50,7 +51,8 @@ class Start:
             return None
         if self.modes == "none":
             return None if self.without_auth else NOT_ASKED
-        return None if self.without_tls or self.proxies or self.tls == "alone" else UNENCRYPTED
+        elsewhere = self.proxies == PROXY  # one on this machine does no TLS for whoever is on the network
+        return None if self.without_tls or elsewhere or self.tls == "alone" else UNENCRYPTED
 
     def __str__(self) -> str:
         flags = [name for name in ("without_auth", "without_tls") if getattr(self, name)]
@@ -63,7 +65,7 @@ STARTS = [
         ("127.0.0.1", "0.0.0.0"),
         ("none", "api_key"),
         ("none", "beside", "alone"),
-        ("", "10.0.0.5"),
+        ("", "127.0.0.1", PROXY),
         (False, True),
         (False, True),
     )

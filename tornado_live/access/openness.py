@@ -56,7 +56,9 @@ def _way(settings: Settings) -> Iterable[str]:
     if settings.trusted_proxies:
         named = ", ".join(map(_named, map(str, settings.trusted_proxies)))
         yield f"Who a client is says the proxy at {named} (trusted_proxies)."
-    elif not is_loopback(settings.host) and not (settings.port is None and settings.ws_port is None):
+    elsewhere = [network for network in settings.trusted_proxies if not network.is_loopback]
+    is_plain = settings.port is not None or settings.ws_port is not None
+    if not is_loopback(settings.host) and is_plain and not elsewhere:
         yield "What is sent crosses the network unencrypted (public_without_tls)."
 
 
