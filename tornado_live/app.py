@@ -30,7 +30,7 @@ from tornado_live.handlers import api, gemini, live, pages, tokens
 from tornado_live.handlers import tools as tool_api
 from tornado_live.handlers.accepting import Accepting, room
 from tornado_live.handlers.deadlines import TimedServer
-from tornado_live.handlers.door import House, log_request
+from tornado_live.handlers.door import MAX_BODY, House, log_request
 from tornado_live.handlers.gate import Gate
 from tornado_live.handlers.hello import PlainServer
 from tornado_live.handlers.paths import Paths, under
@@ -54,8 +54,6 @@ from tornado_live.tools.runner import ToolRunner
 from tornado_live.tools.watching import WatchedCatalog
 
 MAX_HEADERS = 16 * 1024
-MAX_READ = 1024 * 1024
-"""Where reading a body stops; api.py refuses what is over its own, smaller cap, and says so."""
 GOODBYE_S = 2.0
 """For clients to answer the close of their conversation."""
 IDLE_CONNECTION_S = 120
@@ -282,7 +280,7 @@ def _server(app: Application, context: ssl.SSLContext | None) -> HTTPServer:
         app,
         ssl_options=context,
         max_header_size=MAX_HEADERS,
-        max_body_size=MAX_READ,
+        max_body_size=MAX_BODY,
         idle_connection_timeout=IDLE_CONNECTION_S,
     )
 

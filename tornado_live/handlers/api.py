@@ -19,7 +19,7 @@ from tornado_live.access.tickets import Ticket, acting_for, mint_ticket
 from tornado_live.caller import Caller
 from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, Unavailable, nearest
 from tornado_live.handlers.answers import NewSession, NewTicket
-from tornado_live.handlers.door import BodyHandler, DoorHandler, House
+from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
 from tornado_live.handlers.openapi import document
 from tornado_live.handlers.rules import MAX_PAGE, PAGE, served
 from tornado_live.observe.events import rfc3339
@@ -104,7 +104,9 @@ class HealthHandler(ApiHandler):
 
     async def get(self) -> None:
         tools: dict[str, object] = {"loaded": len(self.rest.catalog().tools)}
-        if error := self.rest.tools_error():
+        # What is wrong inside is nobody's business where callers are asked who they are, and here they are not.
+        inside = not self.house.identity.required or is_local(self.request)
+        if inside and (error := self.rest.tools_error()):
             tools["error"] = error
         processes = self.rest.settings.processes
         metrics, running = self.house.metrics, self.rest.running
@@ -190,7 +192,9 @@ class TicketHandler(BodyHandler, ApiHandler):
 
     async def counted(self, caller: Caller) -> None:
         if self.house.gate is not None:
-            await self.house.gate.session_made(self.asked.address, caller)
+            # Behind a backend's address are all of its users.
+            address = None if BACKEND in self.caller.roles else self.asked.address
+            await self.house.gate.session_made(address, caller)
 
     def ws_url(self, session_id: str) -> str:
         public = urlsplit(self.rest.settings.public_url or f"{self.asked.scheme}://{self.asked.host}")

@@ -43,6 +43,8 @@ SLACK_S = 10.0
 LEAST_RATE = 2048
 """Bytes a second that a client takes of an answer, once `SLACK_S` have gone by."""
 LOOK_S = 1.0
+MOST_RESTING = 256
+"""Connections that may rest between two requests; of more, those that have rested for longest are closed."""
 
 _TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
@@ -98,6 +100,10 @@ class TimedServer(HTTPServer):
                 del self._watched[stream]
                 late[why] += 1
                 watched.close(why)
+        resting = [watched for watched in self._watched.values() if watched.resting_since is not None]
+        if (more := len(resting) - MOST_RESTING) > 0:
+            for watched in sorted(resting, key=lambda one: one.resting_since or 0.0)[:more]:
+                watched.close(None)
         if late:
             log_event(_log, "slow_clients_closed", dict(late) | {"message": _SLOW}, level=logging.WARNING)
         self._timer = loop.call_later(LOOK_S, self._look) if self._watched else None
@@ -114,6 +120,7 @@ class _Watched:
         self._awaits_head = True
         self._body_since: float | None = None
         self._requests = 0
+        self._rests_since: float | None = None
         self._owed_since: float | None = None
         self._taken_then = 0
 
@@ -122,7 +129,7 @@ class _Watched:
         self._awaits_head, self._body_since = True, None
         self._requests += 1
         if self._requests > 1:
-            self._head_since = None
+            self._head_since, self._rests_since = None, now
 
     def head_came(self) -> None:
         self._awaits_head, self._head_since = False, None
@@ -163,7 +170,12 @@ class _Watched:
     def _has_bytes(self) -> bool:
         return bool(self._stream._read_buffer)
 
-    def close(self, why: Late) -> None:
+    @property
+    def resting_since(self) -> float | None:
+        """Since when there has been no byte of a further request; None where that is not so."""
+        return self._rests_since if self._awaits_head and not self._has_bytes else None
+
+    def close(self, why: Late | None) -> None:
         with contextlib.suppress(OSError, StreamClosedError):
             if why == "head" and self._has_bytes:
                 self._stream.write(_TIMEOUT)

@@ -9,9 +9,10 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import msgspec
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, RequestHandler
 
@@ -34,6 +35,8 @@ from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import Metrics
 
 MAX_BODY = 64 * 1024
+MAX_READ = 1024 * 1024
+"""Where reading a body stops that is dropped, so that its sender hears why."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NOT_TRUSTED = (
     "Headers of a proxy came from here and were passed over. If it is one of yours, put its address into"
@@ -321,6 +324,7 @@ class BodyHandler(DoorHandler):
         self._too_large = False
         await super().prepare()
         self._let_in = True
+        cast("HTTP1Connection", self.request.connection).set_max_body_size(MAX_READ)
 
     def data_received(self, chunk: bytes) -> None:
         # What is over the cap is read and dropped, so that the client is there to hear about it.
