@@ -102,7 +102,6 @@ def test_a_guess_that_is_nearly_right_takes_no_longer(compare: Callable[[str, Ke
 
 
 @pytest.mark.proves("T16")
-@pytest.mark.alone
 def test_an_id_that_nobody_has_takes_the_same_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[Any, Any]] = []
     usual = hmac.compare_digest
