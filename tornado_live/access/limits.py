@@ -67,15 +67,21 @@ class Row:
     beyond: str
     own: bool = False
     people: str = ""
+    counted_as: str = ""
+    """The series of whom it holds back, where that is not its own of METRIC."""
 
     @property
     def metric(self) -> str:
-        return f'{METRIC}{{limit="{self.name}"}}'
+        return self.counted_as or f'{METRIC}{{limit="{self.name}"}}'
 
 
 _REFUSED = "429 or 4429 with `retryAfterMs`"
-_SLOWED = "it is read no faster"
-_ENDS = "the turn is told to end; then 4429 with `retryAfterMs`, and no new conversation until then"
+_SLOWED = "it is read no faster, and told once by `warning throttled`"
+_TOLD = "the model is told `limited`"
+_ENDS = "4429 with `retryAfterMs`, after a `warning budget_near`; no new conversation until then"
+_REFUSED_CALLS = 'tornado_live_tool_calls_total{outcome="limited"}'
+_NOWHERE = "nobody is held back"
+
 
 TABLE: Final[tuple[Row, ...]] = (
     # What an address may do, whoever it is.
@@ -127,8 +133,16 @@ TABLE: Final[tuple[Row, ...]] = (
     # What one connection or session may do.
     Row("hello_timeout_s", "seconds", "connection", None, "until the first message", "4408"),
     Row("messages_per_s", "messages", "connection", 1.0, "messages of a client", _SLOWED),
-    Row("audio_factor", "times", "connection", None, "speech sent, as a multiple of real time", _SLOWED),
-    Row("frames_per_s", "frames", "connection", 1.0, "video frames", "others are dropped"),
+    Row(
+        "audio_factor",
+        "times",
+        "connection",
+        None,
+        "speech sent, as a multiple of real time",
+        _SLOWED,
+        counted_as=f'{METRIC}{{limit="messages_per_s"}}',
+    ),
+    Row("frames_per_s", "frames", "connection", 1.0, "video frames", "others are dropped, and told once"),
     Row("idle_timeout_s", "seconds", "session", None, "without a message of the client", "4408"),
     Row(
         "silent_timeout_s",
@@ -140,14 +154,54 @@ TABLE: Final[tuple[Row, ...]] = (
         own=True,
     ),
     Row("conversation_s", "seconds", "session", None, "how long a conversation lasts", "4410", own=True),
-    Row("session_ttl_s", "seconds", "session", None, "how long a session is kept unused", "4404"),
-    Row("memory_messages", "messages", "session", None, "messages remembered", "the oldest are forgotten"),
-    Row("memory_message_bytes", "bytes", "session", None, "one message remembered", "it is cut"),
-    Row("memory_bytes", "bytes", "session", None, "everything remembered", "the oldest are forgotten"),
     Row(
-        "tool_calls_per_turn", "calls", "session", None, "tool calls in a turn", "the model is told `limited`"
+        "session_ttl_s",
+        "seconds",
+        "session",
+        None,
+        "how long a session is kept unused",
+        "4404",
+        counted_as=_NOWHERE,
     ),
-    Row("tool_calls_per_minute", "calls", "session", MINUTE_S, "tool calls", "the model is told `limited`"),
+    Row(
+        "memory_messages",
+        "messages",
+        "session",
+        None,
+        "messages remembered",
+        "the oldest are forgotten",
+        counted_as=_NOWHERE,
+    ),
+    Row(
+        "memory_message_bytes",
+        "bytes",
+        "session",
+        None,
+        "one message remembered",
+        "it is cut",
+        counted_as=_NOWHERE,
+    ),
+    Row(
+        "memory_bytes",
+        "bytes",
+        "session",
+        None,
+        "everything remembered",
+        "the oldest are forgotten",
+        counted_as=_NOWHERE,
+    ),
+    Row(
+        "tool_calls_per_turn",
+        "calls",
+        "session",
+        None,
+        "tool calls in a turn",
+        _TOLD,
+        counted_as=_REFUSED_CALLS,
+    ),
+    Row(
+        "tool_calls_per_minute", "calls", "session", MINUTE_S, "tool calls", _TOLD, counted_as=_REFUSED_CALLS
+    ),
     Row(
         "cost_per_session",
         "money",
@@ -175,7 +229,7 @@ TABLE: Final[tuple[Row, ...]] = (
         "user",
         DAY_S,
         "tool calls",
-        "the model is told `limited`",
+        _TOLD,
         own=True,
         people="what may be looked up or done for you in a day",
     ),
@@ -295,9 +349,6 @@ _HELD: Final = ("conversations_per_user", "conversations_per_key", "conversation
 
 class OverLimit(Limited):
     """`limit` is the name of the row that is used up."""
-
-    def __init__(self, message: str, *, limit: str, retry_after_ms: int | None = None) -> None:
-        super().__init__(message, retry_after_ms=retry_after_ms, limit=limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,17 +42,10 @@ LIMITS: Final = (
     "sessions_per_minute",
     "hello_timeout_s",
     "messages_per_s",
-    "audio_factor",
     "frames_per_s",
     "idle_timeout_s",
     "silent_timeout_s",
     "conversation_s",
-    "session_ttl_s",
-    "memory_messages",
-    "memory_message_bytes",
-    "memory_bytes",
-    "tool_calls_per_turn",
-    "tool_calls_per_minute",
     "cost_per_session",
     "conversations_per_user",
     "tool_calls_per_day",
@@ -67,7 +60,7 @@ LIMITS: Final = (
     "max_conversations",
     "queued_bytes",
 )
-"""The rows of access/limits.py, which stands above this module."""
+"""The rows of access/limits.py, which stands above this module, that are counted here."""
 
 _TOOL_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SOUND_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
