@@ -280,6 +280,28 @@ async def test_a_thousand_broken_records_are_unknown_sessions_or_valid_values(tm
             await store.close()
 
 
+@pytest.mark.proves("F31", "T32")
+@NEEDS_REDIS
+async def test_a_list_goes_on_behind_records_that_are_none_or_lie_about_their_place(tmp_path: Path) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        store = RedisSessionStore(server.url, prefix="x:", ttl_s=1800, deadline_s=30.0)
+        try:
+            ids = [
+                (await store.create(user=USER, assistant="a", metadata={}, node=None)).id for _ in range(4)
+            ]
+            client.hset(f"x:{{{ids[3]}}}:s", "about", "broken")
+            client.hset(f"x:{{{ids[2]}}}:s", "about", "{}")
+            about = json.loads(client.hget(f"x:{{{ids[1]}}}:s", "about") or b"")
+            client.hset(f"x:{{{ids[1]}}}:s", "about", json.dumps({**about, "created_at": 4e9}))
+            listed, after = [], None
+            for _ in range(4):
+                page, after = await store.list(USER, limit=1, after=after)
+                listed += [session.id for session in page]
+            assert (listed, after) == ([ids[1], ids[0]], None)
+        finally:
+            await store.close()
+
+
 async def _fill(store: RedisSessionStore, id: str) -> None:
     for turn in (1, 2):
         store.remember(id, MemoryItem("user", "hello ü", turn, 1.5))

@@ -171,7 +171,7 @@ async def test_a_node_that_is_told_to_stop_lets_the_turn_end_and_the_other_one_g
             async with Talker(f"{both.one.ws_url}/?sessionId={talk.session}"):
                 pass
         assert refused.value.response.status_code == 503
-        assert refused.value.response.headers["Retry-After"] == "1"
+        assert refused.value.response.headers["Retry-After"] in ("1", "2")
         async with httpx.AsyncClient(base_url=both.one.url, trust_env=False) as http:
             assert (await http.get("/health")).status_code == 200
             assert (await http.get("/health/ready")).status_code == 503

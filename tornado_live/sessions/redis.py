@@ -184,12 +184,15 @@ class RedisSessionStore(Queueing):
             return [], None  # nothing comes after a place that is none
         listed = self._prefix + "u:" + _list_name(user)
         found = await self._look(Call(scripts.LIST, [listed], (self._prefix, limit + 1, score, before))) or []
-        sessions = []
-        for name, fields in found[:limit]:
-            session = self._readable(session_of, shown(name), fields)
+        sessions, behind = [], None
+        for name, fields, score in found[:limit]:
+            if not is_name(id := shown(name)):
+                continue
+            behind = cursor_of(float(score), id)  # whatever the record says of itself
+            session = self._readable(session_of, id, fields)
             if session is not None and session.user == user:
                 sessions.append(session)
-        return sessions, cursor_of(sessions[-1]) if sessions and len(found) > limit else None
+        return sessions, behind if len(found) > limit else None
 
     async def memory(self, id: str) -> Sequence[MemoryItem]:
         return self._items(await self._of_session(id, scripts.ITEMS, "sm") or [])

@@ -193,7 +193,7 @@ while #found < wanted do
       from = from + 1
       local further = before_id == '' or tonumber(ids[at + 1]) < tonumber(before) or less(id, before_id)
       if further and #found < wanted then
-        found[#found + 1] = {id, fields_of(tag .. ':s', tag .. ':m', prefix)}
+        found[#found + 1] = {id, fields_of(tag .. ':s', tag .. ':m', prefix), ids[at + 1]}
       end
     end
   end
@@ -201,7 +201,7 @@ end
 return found
 """,
 )
-"""KEYS list of the user. What has ended leaves the list."""
+"""KEYS list of the user. Ids, fields and places in the list; what has ended leaves it."""
 
 WRITE: Final = _script(
     "write",

@@ -612,7 +612,7 @@ def _page(
         {"user": user, "now": now, "dead": now - NODE_LIFE_S, "at": at, "id": id, "limit": limit + 1},
     ).fetchall()
     sessions = [_session(row) for row in rows[:limit]]
-    return sessions, cursor_of(sessions[-1]) if len(rows) > limit else None
+    return sessions, cursor_of(sessions[-1].created_at, sessions[-1].id) if len(rows) > limit else None
 
 
 def _memory(connection: sqlite3.Connection, id: str) -> list[MemoryItem]:

@@ -330,9 +330,9 @@ def digest_of(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
 
 
-def cursor_of(session: Session) -> str:
+def cursor_of(created_at: float, id: str) -> str:
     """The place behind a session in its user's list."""
-    place = json.dumps([float(session.created_at), session.id])
+    place = json.dumps([float(created_at), id])
     return base64.urlsafe_b64encode(place.encode()).rstrip(b"=").decode()
 
 
