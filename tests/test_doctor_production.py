@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from accessing import api_key, bearer
+from cryptography.hazmat.primitives.asymmetric import rsa
+from endpoints import speaking
 from faults.model import ModelSide
+from jwt.algorithms import RSAAlgorithm
 from lasting import lasting
 from nginx import Nginx
 from serving import ROOT, Server, clean_environment, nobody_listens
@@ -253,6 +257,43 @@ async def test_a_server_that_is_not_there_is_said_to_be_away(deployed: Deployed)
         printed.code = await examine(settings, target_of(f"https://127.0.0.1:{port}"), printed.lines.append)
     assert mistakes(printed) == {"connect"}, printed.text
     assert "money" in printed.steps("ok"), "what is written is looked at all the same"
+
+
+@pytest.mark.parametrize(
+    ("answered", "verdict", "words"),
+    [
+        ("published", "ok", "keys of https://issuer.example that can be read: 1"),
+        ('{"keys": []}', "WRONG", "the address has no key for RS256. Check auth.jwt_jwks_url"),
+        ("<html>", "WRONG", "the address answered no JSON"),
+    ],
+)
+async def test_the_keys_of_whoever_signs_are_asked_for(
+    deployed: Deployed, answered: str, verdict: str, words: str
+) -> None:
+    if answered == "published":
+        public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+        answered = json.dumps({"keys": [RSAAlgorithm.to_jwk(public, as_dict=True) | {"kid": "a"}]})
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(answered)}\r\n\r\n{answered}".encode())
+
+    async with speaking(answer) as port:
+        overrides = {
+            "auth.modes": "api_key, jwt",
+            "auth.jwt_issuer": "https://issuer.example",
+            "auth.jwt_audience": "voice",
+            "auth.jwt_jwks_url": f"http://127.0.0.1:{port}/keys",
+        }
+        settings = load_settings(
+            home=deployed.home, config=FILE, environ=deployed.environ, overrides=overrides
+        )
+        printed = Printed()
+        with nobody_listens() as closed:
+            await examine(settings, target_of(f"https://127.0.0.1:{closed}"), printed.lines.append)
+    assert mistakes(printed) == {"connect"} | ({"jwt"} if verdict == "WRONG" else set()), printed.text
+    (line,) = (line for line in printed.lines if line.split()[1] == "jwt")
+    assert line.startswith(verdict)
+    assert words in line
 
 
 async def test_the_command_tells_by_its_exit_code(deployed: Deployed) -> None:

@@ -217,7 +217,7 @@ def test_what_a_start_prints_is_what_the_page_shows(tmp_path: Path) -> None:
 
 
 def test_every_step_of_the_check_is_explained() -> None:
-    sources = [ROOT / "tornado_live/deploy" / name for name in ("shut.py", "posture.py")]
+    sources = [ROOT / "tornado_live/deploy" / name for name in ("shut.py", "posture.py", "production.py")]
     text = "".join(source.read_text(encoding="utf-8") for source in sources)
     steps = set(re.findall(r"\b(?:ok|note|wrong)\)?\(\s*\"([a-z-]+)\"", text))
     steps |= {"connect", "tls", "http", "health", "ready", "address", "host", "token"}

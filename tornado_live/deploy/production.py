@@ -5,16 +5,20 @@ It is spoken to from outside, as strangers do, and its configuration, files and 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+import httpx
+
+from tornado_live.access.jwks import DEADLINE_S, Address, usable_keys
 from tornado_live.access.keys import list_keys
 from tornado_live.deploy import findings, posture, probes, shut
 from tornado_live.deploy.check import Told, trust
-from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note, ok
+from tornado_live.deploy.findings import FOREIGN, FORGED, Finding, note, ok, wrong
 from tornado_live.deploy.posture import FileSeen, KeySeen
 from tornado_live.deploy.probes import Way
 from tornado_live.deploy.seen import Answer, Client, Seen
@@ -69,6 +73,7 @@ async def examine(
     told.tell(*posture.of_settings(settings))
     told.tell(*posture.of_files(_files(settings), _user(settings)))
     told.tell(*await _keys(settings))
+    told.tell(*await _issuer(settings))
     if told.report.failures:
         say(f"{told.report.failures} to mend; docs/security.md has more about each.")
     else:
@@ -269,3 +274,19 @@ async def _keys(settings: Settings) -> Sequence[Finding]:
         await store.close()
     seen = [KeySeen(one.name, "operator" in one.roles, one.left_s is None) for one in kept]
     return posture.of_keys(seen, alone=settings.auth.modes == {"api_key"})
+
+
+async def _issuer(settings: Settings) -> Sequence[Finding]:
+    """Whether the keys of whoever signs tokens are to be had from here."""
+    auth = settings.auth
+    if "jwt" not in auth.modes or auth.jwt_jwks_url is None:
+        return []
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            keys = usable_keys(await Address(auth.jwt_jwks_url)(), auth.jwt_algorithms)
+    except (TimeoutError, httpx.HTTPError, OSError, ValueError, RecursionError) as error:
+        reason = str(error) or "nothing came in time"
+        return [
+            wrong("jwt", f"no keys at {auth.jwt_jwks_url}: {reason}. Check auth.jwt_jwks_url and the network")
+        ]
+    return [ok("jwt", f"keys of {auth.jwt_issuer} that can be read: {len(keys)}")]
