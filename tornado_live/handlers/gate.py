@@ -11,6 +11,7 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from tornado_live.access.leases import Leases
@@ -72,7 +73,7 @@ class Gate:
         whose, most = _counted(address), self._limits.denied_per_minute
         if whose is None or most is None:
             return
-        charge = rate("denied_per_minute", most, whose)
+        charge = _charge("denied_per_minute", most, whose)
         if self._has("denied_per_minute", most, whose) < 1:
             raise over("denied_per_minute", MINUTE_S / most)
         if self._leases.used_up(charge):
@@ -83,7 +84,7 @@ class Gate:
         whose, most = _counted(address), self._limits.denied_per_minute
         if whose is not None and most is not None:
             self._use("denied_per_minute", most, whose)
-            self._leases.spend(rate("denied_per_minute", most, whose), 1)
+            self._leases.spend(_charge("denied_per_minute", most, whose), 1)
 
     def connected(self, address: str | None) -> None:
         """A socket is open; `disconnected` follows, unless this raises."""
@@ -117,7 +118,7 @@ class Gate:
         if not self._use(name, most, whose):
             raise over(name, MINUTE_S / most)
         try:
-            await self._leases.take(rate(name, most, whose))
+            await self._leases.take(_charge(name, most, whose))
         except Unavailable:
             pass  # this process' own count holds, and who talks can come back
 
@@ -137,6 +138,10 @@ class Gate:
         return min(has + (self._clock() - at) * most / MINUTE_S, most)
 
 
+_charge = lru_cache(MOST_KNOWN)(rate)
+
+
+@lru_cache(MOST_KNOWN)
 def _counted(address: str | None) -> str | None:
     """Under which name events of this address are counted, None where they are not."""
     try:
