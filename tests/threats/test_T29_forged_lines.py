@@ -22,7 +22,7 @@ from tornado_live.observe import logs
 
 def format(self, record):
     fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
-    return f'{{"time": "", "level": "", "event": "{record.getMessage()} {fields}", "logger": ""}}'
+    return f'{{"time": "", "level": "", "event": "{record.getMessage()}", "logger": "", {fields}}}'
 
 logs.JsonFormatter.format = format
 sys.argv[0] = "tornado-live"
