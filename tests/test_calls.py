@@ -32,6 +32,7 @@ from tornado_live.tools.person import ClientResult, Consent
 from tornado_live.tools.policy import CallPolicy
 from tornado_live.tools.result import ToolCode, ToolResult
 from tornado_live.wire.gemini import FunctionCall
+from tornado_live.wire.gemini_client import Answer
 from tornado_live.wire.models import LiveModel, load_models
 
 MODELS = load_models(require("config/models.yaml").read_text(encoding="utf-8"), "models.yaml")
@@ -756,3 +757,24 @@ def test_a_call_that_fails_before_anybody_was_asked_is_told_from_its_beginning()
         books.ask("b", place="Oslo")
         books.calls.asks("b", "client", {"place": "Oslo"})
         assert told(books.finish("b")) == [ToolFinished("b", "get_weather", OK)]
+
+
+def shared(order: str) -> list[Json]:
+    """The ids that are answered where a model asks for the weather, and then for it and for a door of the guest's
+    in one message. `order`: which of the two ends first."""
+    some = Calls(lambda name: CallPolicy(), lambda name: name == "open_door")
+    some.asked([call("w1")], 1, FLUENT)
+    some.asked([call("w2"), FunctionCall("open_door", "d", {})], 1, FLUENT)
+    found: list[Json] = []
+    for name in order.split():
+        if name == "weather":
+            found += ids(finished(some, "w1").commands)
+        else:
+            answer = Answer("d", "open_door", {"ok": True}, {"id": "d", "name": "open_door", "response": {}})
+            found += ids(some.guest_answered("d", answer, FLUENT, 1.0, live=True, sent=False)[2].commands)
+    return found
+
+
+def test_a_call_that_is_the_same_as_an_earlier_one_is_answered_with_its_own_message_and_once() -> None:
+    assert shared("weather door") == ["w1", "w2", "d"]
+    assert shared("door weather") == ["w2", "d", "w1"]

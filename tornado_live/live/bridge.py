@@ -18,6 +18,7 @@ from tornado_live.errors import (
     InternalError,
     LiveError,
     SlowConsumer,
+    Unauthenticated,
     UpstreamRejected,
     UpstreamTimeout,
 )
@@ -729,7 +730,8 @@ class Bridge:
         self.steer()
         self._say_goodbye(client, error)
         if self.conversation.phase is not Phase.CLOSED:
-            self.react(self.conversation.client_left, not isinstance(error, SlowConsumer))
+            # Who comes back, or comes back with a new credential, finds the conversation going on.
+            self.react(self.conversation.client_left, not isinstance(error, SlowConsumer | Unauthenticated))
 
     def _say_goodbye(self, client: _ClientSide, error: LiveError | None) -> None:
         request_id = secrets.token_hex(6)

@@ -426,16 +426,28 @@ class Calls:
         if call is None or call.state is not CallState.RUNNING:
             return None
         now = live or not (call.known or call.wanted or call.twins)
-        return self._ended(call, result, self._deliver(call, result, facts) if now else _LATER)
+        return self._ended(call, result, facts, now=now)
 
-    def _ended(self, call: _Call, result: ToolResult, delivery: Delivery) -> tuple[int, str, Delivery]:
+    def _ended(
+        self, call: _Call, result: ToolResult, facts: LiveModel, *, now: bool, sent: Delivery | None = None
+    ) -> tuple[int, str, Delivery]:
+        """`now`: it is delivered, unless it was `sent` already or waits for others of its message."""
+        commands: list[Command] = []
+        # What came of the call is also what came of its twins that are answered with others of their message.
+        apart = [one for one in self._twins(call) if one.together and one.id not in call.together]
+        for twin in apart if now else ():
+            call.twins.remove(twin.id)
+            twin.entry = call.entry
+            commands += _replayed(twin, result, "later")
+            commands += self._deliver_together(twin, result, facts).commands
+        delivery = sent or (self._deliver(call, result, facts) if now else _LATER)
         later = delivery is _LATER
         call.result = result
         call.state = CallState.FINISHED if later else CallState.DELIVERED
         if result.error is not ToolCode.LIMITED:  # it was not made
             self._answers[call.key] = (call.id, result)
             self._broken_off.pop(call.key, None)
-        commands: list[Command] = [
+        commands += [
             *([_told(call)] if call.policy.asks and not call.told else []),
             *delivery.commands,
             SendToClient(ToolFinished(call.id, call.name, result)),
@@ -482,9 +494,8 @@ class Calls:
         response = answer.response if isinstance(answer.response, dict) else {"result": answer.response}
         took_ms = round((now - call.begun) * 1000)
         result = ToolResult(True, response, took_ms, summary=_short(response))
-        if sent:
-            return self._ended(call, result, Delivery(answers=True, reply=not call.policy.background))
-        return self._ended(call, result, self._deliver(call, result, facts) if live else _LATER)
+        own = Delivery(answers=True, reply=not call.policy.background) if sent else None
+        return self._ended(call, result, facts, now=live, sent=own)
 
     def _deliver(self, call: _Call, result: ToolResult, facts: LiveModel) -> Delivery:
         if call.together:
@@ -509,9 +520,9 @@ class Calls:
         """Later, until all calls that came in one message have ended."""
         last.result = result
         group = [one for name in last.together if (one := self._calls.get(name)) is not None and one.together]
-        if any(one.state is CallState.RUNNING for one in group if one is not last):
+        if any(_is_open(one, group) for one in group if one is not last):
             return _LATER
-        late = [twin for one in group for twin in one.twins if twin not in last.together]
+        late = [twin.id for one in group for twin in self._twins(one) if twin.id not in last.together]
         answers = []
         everyone = [*group, *(self._calls[twin] for twin in late)]
         for one in everyone:
@@ -838,3 +849,10 @@ def _facts(call: _Call, result: ToolResult, delivered: str) -> dict[str, Json]:
     if result.sample:
         facts["sample"] = True
     return facts
+
+
+def _is_open(call: _Call, group: Sequence[_Call]) -> bool:
+    """Whether something is still to come of it that does not come with the others of its message."""
+    if call.state is CallState.JOINED:
+        return not any(call.id in other.twins for other in group)
+    return call.state is CallState.RUNNING
