@@ -3,7 +3,7 @@
     python flood.py PORT KIND SECONDS
 
 It prints one JSON object: the codes with which its lines were closed, 0 for one that was not, and the bytes sent.
-An offence goes on until it was closed once, for half a minute at most.
+An offence goes on until it was closed once, for half a minute at most. One kind resets its lines by itself: 1006.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PATIENCE_S = 30.0
 OFFENCES = ("pings", "pongs", "empty fragments", "one-byte fragments", "one byte at a time")
 TOO_MUCH = ("values", "messages")
 """Messages that are good: they are read as fast as is fair."""
+CUT = "messages before a cut"
 
 
 def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
@@ -46,7 +47,7 @@ def flood_of(kind: str) -> tuple[bytes, bytes]:
             return frame(Opcode.TEXT, b"x" * 4_000_000)[:20], b"x"
         case "values":
             return b"", frame(Opcode.TEXT, b'{"type":"ping","data":[%s]}' % (b"{}," * 9_900)[:-1])
-        case "messages":
+        case "messages" | "messages before a cut":
             return b"", frame(Opcode.TEXT, b'{"type":"ping"}')
     raise ValueError(kind)
 
@@ -92,6 +93,9 @@ def flood(port: int, kind: str, until: float) -> tuple[int, int]:
                     code = closed_with(heard)
                     if code is not None or not part:
                         return sent, code or 1006
+                if writable and kind == CUT and sent >= 4 * BURST:
+                    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return sent, 1006
                 if writable:
                     count = line.send(left)
                     sent += count

@@ -14,7 +14,7 @@ from faults.stage import Talk, serving, talking
 
 from threats import flood
 
-FLOOD_S = 0.6
+FLOOD_S = 0.4
 CHUNK_S = 0.02
 
 
@@ -69,6 +69,7 @@ async def test_floods_are_closed_and_hold_up_no_other_conversation() -> None:
                 assert codes["1008"] >= 1, kind
             for kind in flood.TOO_MUCH:
                 assert await flooded(kind) == {"0": 1}, kind
+            assert (await flooded(flood.CUT))["1006"] > 1
 
         flooding = asyncio.get_running_loop().create_task(flood_all())
         between = await gaps(talk, flooding)

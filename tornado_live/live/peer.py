@@ -566,8 +566,12 @@ class WebSocketPeer(asyncio.Protocol):
         self._take_fairly(data)
 
     def _drain_backlog(self) -> None:
+        """At the end of a connection. What would take long is lost with it, since no rest can follow any more."""
+        begun = time.thread_time()
         while self._backlog and self._stage is _OPEN:
             self._take_slice()
+            if self._options.fair and time.thread_time() - begun > _LONG_S:
+                return
 
     def _rested(self) -> None:
         self._resting = None
