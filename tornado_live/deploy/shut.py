@@ -13,6 +13,8 @@ from tornado_live.deploy.target import Target
 
 REFUSALS = (401, 403, 429)
 
+_CLOSED = (1006, 1008, 4401, 4403, 4429)
+"""How a WebSocket ends for whoever is not let in. Another close is about what comes after that."""
 _HEADERS: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -34,8 +36,8 @@ class Tried:
     @property
     def is_open(self) -> bool:
         match self.seen:
-            case Closed():
-                return self.took
+            case Closed(code=code):
+                return self.took or code not in _CLOSED
             case NoAnswer():
                 return False
             case Answer(status=101):
