@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import time
@@ -194,6 +195,24 @@ async def test_a_store_out_of_reach_is_told_in_words(tmp_path: Path) -> None:
             out, told = typed.read()
             assert out == ""
             assert told == "The session store cannot be reached. Try again in a moment.\n"
+
+
+async def test_root_makes_nothing_that_the_server_s_user_cannot_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed, data = Typed(settings(tmp_path)), tmp_path / "data"
+    data.mkdir()
+    if os.geteuid() == 0:
+        os.chown(data, 54321, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(
+        ConfigError, match=r"data_dir: .*/data belongs to .*, not to root - run the command as sudo -u "
+    ):
+        await typed.create(Asked("web"))
+    assert list(data.iterdir()) == []
+    for user in (54321, 0):  # once the file is there, nothing of root's is left in it
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        assert await typed.list() == OK
 
 
 async def test_who_is_kept_out_is_told_with_until_when(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ They speak to the store alone, so that they work while the server runs, and whil
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -251,8 +252,29 @@ def _failed(error: LiveError, told: TextIO) -> int:
     return FAILED
 
 
+def _check_owner(settings: Settings) -> None:
+    """A file that root makes in the directory of the server's user, the server cannot open. Raises ConfigError."""
+    if settings.redis_url is not None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    if (settings.data_dir / "sessions.db").exists():
+        return
+    try:
+        owner = settings.data_dir.stat().st_uid
+    except OSError:
+        return
+    if owner != 0:
+        try:
+            name = settings.data_dir.owner()
+        except KeyError:  # known by its number alone, as in a container
+            name = f"#{owner}"
+        message = f"{settings.data_dir} belongs to {name}, not to root - run the command as sudo -u {name}"
+        raise ConfigError([Problem("command line", None, "data_dir", message)])
+
+
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[SessionStore]:
+    """Raises ConfigError."""
+    _check_owner(settings)
     store = await open_store(settings)
     try:
         yield store
