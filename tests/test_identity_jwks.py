@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from issuing import (
     Published,
     auth,
@@ -296,3 +298,40 @@ def test_keys_of_algorithms_that_are_not_taken_are_not_used() -> None:
 def test_of_a_set_without_end_the_first_hundred_are_read() -> None:
     many = [jwk(rsa_key(), str(n)) for n in range(300)]
     assert len(usable_keys(json.dumps({"keys": many}).encode(), BOTH)) == 100
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+numbers = st.integers(0, 1 << 2100).map(whole) | st.binary(max_size=300).map(part) | anything
+
+
+@given(
+    made=st.lists(
+        st.fixed_dictionaries(
+            {"kty": st.sampled_from(("RSA", "EC")) | anything},
+            optional={
+                "kid": anything,
+                "alg": st.sampled_from(("RS256", "ES256")) | anything,
+                "use": st.just("sig") | anything,
+                "key_ops": st.just(["verify"]) | anything,
+                "crv": st.just("P-256") | anything,
+                **dict.fromkeys(("n", "e", "x", "y", "d"), numbers),
+            },
+        )
+        | anything,
+        max_size=3,
+    )
+)
+def test_whatever_is_published_gives_sound_keys_or_none(made: list[Any]) -> None:
+    for document in ({"keys": made}, made):
+        try:
+            keys = usable_keys(json.dumps(document).encode(), BOTH)
+        except ValueError:
+            continue
+        for key in keys:
+            assert key.algorithm in BOTH
+            sizes = range(2048, 8193) if key.algorithm == "RS256" else (256,)
+            assert key.public.key_size in sizes
