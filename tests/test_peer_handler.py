@@ -243,6 +243,35 @@ async def test_a_client_that_leaves_while_open_is_running_is_told(used: Certific
             await asyncio.sleep(0)
 
 
+async def test_a_client_that_leaves_before_open_is_none(used: Certificates | None) -> None:
+    class Slow(EchoHandler):
+        async def prepare(self) -> None:
+            self.told.append("prepare")
+            await gone.wait()
+
+        def on_connection_close(self) -> None:
+            gone.set()
+            super().on_connection_close()
+
+        def on_finish(self) -> None:
+            self.told.append("finish")
+
+        def log_exception(self, *error: Any) -> None:
+            self.told.append(error)
+
+    told = Told()
+    gone = asyncio.Event()
+    async with serving(Slow, {"told": told}, used) as port:
+        async with raw_connection(port, used) as far:
+            await far.send(upgrade())
+            await told.until(lambda told: bool(told))
+            far.reset()
+        await gone.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [entry for entry in told if entry not in ("prepare", "finish")] == [("close", None, None)]
+
+
 async def test_select_subprotocol_decides_what_is_answered(used: Certificates | None) -> None:
     class Choosing(EchoHandler):
         def select_subprotocol(self, subprotocols: list[str]) -> str | None:

@@ -891,6 +891,8 @@ class TornadoPeerProtocol(WebSocketProtocol):
             except OSError:
                 sock.close()
                 return
+        elif stream.closed():
+            return
         else:
             IOStreamCarrier(stream, peer)
         if not peer.is_open:
