@@ -58,8 +58,8 @@ class Deployed:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def checked(self, proxy: Nginx, **overrides: str) -> Printed:
-        """What is printed of it behind that proxy, which runs."""
+    async def checked(self, proxy: Nginx, *, trusted: bool = True, **overrides: str) -> Printed:
+        """What is printed of it behind that proxy, which runs, by who knows its authority."""
         settings = load_settings(home=self.home, config=FILE, environ=self.environ, overrides=overrides)
         printed = Printed()
         printed.code = await examine(
@@ -67,7 +67,7 @@ class Deployed:
             target_of(proxy.url),
             printed.lines.append,
             token=self.key,
-            ca=proxy.ca,
+            ca=proxy.ca if trusted else None,
             http_port=proxy.http_port,
         )
         return printed
@@ -163,6 +163,13 @@ async def test_what_is_insecure_on_the_way_is_found_at_its_step_and_at_no_other(
         printed = await deployed.checked(proxy)
     assert mistakes(printed) == {step}, printed.text
     assert printed.code == 1
+
+
+async def test_a_certificate_that_people_cannot_trust_is_found(deployed: Deployed) -> None:
+    async with behind(deployed) as proxy:
+        printed = await deployed.checked(proxy, trusted=False)
+    assert mistakes(printed) == {"tls"}, printed.text
+    assert "the certificate is not trusted" in printed.text
 
 
 async def test_a_server_that_asks_nobody_is_found_by_asking(tmp_path: Path) -> None:

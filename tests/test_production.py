@@ -12,6 +12,7 @@ import httpx
 import pytest
 from accessing import api_key, bearer
 from lasting import lasting
+from pydantic import ValidationError
 from serving import ROOT, Server
 from simulating import LIVE_PATH, Simulator
 from talking import Talker
@@ -20,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 
 from tornado_live.deploy.posture import BOUNDS, of_settings
 from tornado_live.handlers.rules import RULES
-from tornado_live.settings import Settings, load_settings
+from tornado_live.settings import Limits, Settings, load_settings
 
 FILE = Path("config/production.yaml")
 KEY = "AIza-a-fake-key-for-tests"
@@ -71,6 +72,19 @@ def test_what_is_insecure_is_found_at_its_step_and_at_no_other(tmp_path: Path, n
     else:
         seen = settings(tmp_path, **overrides)
     assert wrong(seen) == [step]
+
+
+def test_every_limit_that_can_be_taken_away_is_looked_at() -> None:
+    given = [name for name, field in Limits.model_fields.items() if field.default is not None]
+    assert set(BOUNDS) == {name for name in given if _may_be_off(name)}
+
+
+def _may_be_off(name: str) -> bool:
+    try:
+        Limits.model_validate({name: None})
+    except ValidationError:
+        return False
+    return True
 
 
 def test_what_the_file_says_is_not_what_holds_without_it(tmp_path: Path) -> None:

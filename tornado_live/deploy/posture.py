@@ -19,6 +19,7 @@ from tornado_live.tools.watching import exposure
 BOUNDS = (
     "connections_per_address",
     "handshakes_per_minute",
+    "requests_per_minute",
     "denied_per_minute",
     "sessions_per_minute",
     "messages_per_s",
