@@ -83,6 +83,26 @@ def rows_of(store: SessionStore, ids: Sequence[str], bare: Bare) -> Iterator[Row
         for _ in range(times):
             await store.beat("node", ids[-HELD:])
 
+    async def look_up_key(times: int) -> None:
+        await store.keep_credential("key:bench", uses=None, expires_at=None, body={"id": "bench"}, kind="key")
+        for _ in range(times):
+            await store.use_credential("key:bench", spend=False)
+
+    async def ticket(times: int) -> None:
+        for number in range(times):
+            name, end = f"ticket {number}", time.time() + 60
+            await store.keep_credential(name, uses=1, expires_at=end, body={}, kind="ticket", at_most=100_000)
+            await store.use_credential(name, spend=False)
+            await store.use_credential(name)
+
+    async def take(times: int) -> None:
+        for number in range(times):
+            await store.take(f"calls:user {number % 100}", 1, limit=sys.maxsize >> 12, window_s=60)
+
+    async def occupy(times: int) -> None:
+        for number in range(times):
+            await store.occupy("talks:all", f"{number % 100}", limit=100, lasts_s=35)
+
     def written(work: Work) -> Work:
         async def worked(times: int) -> None:
             await work(times)
@@ -98,6 +118,10 @@ def rows_of(store: SessionStore, ids: Sequence[str], bare: Bare) -> Iterator[Row
     yield Row("resume", 500, resume, bare.resume)
     yield Row("hold", 500, hold, bare.hold)
     yield Row(f"beat, {HELD} held", 100, beat, bare.beat)
+    yield Row("look up a key", 500, look_up_key, None)
+    yield Row("use a ticket", 300, ticket, None)
+    yield Row("take of a counter", 500, take, None)
+    yield Row("occupy one of 100", 500, occupy, None)
 
 
 def some_user() -> str:

@@ -21,8 +21,9 @@ from faults.stage import settled
 from redis_server import NEEDS_REDIS, running
 from serving import ROOT, Server, clean_environment
 from talking import Talker
+from websockets.exceptions import InvalidStatus
 
-BRIEF_S = 5
+BRIEF_S = 6
 """Long enough to open a conversation, short enough to wait for its end."""
 
 
@@ -71,7 +72,7 @@ async def sent_away(client: Talker, since: float, how: str) -> tuple[int, str]:
 
 
 @pytest.mark.proves("T18")
-async def test_what_is_deleted_revoked_or_expires_ends_conversations_in_both_processes(
+async def test_what_is_deleted_or_revoked_ends_conversations_in_both_processes(
     store: Mapping[str, str],
 ) -> None:
     async with two_nodes(store, **ASKING) as both:
@@ -91,29 +92,38 @@ async def test_what_is_deleted_revoked_or_expires_ends_conversations_in_both_pro
             assert await sent_away(deleted, since, "DELETE") == (4410, "session_ended")
             assert await deleted_line.closed() == 1000
 
-            brief = signed("eve", lasts_s=BRIEF_S)
-            its_own = await session_of(both.one, brief)
-            async with (
-                talking(both, both.one, brief) as (expired, expired_line),
-                talking(both, both.other, its_own["token"], its_own["sessionId"]) as (ticket_expired, _),
-            ):
-                await asyncio.gather(
-                    token_command(store, "revoke", "web"), token_command(store, "revoke", "--jti", "stolen")
-                )
-                since = time.monotonic()
-                for client in (revoked, by_ticket, stolen):
-                    assert await sent_away(client, since, "token revoke") == (4410, "session_ended")
-                for client in (expired, ticket_expired):
-                    assert (await client.closed())[0] == 4401
-                    assert client.seen[-1]["data"]["code"] == "unauthenticated"
-                assert await expired_line.closed() == 1000
+            await asyncio.gather(
+                token_command(store, "revoke", "web"), token_command(store, "revoke", "--jti", "stolen")
+            )
+            since = time.monotonic()
+            for client in (revoked, by_ticket, stolen):
+                assert await sent_away(client, since, "token revoke") == (4410, "session_ended")
 
             for server in (both.one, both.other):
-                for credential in (web, brief):
-                    async with asking(server, credential) as client:
-                        assert (await client.get("/api/sessions")).status_code == 401
+                async with asking(server, web) as client:
+                    assert (await client.get("/api/sessions")).status_code == 401
             await going_on.send("text", {"text": "Still there?"})
             assert await line.typed() == "Still there?"
+
+
+@pytest.mark.proves("T18")
+async def test_whoever_has_no_credential_any_more_is_sent_away_in_the_middle_of_a_talk(
+    tmp_path: Path,
+) -> None:
+    async with two_nodes(shared_file(tmp_path), **ASKING) as both:
+        brief = signed("eve", lasts_s=BRIEF_S)
+        made = await session_of(both.one, brief)
+        async with (
+            talking(both, both.one, brief) as (client, _),
+            talking(both, both.other, made["token"], made["sessionId"]) as (by_ticket, _),
+        ):
+            for one in (client, by_ticket):
+                assert (await one.closed())[0] == 4401
+                assert one.seen[-1]["data"]["code"] == "unauthenticated"
+        with pytest.raises(InvalidStatus) as shut:
+            async with Talker(f"{both.one.ws_url}/?sessionId={made['sessionId']}", headers=bearer(brief)):
+                pass
+        assert shut.value.response.status_code == 401
 
 
 @pytest.mark.proves("T14", "T18")
