@@ -69,6 +69,7 @@ STARTS = [
         (False, True),
         (False, True),
     )
+    if not one[3] or one[0] != "127.0.0.1"  # where nobody else comes in, no proxy makes a difference
 ]
 
 
