@@ -21,7 +21,7 @@ def gateway() -> Iterator[Gateway]:
     thread.start()
     try:
         with nobody_listens() as port:
-            server = Server(environ=environment(port))
+            server = Server(environ=environment(port), tls=True)
             asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
         try:
             yield Gateway(server, port)

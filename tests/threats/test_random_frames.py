@@ -7,7 +7,9 @@ import contextlib
 import json
 import random
 import secrets
+import ssl
 import struct
+from dataclasses import dataclass
 
 import pytest
 from faults.conftest import Gateway
@@ -30,6 +32,13 @@ WORDS: list[object] = [
     *(SETUP, {"realtimeInput": {"text": "hello"}}, {"realtimeInput": {"audio": {"data": "AAAA"}}}),
     *({"clientContent": {"turns": [], "turnComplete": True}}, {"toolResponse": {"functionResponses": []}}),
 ]
+
+
+@dataclass
+class Trusted:
+    """What a raw connection asks of certificates."""
+
+    client: ssl.SSLContext
 
 
 def payload(chance: random.Random) -> bytes:
@@ -87,7 +96,7 @@ async def play(far: Far, chance: random.Random, port: int, path: str) -> None:
                 await asyncio.sleep(0)
         else:
             await far.send(part)
-    if chance.random() < 0.3:
+    if not far.writer.can_write_eof() or chance.random() < 0.3:
         far.reset()
         return
     far.writer.write_eof()
@@ -99,15 +108,20 @@ async def test_three_hundred_lines_of_random_frames_harm_nobody(gateway: Gateway
     seed = secrets.randbits(32)
     server = gateway.server
     assert server.ws_port is not None
-    doors = [(server.ws_port, "/"), (server.port, "/ws"), (server.port, GUEST)]
+    doors = [
+        *((server.ws_port, "/"), (server.port, "/ws"), (server.port, GUEST)),
+        *((server.tls_port, "/ws"), (server.tls_port, GUEST)),
+    ]
+    trusted = Trusted(ssl.create_default_context(cafile=server.ca))
     numbers = iter(range(LINES))
 
     async def lines() -> None:
         for number in numbers:
             chance = random.Random(f"{seed} {number}")
             port, path = chance.choice(doors)
-            async with raw_connection(port) as far:
-                with contextlib.suppress(OSError):
+            used = trusted if port == server.tls_port else None
+            with contextlib.suppress(OSError):  # TLS says so of a reset where it is closed
+                async with raw_connection(port, used) as far:
                     await play(far, chance, port, path)
 
     try:
