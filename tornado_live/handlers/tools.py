@@ -45,10 +45,12 @@ class _ToolHandler(DoorHandler):
 
 
 class ToolsHandler(_ToolHandler):
-    """The tools of all assistants that the caller may use, since any assistant may be chosen."""
+    """The tools of all assistants that the caller may use: any may be chosen, but by whom only one is for."""
 
     async def get(self) -> None:
-        toolsets = [assistant.toolset for assistant in self.given.settings.assistants.values()]
+        assistants, only = self.given.settings.assistants, self.caller.assistant
+        usable = assistants.values() if only is None else filter(None, [assistants.get(only)])
+        toolsets = [assistant.toolset for assistant in usable]
         names: set[str] | None = set()
         for toolset in toolsets:
             names = None if names is None or toolset is None else names | set(toolset)
