@@ -56,7 +56,7 @@ class GeminiHandler(SocketHandler):
     async def _receive(self, *, constrained: bool) -> None:
         dialect = GeminiDialect()
         try:
-            self.enter()
+            await self.enter()
             name = self._token_name(constrained=constrained)
             token = await self._admitted(name, spends=False)
             caller = await self._guest() if token is None else self.house.identity.token_caller(token)

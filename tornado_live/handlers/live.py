@@ -83,8 +83,6 @@ class SocketHandler(DoorHandler, WebSocketHandler):
             if self.house.identity.required:
                 raise Unauthenticated("Show who you are with the handshake, or send an Origin header.")
             raise Forbidden("A WebSocket needs an Origin header here, or a credential.")
-        if self.house.gate is not None:
-            await self.house.gate.handshake(self.asked.address)
         if self.live.registry.draining:  # before the upgrade, so that a proxy asks another server
             raise Unavailable(GOING_AWAY, retry_after_ms=again_ms(1000))
 
@@ -132,10 +130,17 @@ class SocketHandler(DoorHandler, WebSocketHandler):
         self._gone = self.peer
         super().on_ws_connection_close(close_code, close_reason)
 
-    def enter(self) -> None:
-        """The socket counts for its address from here until it is closed. Raises OverLimit."""
-        if self.house.gate is not None and self._gone is None:
-            self.house.gate.connected(self.asked.address)
+    async def enter(self) -> None:
+        """The socket counts for its address from here until it is closed.
+
+        Raises OverLimit: after the upgrade, since a browser shows its page nothing of one that is refused.
+        """
+        gate, address = self.house.gate, self.asked.address
+        if gate is None:
+            return
+        await gate.handshake(address)
+        if self.peer.is_open:  # else nobody tells of its end any more
+            gate.connected(address)
             self._counted = True
 
     def on_close(self) -> None:
@@ -222,7 +227,7 @@ class LiveHandler(SocketHandler):
     async def open(self, *_: str) -> None:
         dialect = NativeDialect(self._wanted)
         try:
-            self.enter()
+            await self.enter()
             if self._caller is None:
                 # The upgrade is answered once this has run, so the message is waited for elsewhere.
                 self.live.registry.receive(self._introduced(dialect))
