@@ -15,11 +15,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 from google.genai import Client, types
-from google.genai.errors import ClientError
+from google.genai.errors import APIError, ClientError
 from issuing import AUDIENCE, ISSUER, SECRET, secret_token
 from serving import Server
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tornado_live.access.keys import keep_key, make_key
@@ -35,8 +35,11 @@ SIGNED = {
     "AUTH__JWT_ISSUER": ISSUER,
     "AUTH__JWT_AUDIENCE": AUDIENCE,
 }
-# Google marks its token calls as experimental with a warning.
-pytestmark = pytest.mark.filterwarnings("ignore:The SDK's token creation implementation is experimental")
+# Google marks its token calls as experimental with warnings.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The SDK's token creation implementation is experimental",
+    "ignore:The SDK's ephemeral token support is experimental",
+)
 
 
 @asynccontextmanager
@@ -298,6 +301,64 @@ async def test_a_backend_says_for_whom_a_token_is(tmp_path: Path) -> None:
         refused = await client.post(path, headers={"x-goog-api-key": plain}, json={"userId": "visitor-7"})
         assert refused.status_code == 400
         assert 'Unknown name "userId"' in refused.json()["error"]["message"]
+
+
+async def test_google_s_client_talks_with_whatever_shows_who_it_is(tmp_path: Path) -> None:
+    store = await SqliteSessionStore.open(tmp_path / "data/sessions.db", ttl_s=1800)
+    shown, key = make_key("web", now=time.time())
+    await keep_key(store, key, None)
+    await store.close()
+
+    async def heard(server: Server, credential: str) -> str:
+        """What the model says, or what the client is told."""
+        trust = ssl.create_default_context(cafile=str(server.ca))
+        options = types.HttpOptions(
+            base_url=server.https, api_version="v1alpha", async_client_args={"ssl": trust}
+        )
+        client = Client(api_key=credential, http_options=options)
+        config: Any = {"response_modalities": ["AUDIO"], "output_audio_transcription": {}}
+        try:
+            async with client.aio.live.connect(model=MODEL, config=config) as session:
+                await session.send_realtime_input(text="Hello")
+                async for message in session.receive():
+                    content = message.server_content
+                    if content is not None and content.output_transcription is not None:
+                        return "an answer"
+        except APIError as error:
+            return f"{error.code}: {error.details}"
+        except ConnectionClosed as error:  # it was closed before the SDK had sent its setup
+            return f"{error.rcvd.code}: {error.rcvd.reason}" if error.rcvd else "nothing"
+        finally:
+            client.close()
+            await client.aio.aclose()
+        return "nothing"
+
+    modes = {"AUTH__MODES": "api_key,jwt"} | SIGNED
+    async with Server(home=tmp_path, environ=modes, tls=True) as server:
+        with owner(server, secure=True, key=shown) as known:
+            ephemeral = (await asyncio.to_thread(known.auth_tokens.create)).name or ""
+        told = {
+            name: await heard(server, credential)
+            for name, credential in {
+                "a key": shown,
+                "a signed token": secret_token(),
+                "an ephemeral token": ephemeral,
+                "the same once more": ephemeral,
+                "a wrong key": f"{shown[:-1]}-",
+                "a forged token": secret_token("another-secret" * 3),
+                "a key of Google's": KEY,
+            }.items()
+        }
+    refused = "1008: The credential is wrong, has expired, or was revoked. Show another one."
+    assert told == {
+        "a key": "an answer",
+        "a signed token": "an answer",
+        "an ephemeral token": "an answer",
+        "the same once more": "1008: Token has been used too many times. Make a new one, or one with more uses.",
+        "a wrong key": refused,
+        "a forged token": refused,
+        "a key of Google's": refused,
+    }
 
 
 async def test_where_the_drop_in_is_off_there_are_no_tokens() -> None:
