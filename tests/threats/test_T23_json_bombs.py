@@ -149,7 +149,7 @@ def broken(draw: st.DrawFn) -> bytes:
 
 
 @pytest.mark.proves("T23")
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(frame=broken())
 def test_whatever_json_was_broken_into_is_a_message_or_a_bad_message(
     gateway: Gateway, exchange: Exchange, frame: bytes

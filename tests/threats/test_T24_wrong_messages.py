@@ -75,7 +75,7 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.proves("T24")
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(message=messages())
 def test_whatever_is_wrong_is_answered_with_its_code_and_nothing_else_happens(
     gateway: Gateway, exchange: Exchange, message: dict[str, Any]
