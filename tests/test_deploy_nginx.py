@@ -262,6 +262,22 @@ async def test_a_credential_in_the_query_is_in_no_log(behind: Behind) -> None:
     assert SECRET not in behind.proxy.logged
 
 
+async def test_nor_is_one_that_somebody_writes_into_the_path(behind: Behind) -> None:
+    shown = [
+        f"tl_{'a' * 12}_{'B' * 43}",
+        f"tlt_{'c' * 43}",
+        f"auth_tokens/{'d' * 43}",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmVk",
+        "AIzaNotARealKey",
+    ]
+    async with asking(behind.proxy) as http:
+        for credential in shown:
+            answered = (await http.get(f"/ws/{credential}")).headers["X-Request-Id"]
+            wanted = {"requestId": answered, "path": "(it holds a credential)"}
+            await behind.proxy.logs(lambda line, wanted=wanted: line | wanted == line)  # type: ignore[misc]
+    assert not [one for one in shown if one in behind.proxy.logged]
+
+
 async def test_nor_is_it_where_something_goes_wrong() -> None:
     changes = {"burst=200": "burst=2", "rate=20r/s": "rate=1r/m"}
     with nobody_listens() as port:
