@@ -13,7 +13,7 @@ from accessing import ASKING, api_key
 from doorways import NO_MODEL
 from serving import Server, clean_environment
 
-SECONDS = int(os.environ.get("SCHEMATHESIS_S", "15"))
+SECONDS = int(os.environ.get("SCHEMATHESIS_S", "10"))
 """`make soak` gives it more, and other cases each time."""
 SEED = () if "SCHEMATHESIS_S" in os.environ else ("--seed", "7")
 LEAST = 100
