@@ -329,6 +329,17 @@ async def test_an_oversized_message_closes_with_1009_that_the_sender_can_read(
         assert seen.messages == []
 
 
+async def test_larger_messages_may_be_allowed_later(place: Place, certificates: Certificates) -> None:
+    async with connected(place, certificates, PeerOptions(max_size=1000)) as (peer, seen, far):
+        await far.send(far.text("x" * 1000))
+        await seen.until(lambda seen: len(seen.messages) == 1)
+        peer.allow(2000)
+        await far.send(far.text("x" * 2000))
+        await seen.until(lambda seen: len(seen.messages) == 2)
+        await far.send(far.text("x" * 2001))
+        assert (await far.receive_close())[0] == 1009
+
+
 async def test_a_size_that_is_only_announced_closes_with_1009(
     place: Place, certificates: Certificates
 ) -> None:

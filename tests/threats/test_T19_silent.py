@@ -13,6 +13,7 @@ from serving import Server, nobody_listens
 from websockets.frames import Opcode
 
 from threats.raw import GUEST, descriptors, end, hear, say, shake_hands, upgraded
+from tornado_live.live.dialects import MAX_MESSAGE
 
 NATIVE, GUESTS = 400, 100
 UNKNOWN = 60
@@ -91,6 +92,9 @@ async def test_who_does_not_say_who_it_is_is_closed_whatever_else_it_says(tmp_pa
                 assert await introduced(message) == 4401
             assert await introduced({"type": "connect", "data": {"token": "nobody's"}}) == 4401
             assert await introduced({"type": "no_such_type"}) == 4400
+            async with upgraded(server.port, "/ws", origin) as far:
+                await far.send(far.frame(Opcode.TEXT, bytes(MAX_MESSAGE + 1), fin=False))
+                assert await end(far) == 1009
             assert await silent(server.port, GUEST, origin) == 1008
             await settled_at(server, before)
             unbroken(server)

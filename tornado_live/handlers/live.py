@@ -27,7 +27,7 @@ from tornado_live.handlers.door import DoorHandler, House
 from tornado_live.jsonvalue import Json
 from tornado_live.live.bridge import Verify
 from tornado_live.live.commands import FromClient, Open
-from tornado_live.live.dialects import Dialect, NativeDialect, Reply
+from tornado_live.live.dialects import MAX_MESSAGE, Dialect, NativeDialect, Reply
 from tornado_live.live.peer import PeerOptions, TornadoPeerProtocol, WebSocketPeer
 from tornado_live.live.reception import Gone, first_message
 from tornado_live.live.registry import GOING_AWAY, Registry, again_ms
@@ -63,6 +63,8 @@ class Found:
 class SocketHandler(DoorHandler, WebSocketHandler):
     """A WebSocket whose frames go to a conversation. A foreign host or origin is refused before the upgrade."""
 
+    largest = MAX_FRAME
+    """Bytes of a frame when the connection begins."""
     ws_connection: TornadoPeerProtocol | None
     _gone: WebSocketPeer | None = None
     _counted = False
@@ -93,7 +95,7 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
         limits = self.live.limits
         options = PeerOptions(
-            max_size=MAX_FRAME, ping_interval=limits.client_ping_s, ping_timeout=limits.client_pong_s
+            max_size=self.largest, ping_interval=limits.client_ping_s, ping_timeout=limits.client_pong_s
         )
         node = self.house.node
         return TornadoPeerProtocol.of(self, options, {"X-Served-By": node} if node else None)
@@ -220,6 +222,8 @@ class LiveHandler(SocketHandler):
         shown = self.shown()
         if shown is not None or not self.house.identity.required:
             self._caller = await self.verified(shown, self._wanted or None)
+        else:
+            self.largest = MAX_MESSAGE  # so much can anybody make the server keep
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
         return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
@@ -245,6 +249,7 @@ class LiveHandler(SocketHandler):
             if not isinstance(first, Open) or first.token is None:
                 raise Unauthenticated("Send connect first, with your credential in data.token.")
             caller = await self.verified(first.token, self._wanted or None)
+            self.peer.allow(MAX_FRAME)
             await self._enter(dialect, caller, first)
         except TimeoutError:
             self.refuse(TimedOut(_SILENT.format(self.live.limits.hello_timeout_s)), dialect)

@@ -319,6 +319,10 @@ class WebSocketPeer(asyncio.Protocol):
         if self._awaited_pong is not None and self._stage is _OPEN:
             self._wait(self._options.ping_timeout, self._pong_is_late)
 
+    def allow(self, max_size: int) -> None:
+        """Messages may be so large from here on."""
+        self._frames.max_message_size = max_size
+
     def rest(self, seconds: float) -> None:
         """Read nothing for so long, whatever the two methods above are told; a longer rest stays as it is.
 
