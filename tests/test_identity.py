@@ -245,6 +245,18 @@ async def test_while_the_store_is_away_keys_that_were_good_lately_are_good(
             await identity.caller(known)
 
 
+async def test_a_key_that_was_refused_since_is_not_remembered_either(tmp_path: Path) -> None:
+    store = await sqlite(tmp_path).open()
+    identity = Identity(auth(tmp_path, "api_key"), store)
+    shown, key = await made_key(store)
+    await identity.caller(shown)
+    await store.drop_credential(f"key:{key.id}")
+    await refusal(identity.caller(shown))
+    await store.close()
+    with pytest.raises(Unavailable):
+        await identity.caller(shown)
+
+
 async def test_a_revoked_key_is_not_remembered_while_the_store_is_away(tmp_path: Path) -> None:
     clock = Clock()
     store = await sqlite(tmp_path).open()
@@ -430,7 +442,9 @@ async def test_tickets_and_ephemeral_tokens_are_no_credentials_of_rest(place: Pl
         assert (await identity.socket_caller(ephemeral.name)).user == "ann"
 
 
-async def test_whoever_is_revoked_comes_in_no_more_until_it_is_over(place: Place, tmp_path: Path) -> None:
+async def test_whoever_is_revoked_comes_in_no_more_until_it_is_over(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Clock()
     async with opened(place) as store:
         identity = Identity(auth(tmp_path), store, clock=clock)
@@ -444,6 +458,7 @@ async def test_whoever_is_revoked_comes_in_no_more_until_it_is_over(place: Place
         for shown in (key, token(), ticket.token, ephemeral.name):
             refused = await refusal(identity.socket_caller(shown, session="s"))
             assert (refused.message, refused.reason) == (WRONG, "revoked: user:ann")
+        assert [event(record) for record in caplog.records] == ["credential_refused"] * 4
         assert (await identity.caller(token(sub="ben"))).user == "ben"
         assert (await refusal(identity.caller(token(sub="ben", jti="two")))).reason == "revoked: jwt:two"
         identity.revoke({"user:ann": 2.0})

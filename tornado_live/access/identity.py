@@ -181,6 +181,9 @@ class Identity:
             if remembered is None or now - at > REMEMBERED_S:
                 raise
             return _lasting(remembered, at)
+        except Refused:
+            self._remembered.pop(digest, None)
+            raise
         self._remembered[digest] = (key, now)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > _MOST_REMEMBERED:
@@ -202,8 +205,9 @@ class Identity:
         looked = await tokens.admit(self._kept, name, resuming=True)
         if looked.setup is not None:
             raise Forbidden(_FIXED)
-        self.token_caller(looked)
-        return self.token_caller(await tokens.admit(self._kept, name, resuming=False))
+        self._allowed(looked.caller(self._clock))
+        admitted = await tokens.admit(self._kept, name, resuming=False)
+        return self._allowed(admitted.caller(self._clock))
 
 
 @contextmanager
