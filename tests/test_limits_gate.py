@@ -14,7 +14,6 @@ from tornado_live.access.leases import Leases
 from tornado_live.access.limits import OverLimit
 from tornado_live.caller import Caller
 from tornado_live.handlers.gate import MOST_KNOWN, Gate
-from tornado_live.observe.metrics import Metrics
 from tornado_live.settings import Limits
 
 FAR, OTHER = "203.0.113.7", "203.0.113.8"
@@ -29,7 +28,7 @@ class Doors:
         self.clock = Clock()
         self.shop = Shop(self.clock)
         self.leases = [Leases(self.shop, clock=self.clock) for _ in range(count)]
-        self.gates = [Gate(Limits(**limits), one, Metrics(), clock=self.clock) for one in self.leases]
+        self.gates = [Gate(Limits(**limits), one, clock=self.clock) for one in self.leases]
 
     async def __aenter__(self) -> Doors:
         return self

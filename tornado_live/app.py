@@ -326,7 +326,7 @@ async def _parts(
         tools.start()
         try:
             await registry.heard()
-            gate = Gate(limits, leases, metrics)
+            gate = Gate(limits, leases)
             yield Parts(settings, store, registry, tools, runner, metrics, identity, gate, started_at)
         finally:
             await tools.close()

@@ -153,7 +153,7 @@ class Leases:
         under_way = [counter.taking for counter in self._counters.values() if counter.taking is not None]
         await asyncio.gather(*under_way, return_exceptions=True)
         away = False
-        for counter in self._counters.values():
+        for counter in list(self._counters.values()):
             counter.roll(self._clock())
             if counter.own < 0 and not away:
                 await self._take(counter, -counter.own)

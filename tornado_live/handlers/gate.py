@@ -18,7 +18,6 @@ from tornado_live.access.leases import Leases
 from tornado_live.access.limits import MINUTE_S, over, rate
 from tornado_live.caller import Caller
 from tornado_live.errors import Unavailable
-from tornado_live.observe.metrics import Metrics
 from tornado_live.settings import Limits
 
 BACKEND: Final = "backend"
@@ -36,16 +35,10 @@ class Gate:
     """
 
     def __init__(
-        self,
-        limits: Limits,
-        leases: Leases,
-        metrics: Metrics,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, limits: Limits, leases: Leases, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limits = limits
         self._leases = leases
-        self._metrics = metrics
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._sockets: dict[str, int] = {}
