@@ -17,7 +17,7 @@ from stores import RedisPlace, opened
 from tornado_live.errors import SessionNotFound, Unavailable
 from tornado_live.observe.events import Event
 from tornado_live.sessions.redis import RedisSessionStore
-from tornado_live.sessions.store import Handle, Hold, MemoryItem, News, SessionStore
+from tornado_live.sessions.store import Credential, Handle, Hold, MemoryItem, News, SessionStore
 
 pytestmark = NEEDS_REDIS
 QUIET = News(frozenset(), frozenset(), {})
@@ -469,16 +469,43 @@ async def test_another_redis_that_was_behind_is_told_what_it_missed(tmp_path: Pa
 
 
 @pytest.mark.proves("F31")
-async def test_revocations_are_heard_when_redis_was_emptied_in_between(tmp_path: Path) -> None:
+async def test_revocations_are_heard_when_redis_was_emptied_in_between(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with running(tmp_path) as server:
         async with store_on(server) as store, store_on(server) as other:
             for number in range(3):
                 await other.revoke(f"before {number}", lasts_s=600)
             assert len((await store.beat("a", [])).revoked) == 3
+            assert not emptied(caplog)
             await flushed(server)
             await other.revoke("behind", lasts_s=600)
             assert (await store.beat("a", [])).revoked.keys() == {"behind"}
             assert (await store.beat("a", [])).revoked == {}
+            assert len(emptied(caplog)) == 1
+
+
+def emptied(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    """What the operator is told of it."""
+    return [record for record in caplog.records if getattr(record, "event", "") == "redis_emptied"]
+
+
+@pytest.mark.proves("F31")
+async def test_what_only_redis_had_is_gone_with_it_and_may_be_kept_again(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        async with store_on(server) as store, store_on(server) as other:
+            for _ in range(2):
+                await store.keep_credential("key:1", uses=None, expires_at=None, body={"n": 1}, kind="key")
+                assert await other.use_credential("key:1") == Credential({"n": 1}, "good")
+                assert (await store.take("c", 5, limit=5, window_s=600)).amount == 5
+                assert await store.occupy("talks", "a", limit=1, lasts_s=600)
+                await flushed(server)
+                assert await other.use_credential("key:1") is None
+                assert await other.credentials("key") == []
+                assert (await other.take("c", 5, limit=5, window_s=600)).amount == 5
+                assert await other.occupy("talks", "b", limit=1, lasts_s=600)
+                assert not await store.occupy("talks", "a", limit=1, lasts_s=600)
+                await flushed(server)
 
 
 async def test_copies_of_what_is_held_are_bounded(tmp_path: Path) -> None:

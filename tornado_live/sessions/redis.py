@@ -83,6 +83,10 @@ _STATES: Final[Mapping[bytes, Literal["good", "used_up", "expired"]]] = {
     b"expired": "expired",
 }
 
+_EMPTIED: Final = (
+    "make API keys again, and revoke again what is not to come back (docs/redis.md): Redis has lost its data"
+)
+
 Record = TypeVar("Record")
 
 logger = logging.getLogger(__name__)
@@ -307,6 +311,8 @@ class RedisSessionStore(Queueing):
         arguments = (self._prefix, node, self._node_life_ms, secrets.token_hex(6), heard, self._writer, born)
         born_now, number, revoked, became = await self._ask(scripts.BEAT, [], *arguments, *facts)
         self._heard[node] = shown(born_now), number
+        if born and self._heard[node][0] not in (born, ""):
+            log_event(logger, "redis_emptied", level=logging.ERROR, do=_EMPTIED)
         taken, ended = set(), set(held) - set(known)
         for name, word in became:
             id = shown(name)
