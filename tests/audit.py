@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -118,6 +119,10 @@ def complaints(root: Path, installed: Mapping[str, Distribution], *, files_too: 
             pinned[stem][pin.name] = pin
             if not pin.hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in pin.hashes):
                 yield f"{path.name}: {pin.name} has no sha256 hash"
+    lock = root / "tests/guests/programs/package-lock.json"
+    for name, one in json.loads(lock.read_text(encoding="utf-8"))["packages"].items():
+        if name and not one.get("integrity", "").startswith("sha512-"):
+            yield f"{lock.name}: {name} has no sha512 hash"
     yield from _disagreeing(pinned)
     declared = lists((root / "setup.py").read_text(encoding="utf-8"))
     yield from _not_resolved(declared, pinned)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import canary
 from google import genai
 
 from tornado_live.simulator import testing
@@ -117,6 +118,7 @@ class Simulator:
         """End it as a parent's death would (its stdin closes); its exit code."""
         if self.returncode is None:
             self.returncode = await asyncio.to_thread(self._running.stop)
+            canary.WATCH.feed("printed", self.log)
         return self.returncode
 
     def terminate(self, number: int) -> None:

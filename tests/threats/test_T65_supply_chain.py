@@ -16,6 +16,7 @@ from packaging.version import Version
 from serving import ROOT
 
 PIN = "tornado==6.6.1"
+LOCK = "tests/guests/programs/package-lock.json"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,8 @@ def root(tmp_path: Path) -> Path:
     """What the audit reads, to be changed by a test."""
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / LOCK).parent.mkdir(parents=True)
+    shutil.copy(ROOT / LOCK, tmp_path / LOCK)
     return tmp_path
 
 
@@ -112,6 +115,15 @@ def test_what_is_no_pin_is_complained_of(
     change(root / "requirements/runtime.txt", old, new)
     found = list(complaints(root, installed, files_too=False))
     assert any(said in line for line in found), found
+
+
+@pytest.mark.proves("T65")
+def test_a_package_of_npm_without_its_hash_is_complained_of(
+    root: Path, installed: Mapping[str, Distribution]
+) -> None:
+    change(root / LOCK, r'(?m)("node_modules/@google/genai": \{\n.*\n)\s*"integrity": ".*",\n', r"\1")
+    found = list(complaints(root, installed, files_too=False))
+    assert found == ["package-lock.json: node_modules/@google/genai has no sha512 hash"]
 
 
 @pytest.mark.proves("T65")
