@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis.asyncio
@@ -17,12 +19,15 @@ from faults.nodes import Nodes, shared_file, two_nodes
 from faults.stage import serving
 from redis_server import NEEDS_REDIS, running
 from serving import Server
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tornado_live.access import tickets
 from tornado_live.sessions.store import digest_of
 
 SOCKETS = 50
 PAGE = "https://app.example"
+GUEST = "/ws/google.ai.generativelanguage.v1alpha.GenerativeService.BidiGenerateContentConstrained"
 NEVER_SPENT = """
 from tornado_live.sessions.sqlite import SqliteSessionStore as Store
 use = Store.use_credential
@@ -66,6 +71,37 @@ async def test_of_fifty_sockets_with_one_ticket_on_two_nodes_one_gets_in(store: 
         assert again.total() == SOCKETS
         assert again.keys() <= {"401", "4401"}
         assert both.model.handshakes == 1
+
+
+@pytest.mark.proves("T17")
+async def test_of_fifty_guests_with_one_ephemeral_token_on_two_nodes_one_gets_in(
+    store: Mapping[str, str],
+) -> None:
+    async with two_nodes(store, **ASKING) as both:
+        async with asking(both.one, await api_key(store, "web", user="ann")) as client:
+            made = await client.post("/v1alpha/auth_tokens", json={"uses": 1})
+        name = quote(made.json()["name"], safe="")
+        async with AsyncExitStack() as stack:
+            async with asyncio.TaskGroup() as coming:
+                tries = [
+                    coming.create_task(guest(stack, (both.one, both.other)[n % 2], name))
+                    for n in range(SOCKETS)
+                ]
+                await (await both.model.dialled()).ready()
+            found = Counter(each.result() for each in tries)
+        assert found == {"in": 1, "1008": SOCKETS - 1}
+        assert both.model.handshakes == 1
+
+
+async def guest(stack: AsyncExitStack, server: Server, name: str) -> str:
+    """A client of Google's protocol: as `outcome`."""
+    url = f"ws://127.0.0.1:{server.port}{GUEST}?access_token={name}"
+    try:
+        connection = await stack.enter_async_context(connect(url, compression=None, proxy=None))
+        await connection.send(json.dumps({"setup": {"model": "models/gemini-3.8-live"}}))
+        return "in" if "setupComplete" in json.loads(await connection.recv()) else "told something else"
+    except ConnectionClosed as closed:
+        return str(closed.rcvd.code if closed.rcvd is not None else 1006)
 
 
 async def test_a_store_that_spends_no_tickets_is_seen(tmp_path: Path) -> None:
