@@ -74,9 +74,8 @@ async def test_of_fifty_sockets_with_one_ticket_on_two_nodes_one_gets_in(store: 
 
 
 @pytest.mark.proves("T17")
-async def test_of_fifty_guests_with_one_ephemeral_token_on_two_nodes_one_gets_in(
-    store: Mapping[str, str],
-) -> None:
+async def test_of_fifty_guests_with_one_ephemeral_token_on_two_nodes_one_gets_in(tmp_path: Path) -> None:
+    store = shared_file(tmp_path)
     async with two_nodes(store, **ASKING) as both:
         async with asking(both.one, await api_key(store, "web", user="ann")) as client:
             made = await client.post("/v1alpha/auth_tokens", json={"uses": 1})
