@@ -296,6 +296,19 @@ def test_a_forged_line_stays_inside_its_field() -> None:
         assert log.line["user"] == forged
 
 
+@pytest.mark.proves("T50")
+@pytest.mark.parametrize("before", [0, 4000, 4090, 8150, 8185])
+def test_no_half_of_a_secret_is_left_where_a_text_is_cut(before: int) -> None:
+    secret = "correct-horse-battery-staple"
+    for filler in ("y" * before, ("?key=abcdefgh&" * 2000)[:before]):
+        with configured() as log:
+            log.mask(secret)
+            log_event(logger, "x", text=filler + secret + "z" * 20_000)
+            assert "correct" not in log.stream.getvalue()
+            assert log.line["text"].endswith("…")
+
+
+@pytest.mark.proves("T29")
 def test_long_values_are_cut() -> None:
     deep: list[object] = []
     for _ in range(5000):

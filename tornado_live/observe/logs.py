@@ -31,6 +31,7 @@ MAX_TEXT = 4096
 MAX_TRACEBACK = 16384
 _MAX_MEMBERS = 100
 _MAX_DEPTH = 6
+_HALF_A_SECRET = 512
 
 # What looks like a credential, whoever issued it. Groups stay in the line. It is matched by RE2, on bytes: in time
 # that grows with the text alone, so that nobody is held up by whoever sends a long one.
@@ -215,10 +216,14 @@ class JsonFormatter(logging.Formatter):
         return self._text(str(value), MAX_TEXT)
 
     def _text(self, text: str, limit: int, *, from_end: bool = False) -> str:
-        # Masked before it is cut, so that no half of a secret is left; but not without bound.
-        window = 16 * limit
+        # Masked before it is cut, so that no half of a secret is left; but no more of it than may be shown, for
+        # whoever sends a long text. Where that ends, half a secret may be what is not known by its looks.
+        window = 2 * limit
+        bounded = len(text) > window
         text = self._masker.text(text[-window:] if from_end else text[:window])
-        if len(text) <= limit:
+        if bounded:
+            text = text[_HALF_A_SECRET:] if from_end else text[:-_HALF_A_SECRET]
+        elif len(text) <= limit:
             return text
         return f"…{text[1 - limit :]}" if from_end else f"{text[: limit - 1]}…"
 
