@@ -213,6 +213,21 @@ async def test_ready_gives_the_reason_why_not(tmp_path: Path) -> None:
         )
 
 
+async def test_a_flood_of_questions_whether_it_is_ready_is_one_for_the_store(tmp_path: Path) -> None:
+    async with served(tmp_path) as server:
+        asked, healthy = 0, server.store.healthy
+
+        async def counted() -> bool:
+            nonlocal asked
+            asked += 1
+            return await healthy()
+
+        server.store.healthy = counted  # type: ignore[method-assign]
+        answers = await asyncio.gather(*(server.client.get("/health/ready") for _ in range(100)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert asked < 50
+
+
 async def test_without_a_store_the_server_lives_but_is_not_ready(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         await server.store.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -27,6 +29,7 @@ from tornado_live.observe.metrics import CONTENT_TYPE
 from tornado_live.sessions.store import Session, SessionStore
 from tornado_live.settings import Settings
 
+READY_S = 0.5
 BACKEND = "backend"
 """The role of somebody's server: it makes sessions and credentials for that server's users."""
 _NO_TICKET = (
@@ -68,6 +71,24 @@ class Catalog(Protocol):
     def tools(self) -> Mapping[str, object]: ...
 
 
+class Readiness:
+    """Whether the store can be used. To find out is a write, so however many ask, it is done twice a second."""
+
+    def __init__(self, store: SessionStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._found = False
+        self._found_at = -math.inf
+        self._finding_out = asyncio.Lock()
+
+    async def healthy(self) -> bool:
+        async with self._finding_out:
+            if self._clock() - self._found_at >= READY_S:
+                self._found = await self._store.healthy()
+                self._found_at = self._clock()
+            return self._found
+
+
 @dataclass(frozen=True)
 class Rest:
     """The collaborators of the routes. `started_at` is a reading of `monotonic`; `tools_error` says what is
@@ -81,6 +102,10 @@ class Rest:
     tools_error: Callable[[], str | None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
     started_at: float = 0.0
+
+    @cached_property
+    def readiness(self) -> Readiness:
+        return Readiness(self.store, self.monotonic)
 
 
 class ApiHandler(DoorHandler):
@@ -146,7 +171,7 @@ class ReadyHandler(ApiHandler):
     async def get(self) -> None:
         if reason := self.rest.running.upstream_ready():
             raise Unavailable(reason)
-        if not await self.rest.store.healthy():
+        if not await self.rest.readiness.healthy():
             raise Unavailable(
                 "The session store is out of reach, or cannot be written."
                 " Its lines in the log begin with store_ or redis_."
