@@ -58,29 +58,25 @@ class Listener:
         return bool(searcher.settle())
 
 
-@contextlib.asynccontextmanager
-async def tapped(port: int) -> AsyncIterator[Listener]:
-    """A port that passes everything on to the other one, and writes down what it passes."""
-    tap = Listener()
+@dataclass
+class Tap(Listener):
+    """Passes on to the port that it leads to, and writes down what it passes."""
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, heard: bool) -> None:
+    leads_to: int = 0
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self.leads_to)
+        async with asyncio.TaskGroup() as pumps:
+            pumps.create_task(self._pump(reader, inner_writer, heard=True))
+            pumps.create_task(self._pump(inner_reader, writer, heard=False))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, heard: bool) -> None:
         with contextlib.suppress(ConnectionError):
             while part := await reader.read(65536):
                 if heard:
-                    tap.heard += part
+                    self.heard += part
                 writer.write(part)
         writer.close()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(pump(reader, inner_writer, heard=True))
-            pumps.create_task(pump(inner_reader, writer, heard=False))
-
-    server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
-    tap.port = server.sockets[0].getsockname()[1]
-    async with server:
-        yield tap
 
 
 @dataclass(frozen=True)
@@ -110,43 +106,30 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.mark.proves("T8")
-@pytest.mark.parametrize("shown", ["self-signed", "another name", "over"])
 async def test_a_certificate_that_is_not_right_is_refused_and_the_key_never_sent(
-    certificates: Certificates, shown: str
-) -> None:
-    listener = Listener()
-    async with listener.listening(certificates.contexts[shown]), tapped(listener.port) as tap:
-        environ = environment(0) | {
-            "GEMINI_BASE_URL": f"https://localhost:{tap.port}",
-            "SSL_CERT_FILE": str(certificates.trusted),
-        }
-        async with Server(environ=environ) as server, Talker(f"{server.ws_url}/") as client:
-            await client.send("connect")
-            error = await client.until("error")
-            assert "The certificate of the model's server is not trusted" in error["message"]
-            assert (await client.closed())[0] == 4502
-    assert tap.heard[:1] == b"\x16", "a TLS handshake was begun"
-    assert not listener.heard
-    assert not tap.knows
-
-
-@pytest.mark.proves("T8")
-async def test_with_the_right_certificate_the_key_is_sent_and_is_not_readable_on_the_way(
     certificates: Certificates,
 ) -> None:
-    """The proof above sees a key where one is sent."""
-    listener = Listener(answer=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-    async with listener.listening(certificates.contexts["good"]), tapped(listener.port) as tap:
+    """And with the right one it is sent, so that there is something to be seen, and not readable on the way."""
+    async with Tap().listening() as tap:
+        assert isinstance(tap, Tap)
         environ = environment(0) | {
             "GEMINI_BASE_URL": f"https://localhost:{tap.port}",
             "SSL_CERT_FILE": str(certificates.trusted),
         }
-        async with Server(environ=environ) as server, Talker(f"{server.ws_url}/") as client:
-            await client.send("connect")
-            await client.until("error")
-    assert listener.knows
-    assert tap.heard
-    assert not tap.knows
+        async with Server(environ=environ) as server:
+            for shown, context in certificates.contexts.items():
+                listener = Listener(answer=b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                async with listener.listening(context), Talker(f"{server.ws_url}/") as client:
+                    tap.heard.clear()
+                    tap.leads_to = listener.port
+                    await client.send("connect")
+                    error = await client.until("error")
+                    assert (await client.closed())[0] == 4502
+                assert tap.heard[:1] == b"\x16", "a TLS handshake was begun"
+                assert not tap.knows
+                assert listener.knows == (shown == "good"), shown
+                untrusted = "The certificate of the model's server is not trusted" in error["message"]
+                assert untrusted == (shown != "good"), shown
 
 
 @pytest.mark.proves("T8")

@@ -61,14 +61,14 @@ def not_in(log: str, secrets: Mapping[str, str]) -> None:
 
 
 @pytest.mark.proves("T50")
-@pytest.mark.parametrize("kind", SHOWN)
-async def test_a_credential_where_none_belongs_is_masked_in_every_line(kind: str) -> None:
+async def test_a_credential_where_none_belongs_is_masked_in_every_line() -> None:
     environ = {"LOG_LEVEL": "DEBUG"}
     async with ModelSide() as model, Server(environ=environment(model.port) | environ) as server:
-        await everywhere(server, model, SHOWN[kind])
-        assert sum("***" in json.dumps(line) for line in logged(server)) > 20
-        not_in(server.log, {kind: SHOWN[kind]})
-        not_in(server.log, {"the key of the server": GEMINI_KEY})
+        for shown in SHOWN.values():
+            before = len(logged(server)) if '"request"' in server.log else 0
+            await everywhere(server, model, shown)
+            assert sum("***" in json.dumps(line) for line in logged(server)[before:]) > 20, shown
+        not_in(server.log, SHOWN | {"the key of the server": GEMINI_KEY})
 
 
 @pytest.mark.proves("T50")
