@@ -139,6 +139,24 @@ async def spend(line: ModelLine) -> None:
 
 
 @pytest.mark.proves("T35")
+async def test_who_has_used_up_the_tools_of_a_day_can_still_talk() -> None:
+    given = ASKING | {"LIMITS__TOOL_CALLS_PER_DAY": "1", "MOCK_TOOLS": "always"}
+    async with ModelSide() as model, Server(environ=environment(model.port) | given) as server:
+        states = []
+        for number in (1, 2):
+            async with ann(server) as client:
+                line = await opened(client, model)
+                await line.call(f"c{number}", "get_weather", {"location": f"Rome {number}"})
+                answer = await line.receive("toolResponse")
+                (response,) = answer["toolResponse"]["functionResponses"]
+                states.append(response["response"].get("error", {}).get("code", "ok"))
+                await line.say("Well.")
+                await client.until("turn_complete")
+        assert states == ["ok", "limited"]
+        unbroken(server)
+
+
+@pytest.mark.proves("T35")
 async def test_noise_without_a_word_does_not_keep_a_conversation_open() -> None:
     given = {"LIMITS__SILENT_TIMEOUT_S": "2"}
     async with ModelSide() as model, Server(environ=environment(model.port) | given) as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ RENEW_S: Final = 10.0
 PLACE_S: Final = 35.0
 """A place is free so long after the process that held it has died; its own session has it back at once."""
 FULL_RETRY_MS: Final = 5_000
+_TOOL_CALLS: Final = "tool_calls_per_day"
 
 _log = logging.getLogger("tornado_live.live")
 
@@ -91,11 +93,14 @@ class Meter:
             return
         self.release()
         wanted, spent = self._shared.places(caller), self._shared.charges(caller, self._session_id)
-        await self._shared.leases.admit(spent)
+        leases = self._shared.leases
+        await leases.admit([charge for charge in spent if charge.limit != _TOOL_CALLS])
         try:
+            with contextlib.suppress(OverLimit):  # without tools one can still talk
+                await leases.admit([charge for charge in spent if charge.limit == _TOOL_CALLS])
             await self._occupy(wanted)
         except BaseException:
-            self._shared.leases.leave(spent)
+            leases.leave(spent)
             raise
         self._admitted, self._charges, self._places = caller, spent, wanted
         self._charged = self._spending()
@@ -105,9 +110,12 @@ class Meter:
 
     def tool_call(self) -> OverLimit | None:
         """A tool is about to be called: why it must not be, or None."""
+        leases = self._shared.leases
         for charge in self._charges:
-            if charge.limit == "tool_calls_per_day" and self._shared.leases.spend(charge, 1) is Spent.OVER:
-                return self._shared.leases.over(charge)
+            if charge.limit != _TOOL_CALLS:
+                continue
+            if leases.used_up(charge) or leases.spend(charge, 1) is Spent.OVER:
+                return leases.over(charge)
         return None
 
     def release(self) -> None:
@@ -145,7 +153,7 @@ class Meter:
         for charge, spent in self._charge().items():
             if spent is Spent.NEAR:
                 self._near(charge.limit)
-            elif spent is Spent.OVER and charge.limit != "tool_calls_per_day":
+            elif spent is Spent.OVER and charge.limit != _TOOL_CALLS:
                 self._over(self._shared.leases.over(charge))
                 return
         if self._places and time.monotonic() - self._renewed_at >= RENEW_S and self._renewing is None:
