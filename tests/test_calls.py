@@ -182,6 +182,26 @@ def test_a_detached_call_is_only_remembered() -> None:
     assert done[1].endswith("21 degrees")
 
 
+@pytest.mark.parametrize("on_interrupt", ["finish", "detach"])
+def test_an_id_that_was_taken_back_and_is_asked_for_once_more_is_answered(on_interrupt: str) -> None:
+    some = calls(CallPolicy(on_interrupt=on_interrupt))  # type: ignore[arg-type]
+    some.asked([call("a"), call("b", "Oslo"), call("c", "Bonn")], 1, FLUENT)
+    some.cancelled(["a", "b", "c"], FLUENT)
+    assert some.asked([call("a")], 2, FLUENT).commands == []
+    assert [ids(finished(some, one).commands) for one in "abc"] == [["a"], [], []]
+    assert ids(some.asked([call("b", "Oslo")], 2, FLUENT).commands) == ["b"]
+    assert started(some.asked([call("c", "Riga")], 2, FLUENT).commands) == ["c"]
+
+
+def test_a_background_call_that_was_taken_back_and_is_asked_for_once_more_keeps_no_model_waiting() -> None:
+    some = calls(CallPolicy("background", on_interrupt="finish"))
+    some.asked([call("a")], 1, WAITING)
+    some.cancelled(["a"], WAITING)
+    assert [answer["response"] for answer in answers(some.asked([call("a")], 2, WAITING).commands)] == [
+        STARTED
+    ]
+
+
 @pytest.mark.parametrize(
     ("when_done", "scheduling"),
     [("interrupt", "INTERRUPT"), ("when_idle", "WHEN_IDLE"), ("silent", "SILENT")],

@@ -589,6 +589,50 @@ def test_a_call_of_its_own_outlives_the_connection_that_asked_for_it() -> None:
     assert visit.of(CloseClient) == []
 
 
+def test_a_call_of_its_own_that_was_answered_to_a_resumed_session_is_not_answered_twice_there() -> None:
+    visit = live()
+    visit.hears(calls(("1", "open_door")))
+    visit.hears(HANDLE)
+    visit.loses()
+    visit.opened(now=5.0)
+    visit.sent()
+    raw = visit.says(answers("1"), 6.0)
+    visit.hears(calls(("1", "open_door")), 7.0)
+    assert visit.sent() == [raw]
+
+
+def test_what_is_typed_while_calls_are_open_is_asked_again_with_their_results() -> None:
+    visit = live(policies={OURS: CallPolicy(on_interrupt="finish")})
+    visit.hears(calls(("1", OURS), ("2", "open_door")))
+    visit.says(typed("And the window?"))
+    visit.loses()
+    visit.opened(now=5.0)
+    visit.sent()
+    visit.finishes("1", 6.0)
+    assert visit.sent() == [], "no call is to be waited for any more"
+    visit.says(answers("2"), 7.0)
+    (told,) = visit.sent()
+    assert all(words in told for words in (OURS.encode(), b"open_door", b"And the window?"))
+
+
+@pytest.mark.parametrize("generated", [False, True])
+def test_what_is_typed_into_an_answer_whose_connection_is_lost_is_what_is_asked_again(
+    generated: bool,
+) -> None:
+    visit = live()
+    visit.says(typed("Who are you?"))
+    visit.hears({"serverContent": {**SOUND, "outputTranscription": {"text": "I am"}}})
+    if generated:
+        visit.hears(GENERATED)
+    visit.says(typed("How warm is it?"))
+    visit.loses()
+    visit.sent()
+    visit.opened(now=5.0)
+    (told,) = visit.sent()
+    assert b"How warm is it?" in told
+    assert b"broke off" not in told, "nobody needs the rest of it"
+
+
 def test_the_same_call_asked_again_by_the_next_connection_is_not_shown_twice() -> None:
     visit = live()
     visit.says(typed("Open the door"))

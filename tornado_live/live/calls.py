@@ -216,18 +216,24 @@ class Calls:
 
     def _is_new(self, known: _Call, wanted: gemini.FunctionCall) -> bool:
         """Whether a known id is used for another call: it was taken back, or the session has ids of its own."""
-        if known.state is CallState.DELIVERED and known.connection != self._connection:
+        if known.state is CallState.DELIVERED and not self._has(known):
             return known.key != _key(wanted.name, wanted.args or {})
         return known.state is CallState.CANCELLED
 
     def _wanted_again(self, call: _Call, facts: LiveModel) -> list[Command]:
-        """An id that was seen. On the same connection it repeats; a resumed session may want it anew."""
-        if call.connection == self._connection:
+        """An id that was seen. On the same connection it repeats, unless it was taken back; a resumed session may
+        want it anew.
+        """
+        if self._has(call):
             return []
-        call.connection, call.known, call.saved = self._connection, True, False
+        call.connection, call.known, call.wanted, call.saved = self._connection, True, True, False
         if call.state is CallState.DELIVERED and call.result is not None:
             return [self._answer(call, call, call.result, facts), _delivered(call, "answer")]
-        return []
+        return self._put_off(call, facts)
+
+    def _has(self, call: _Call) -> bool:
+        """Whether the model side has the answer on this connection, or will have it."""
+        return call.known and call.connection == self._connection
 
     def _begin(self, call: _Call, facts: LiveModel, now: float) -> list[Command]:
         self._calls.pop(call.id, None)
@@ -494,6 +500,8 @@ class Calls:
         response = answer.response if isinstance(answer.response, dict) else {"result": answer.response}
         took_ms = round((now - call.begun) * 1000)
         result = ToolResult(True, response, took_ms, summary=_short(response))
+        if sent:
+            call.connection = self._connection
         own = Delivery(answers=True, reply=not call.policy.background) if sent else None
         return self._ended(call, result, facts, now=live, sent=own)
 

@@ -244,13 +244,16 @@ class Dialogue:
         self._untold = True
 
     def owed(self) -> Owed:
-        """What the open turn still needs of the model."""
+        """What the open turn still needs of the model, and what was typed into it."""
         question, heard = self.transcript.so_far(self.turns.number)
         if self.turns.speaking is Speaking.USER:
             return Owed(question)
-        if self.turns.speaking is Speaking.MODEL and not self.generated:
-            return Owed(question, heard)
-        return NOTHING_OWED
+        typed, _ = self.transcript.so_far(self.turns.number + 1) if self.turns.queued else ("", "")
+        if self.turns.speaking is not Speaking.MODEL or self.generated:
+            return Owed(typed)
+        if typed and heard:  # of an answer that somebody has broken into, nobody needs the rest
+            return Owed(typed)
+        return Owed("\n".join(filter(None, (question, typed))), heard)
 
     def broken_off(self) -> list[Command]:
         """The connection is gone in the middle of whatever was said; a question without an answer stays open."""

@@ -102,10 +102,9 @@ class Owing:
 
     def _still_owed(self) -> Owed:
         """A question that was asked again is no turn of its own: it is kept until it is answered."""
-        if self._dialogue.generated:
-            return NOTHING_OWED
         owed = self._dialogue.owed()
-        owed = Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
+        if not self._dialogue.generated:
+            owed = Owed(owed.question or self._owed.question, owed.heard or self._owed.heard)
         return Owed(PLEASE_ANSWER) if owed == NOTHING_OWED and self._prompted else owed
 
     # --- results
