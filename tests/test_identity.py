@@ -30,7 +30,7 @@ from issuing import (
 from stores import PLACES, Given, Place, SqlitePlace, opened
 
 from tornado_live.access import keys, tickets, tokens
-from tornado_live.access.identity import LOCAL, Identity, is_user
+from tornado_live.access.identity import LOCAL, Identity, is_user, own_limits
 from tornado_live.access.keys import Key, keep_key, make_key, revoke_key
 from tornado_live.access.limits import OWN
 from tornado_live.access.refusal import WRONG, Refused
@@ -288,7 +288,7 @@ async def test_a_signed_token_says_who_comes_with_it(tmp_path: Path) -> None:
     assert (found.user, found.roles, found.assistant) == ("ann", {"admin", "nurse"}, "default")
     assert found.granted == {"admin", "nurse", "orders:read"}
     assert found.claims == said
-    assert found.limits == {"cost_per_day": 2, "conversation_s": 60}
+    assert found.limits == {"cost_per_day": 2, "conversation_s": 60, "cost_per_session": 0}
     assert found.subjects == {"user:ann", "jwt:one"}
     assert found.known
     assert found.until == pytest.approx(5000 + 600 + 30, abs=20)
@@ -587,3 +587,13 @@ def event(record: logging.LogRecord) -> str:
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
     return cast("dict[str, Any]", getattr(record, "fields", {}))
+
+
+@pytest.mark.parametrize("value", ["0.001", -1, False, [1], {}, None, float("nan")])
+def test_a_limit_of_a_token_that_is_no_number_allows_nothing(value: object) -> None:
+    assert own_limits({"cost_per_day": value, "costPerDay": 5}) == {"cost_per_day": 0.0}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("name", ["alice ", " alice", "a\u200blice", "\u202eadmin", "\ufeffalice"])
+def test_nobody_looks_like_somebody_else_by_what_is_not_seen(name: str) -> None:
+    assert not is_user(name)

@@ -159,10 +159,10 @@ def _made(settings: Settings, asked: Asked) -> tuple[str, Key]:
         if name not in OWN:
             known = nearest(name, OWN) or f"; a key may have {', '.join(sorted(OWN))}"
             refuse("--limit", f'there is no limit "{_plain(name)}" of a key{known}')
-        elif not (taken := own_limits({name: _number(value)})):
+        elif not isinstance(number := _number(value), int | float) or not 0 <= number < float("inf"):
             refuse("--limit", f'"{_plain(text)}" is not NAME=NUMBER, 0 or more')
         else:
-            limits |= taken
+            limits |= own_limits({name: number})
     left_s = None
     try:
         left_s = None if asked.expires is None else _seconds("--expires", asked.expires)

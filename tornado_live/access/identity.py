@@ -31,6 +31,7 @@ REMEMBERED_S: Final = 600.0
 """A key that was good is good so much longer while the store is away, so that who talks can come back."""
 
 _MOST_REMEMBERED = 10_000
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MOST_ROLES = 100
 _LONGEST = 256
 _LARGEST = 1e15
@@ -246,27 +247,28 @@ def caller_of(claims: Mapping[str, Json], auth: Auth, *, now: float, steady: flo
 
 
 def is_user(name: str) -> bool:
-    """Whether somebody may be called so: nobody takes the place of who is not asked, or of a key."""
+    """Whether somebody may be called so: nobody takes the place of who is not asked, or of a key, or looks like
+    somebody else by what is not seen."""
     return (
-        bool(name.strip())
+        bool(name)
         and len(name) <= _LONGEST
         and name != LOCAL.user
         and not name.startswith(keys.NAMELESS)
-        and not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+        and name == name.strip()
+        and not any(unicodedata.category(char) in _UNSEEN for char in name)
     )
 
 
 def own_limits(given: Json) -> dict[str, float]:
-    """Those that a credential may have, of what it says."""
+    """Those that a credential may have, of what it says. What is no number allows nothing."""
     found = given if isinstance(given, dict) else {}
-    return {
-        name: value
-        for name, value in found.items()
-        if name in OWN
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 <= value < _LARGEST
-    }
+    return {name: limit for name in OWN & found.keys() if (limit := _limit(found[name])) < _LARGEST}
+
+
+def _limit(value: Json) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return value if value >= 0 else 0.0  # NaN is not
 
 
 def _claim(claims: Mapping[str, Json], path: str) -> Json:

@@ -195,7 +195,10 @@ class TicketHandler(BodyHandler, ApiHandler):
             )
         if not is_user(user_id):
             raise BadMessage('Nobody can be called what "userId" says.')
-        return acting_for(self.caller, user_id)
+        acting = acting_for(self.caller, user_id)
+        if self.house.identity.is_revoked(acting):
+            raise Forbidden("This user's access was withdrawn.")
+        return acting
 
     def checked(self, wanted: NewSession | NewTicket) -> None:
         """Raises BadMessage where a ticket is described that there will not be, Forbidden for an origin whose

@@ -33,10 +33,12 @@ from tornado_live.handlers.gate import Gate
 from tornado_live.handlers.paths import Paths
 from tornado_live.observe.logs import log_event
 from tornado_live.observe.metrics import Metrics
+from tornado_live.wire import strict
 
 MAX_BODY = 64 * 1024
 MAX_READ = 1024 * 1024
 """Where reading a body stops that is dropped, so that its sender hears why."""
+_DEEPEST = 100
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NOT_TRUSTED = (
     "Headers of a proxy came from here and were passed over. If it is one of yours, put its address into"
@@ -350,11 +352,16 @@ class BodyHandler(DoorHandler):
         if media_type != "application/json":
             raise BadMessage('Send the body as JSON, with "Content-Type: application/json".')
         try:
-            return msgspec.json.decode(bytes(self._body), type=kind)
+            body = msgspec.json.decode(bytes(self._body), type=kind)
         except msgspec.ValidationError as error:
             raise BadMessage(f"The body does not fit: {error}.") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadMessage("The body is not JSON.") from error
+        try:
+            strict.check(bytes(self._body), _DEEPEST)
+        except (ValueError, RecursionError) as error:
+            raise BadMessage("The body names a field twice, or is too deep.") from error
+        return body
 
 
 def is_local(request: HTTPServerRequest) -> bool:
