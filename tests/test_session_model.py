@@ -105,14 +105,14 @@ class Model:
             taken=frozenset(id for id in there if self.sessions[id].holder != node),
             ended=frozenset(ids) - there,
             revoked={
-                subject: pytest.approx(self.revoked_until(subject) - self.now, abs=60)
-                for subject, ends in new
-                if self.now < ends
+                subject: pytest.approx(ends - self.now, abs=60) for subject, ends in new if self.now < ends
             },
         )
 
-    def revoked_until(self, subject: str) -> float:
-        return max(ends for one, ends in self.revoked if one == subject)
+    def revoke(self, subject: str, lasts_s: float) -> None:
+        """Never for less long than it is already."""
+        ends = [ends for one, ends in self.revoked if one == subject]
+        self.revoked.append((subject, max(self.now + lasts_s, *ends, 0.0)))
 
     def take(self, counter: str, amount: int, limit: int, window_s: float) -> Taken:
         taken, ends = self.counters.get(counter, (0, 0.0))
@@ -212,7 +212,7 @@ async def step(
         case "revoke":
             subject, lasts_s = f"key {dice.randint(1, 3)}", dice.choice((model.life, 5 * model.life))
             await store.revoke(subject, lasts_s=lasts_s)
-            model.revoked.append((subject, model.now + lasts_s))
+            model.revoke(subject, lasts_s)
         case "take":
             counter, amount, limit = dice.choice("xy"), dice.randint(1, 5), dice.randint(3, 12)
             taken = model.take(counter, amount, limit, 5 * model.life)
