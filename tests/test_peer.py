@@ -484,9 +484,9 @@ async def test_what_keeps_the_processor_busy_is_followed_by_a_rest(certificates:
         async with connected(Place("server", tls), certificates, attach=False) as (peer, _, far):
             seen = Busy()
             peer.attach(seen)
-            await far.send(far.text("one" * 3000))
+            await far.send(far.text("one" * 4000))
             await seen.until(lambda seen: len(seen.messages) == 1)
-            await far.send(far.text("two" * 3000))
+            await far.send(far.text("two" * 4000))
             await seen.until(lambda seen: len(seen.messages) == 2)
             assert happened == [b"one", b"others", b"two"]
             peer.abort()

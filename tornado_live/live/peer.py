@@ -58,7 +58,7 @@ _SMALL_FRAME = 256
 # So many seconds' worth of them may come at once.
 _SMALL_BURST = 4
 # Reads and slices from this size on are timed: ordinary ones are smaller, and what is worth waiting for is not.
-_HEAVY = 4096
+_HEAVY = 8192
 # What takes the processor for longer than this is followed by a rest, so that no connection has more than a fifth
 # of it; a rest is short enough for whatever was no attack.
 _LONG_S = 0.005
@@ -387,11 +387,10 @@ class WebSocketPeer(asyncio.Protocol):
             carrier.abort()  # given up while connecting
 
     def data_received(self, data: bytes) -> None:
-        if self._stage is _OPEN and not self._backlog and len(data) <= _TURN:
-            if len(data) < _HEAVY and not self._unfinished:
-                self._take(data)
-            else:
-                self._take_fairly(data)
+        if self._stage is _OPEN and not self._backlog and len(data) < _HEAVY and not self._unfinished:
+            self._take(data)
+        elif self._stage is _OPEN and not self._backlog and len(data) <= _TURN:
+            self._take_fairly(data)
         elif self._stage is _DIALING:
             self._take_answer(data)
         else:
@@ -439,11 +438,15 @@ class WebSocketPeer(asyncio.Protocol):
     # -- reading
 
     def _take_fairly(self, data: bytes) -> None:
-        begun = time.thread_time() if self._options.fair else 0.0
+        self._unfinished = False
+        if not self._options.fair:
+            self._take(data)
+            return
+        begun = time.thread_time()
         try:
             self._take(data)
         finally:
-            busy = time.thread_time() - begun if self._options.fair else 0.0
+            busy = time.thread_time() - begun
             if busy > _LONG_S:
                 self.rest(min(busy * _REST, _LONGEST_REST_S))
 
@@ -453,9 +456,10 @@ class WebSocketPeer(asyncio.Protocol):
         try:
             frames.receive_data(data)
             events = frames.events_received()
-            self._unfinished = not events
-            if not events and len(data) < _SMALL_FRAME:
-                self._count_small()
+            if not events:
+                self._unfinished = True
+                if len(data) < _SMALL_FRAME:
+                    self._count_small()
             for frame in events:
                 if not isinstance(frame, Frame):
                     continue
