@@ -13,7 +13,7 @@ COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
 
 GUESTS := tests/guests/programs
 
-.PHONY: help run dev test style types audit unit guests proofs bench-store packages-for-tests requirements clean
+.PHONY: help run dev test style types audit unit guests proofs soak bench-store packages-for-tests requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ unit: $(VENV)/installed-dev guests
 
 proofs: $(VENV)/installed-dev ## which test proves which fault of docs/faults.md
 	@$(BIN)/python tests/proofs.py
+
+soak: $(VENV)/installed-dev ## what schemathesis makes up of the OpenAPI document in ten minutes, other requests each time
+	@SCHEMATHESIS_S=600 $(BIN)/python -m pytest -s tests/test_openapi_fuzzed.py
 
 bench-store: $(VENV)/installed-dev ## what the session store costs; ARGS="--redis redis://127.0.0.1" for Redis too
 	@$(BIN)/python bench/store.py $(ARGS)
