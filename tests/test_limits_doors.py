@@ -52,6 +52,7 @@ async def test_an_address_and_a_user_are_held_to_their_limits_and_nobody_else_is
         await too_many_handshakes(server)
         await too_many_wrong_credentials(server, client)
         await too_many_requests(client)
+        await too_many_requests_of_nobody(client)
         metrics = (await client.get("/metrics")).text
         for limit in (
             "connections_per_address",
@@ -60,6 +61,13 @@ async def test_an_address_and_a_user_are_held_to_their_limits_and_nobody_else_is
             "requests_per_minute",
         ):
             assert f'tornado_live_limited_total{{limit="{limit}"}} 0.0' not in metrics
+
+
+async def too_many_requests_of_nobody(client: httpx.AsyncClient) -> None:
+    far = {"X-Forwarded-For": "203.0.113.77", "X-Forwarded-Proto": "http"}
+    answers = [(await client.get("/api/sessions", headers=far)).status_code for _ in range(30)]
+    assert answers[:20] == [401] * 20
+    assert answers[-1] == 429
 
 
 async def too_many_sockets(server: Server) -> None:

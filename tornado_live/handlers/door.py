@@ -166,8 +166,8 @@ class DoorHandler(RequestHandler):
         try:
             caller = await self.identified()
         except Unauthenticated:
-            if gate is not None and self._shows_something():
-                gate.denied(address)
+            if gate is not None:
+                (gate.denied if self._shows_something() else gate.stranger)(address)
             raise
         if self.operator and not (OPERATOR in caller.roles if required else is_local(self.request)):
             raise Forbidden(
@@ -292,8 +292,9 @@ class DoorHandler(RequestHandler):
         if found is not None:
             name, _ = found
             sockets = [f"ws://{host}", f"wss://{host}"]
-            sockets += [f"ws://{name}:{port}" for port in self.house.ports]
-            sockets += [f"wss://{name}:{port}" for port in self.house.tls_ports]
+            if self.asked.via != "proxy":  # whose clients have no business at our ports
+                sockets += [f"ws://{name}:{port}" for port in self.house.ports]
+                sockets += [f"wss://{name}:{port}" for port in self.house.tls_ports]
         return "; ".join(
             (
                 "default-src 'self'",

@@ -52,6 +52,12 @@ class Gate:
         if BACKEND not in caller.roles:
             await self._both("requests_per_minute", self._limits.requests_per_minute, address, caller)
 
+    def stranger(self, address: str | None) -> None:
+        """A REST request that shows no credential, where there has to be one. Counted in this process alone."""
+        whose, most = _counted(address), self._limits.requests_per_minute
+        if whose is not None and most is not None and not self._use("requests_per_minute", most, whose):
+            raise over("requests_per_minute", MINUTE_S / most)
+
     async def handshake(self, address: str | None) -> None:
         """A socket is to be opened."""
         if (whose := _counted(address)) is not None:
