@@ -26,17 +26,20 @@ from tornado_live.live.commands import (
 from tornado_live.live.conversation import Conversation, Phase
 from tornado_live.live.terms import Terms
 from tornado_live.observe.usage import Usage
+from tornado_live.resources import require
 from tornado_live.settings import Assistant, Limits
 from tornado_live.tools.policy import DEFAULT_POLICY
+from tornado_live.wire import gemini
 from tornado_live.wire.native import ConnectOptions
+from tornado_live.wire.prices import load_prices
+
+MODEL = "gemini-2.5-flash-native-audio-latest"
+PRICES = load_prices(require("config/prices.yaml").read_text(encoding="utf-8"), "prices.yaml")
 
 
 def conversation(usage: Usage | None = None) -> Conversation:
     return Conversation(
-        assistants={
-            name: Assistant(name, "gemini-2.5-flash-native-audio-latest", {}, None)
-            for name in ("default", "support")
-        },
+        assistants={name: Assistant(name, MODEL, {}, None) for name in ("default", "support")},
         assistant="default",
         allowed_options=frozenset(),
         declarations=lambda names: [],
@@ -150,6 +153,35 @@ def test_only_the_time_with_a_model_side_counts() -> None:
     talk, _ = live(Terms(conversation_s=600.0), usage)
     talk.close(None, 100.0)
     assert usage.seconds == 100.0
+
+
+# --- its cost
+
+
+def costing(talk: Conversation, tokens: int, now: float) -> Sequence[Command]:
+    counts = {"promptTokenCount": tokens, "totalTokenCount": tokens}
+    return talk.from_model(gemini.ServerMessage(usage_metadata=counts), now)
+
+
+def test_a_session_that_costs_too_much_is_warned_and_ended_wherever_it_goes_on() -> None:
+    usage = Usage(prices=PRICES, model=MODEL)
+    dear = Usage(prices=PRICES, model=MODEL)
+    dear.add({"promptTokenCount": 1000, "totalTokenCount": 1000})
+    talk, _ = live(Terms(cost=dear.micro_cost / 1_000_000), usage)
+    assert not wakes(costing(talk, 700, 1.0), Timer.LENGTH)
+    assert wakes(costing(talk, 200, 2.0), Timer.LENGTH) == [0.0]
+    assert [event.code for event in told(talk.woke(Timer.LENGTH, 2.0)) if isinstance(event, Warned)] == [
+        "budget_near"
+    ]
+    assert not wakes(costing(talk, 10, 3.0), Timer.LENGTH)
+    assert wakes(costing(talk, 200, 4.0), Timer.LENGTH) == [0.0]
+    end = goodbye(talk.woke(Timer.LENGTH, 4.0))
+    assert isinstance(end, SessionEnded)
+    assert end.limit == "cost_per_session"
+    again = conversation(Usage(usage.as_json(), prices=PRICES))
+    again.client_came(5.0)
+    again.vouched(Terms(cost=dear.micro_cost / 1_000_000), 5.0)
+    assert isinstance(goodbye(again.from_client(Open(ConnectOptions()), 5.0)), SessionEnded)
 
 
 # --- its silence

@@ -49,7 +49,7 @@ ALICE = Caller("alice", known=True, subjects=frozenset({"user:alice", "key:web"}
 def row(one: Row) -> list[str]:
     default = Limits.model_fields[one.name].default
     shown = "none" if default is None else f"{default:.10g}"
-    window = {None: "", 1.0: "second", 60.0: "minute", 86_400.0: "day"}.get(one.window_s, "session")
+    window = {None: "", 1.0: "second", 60.0: "minute", 86_400.0: "day"}[one.window_s]
     return [
         f"`{one.name}`",
         shown,
@@ -113,7 +113,7 @@ def test_every_row_that_holds_somebody_back_has_its_series_from_the_start() -> N
 
 
 def test_without_limits_of_a_day_nothing_is_charged() -> None:
-    assert charges(Limits(), ALICE, "s") == ()
+    assert charges(Limits(), ALICE) == ()
 
 
 def test_each_limit_is_charged_to_whom_it_counts_for() -> None:
@@ -127,12 +127,11 @@ def test_each_limit_is_charged_to_whom_it_counts_for() -> None:
         cost_per_day_per_key=10,
         cost_per_day_in_all=50,
     )
-    assert charges(limits, ALICE, "s1") == (
+    assert charges(limits, ALICE) == (
         Charge("tool_calls_per_day", "tool_calls_per_day:user:alice", 100, 86_400, 5, "calls"),
         Charge("audio_s_per_day", "audio_s_per_day:user:alice", 3_600_000, 86_400, 60_000, "seconds"),
         Charge("talk_s_per_day", "talk_s_per_day:user:alice", 7_200_000, 86_400, 60_000, "seconds"),
         Charge("tokens_per_day", "tokens_per_day:user:alice", 1_000_000, 86_400, 20_000, "tokens"),
-        Charge("cost_per_session", "cost_per_session:session:s1", 500_000, 2_592_000, 25_000, "money"),
         Charge("cost_per_day", "cost_per_day:user:alice", 2_000_000, 86_400, 50_000, "money"),
         Charge("cost_per_day_per_key", "cost_per_day_per_key:key:web", 10_000_000, 86_400, 50_000, "money"),
         Charge("cost_per_day_in_all", "cost_per_day_in_all:all", 50_000_000, 86_400, 50_000, "money"),
@@ -142,7 +141,7 @@ def test_each_limit_is_charged_to_whom_it_counts_for() -> None:
 def test_who_is_nobody_in_particular_has_no_limits_of_a_user_or_key() -> None:
     limits = Limits(cost_per_session=1, cost_per_day=1, cost_per_day_per_key=1, cost_per_day_in_all=1)
     nobody = Caller("local")
-    assert names(charges(limits, nobody, "s")) == ["cost_per_session:session:s", "cost_per_day_in_all:all"]
+    assert names(charges(limits, nobody)) == ["cost_per_day_in_all:all"]
     assert places(limits, nobody) == ()
 
 
@@ -159,7 +158,7 @@ def test_the_lower_of_the_servers_value_and_ones_own_counts() -> None:
 def test_a_limit_of_ones_own_may_be_any_number() -> None:
     for own in (math.inf, 1e308, 1e15):
         caller = Caller("a", known=True, limits={"cost_per_day": own, "conversations_per_user": own})
-        (charge,) = charges(Limits(), caller, "s")
+        (charge,) = charges(Limits(), caller)
         assert (charge.most, charge.lease) == (10**14, 50_000)
         assert places(Limits(conversations_per_user=None), caller)[0].most <= 10**15
 
@@ -183,7 +182,7 @@ def test_places_are_held_by_user_key_and_all() -> None:
 
 def test_a_name_of_any_length_and_characters_makes_a_short_counter() -> None:
     for user in ("x" * 10_000, "a\x00b", "\udc80", "new\nline", "sha256:0"):
-        (charge,) = charges(Limits(cost_per_day=1), Caller(user, known=True), "s")
+        (charge,) = charges(Limits(cost_per_day=1), Caller(user, known=True))
         assert re.fullmatch(r"cost_per_day:user:sha256:[0-9a-f]{64}", charge.counter)
     (one, other) = (rate("sessions_per_minute", 60, f"user:{'x' * 300}{end}") for end in "ab")
     assert one.counter != other.counter

@@ -22,6 +22,7 @@ ENVIRON = (
         "LIMITS__DENIED_PER_MINUTE": "5",
         "LIMITS__CONNECTIONS_PER_ADDRESS": "3",
         "LIMITS__REQUESTS_PER_MINUTE": "20",
+        "LIMITS__SESSIONS_PER_MINUTE": "30",
     }
 )
 
@@ -53,14 +54,27 @@ async def test_an_address_and_a_user_are_held_to_their_limits_and_nobody_else_is
         await too_many_wrong_credentials(server, client)
         await too_many_requests(client)
         await too_many_requests_of_nobody(client)
+        await too_many_sessions_by_socket(server)
         metrics = (await client.get("/metrics")).text
         for limit in (
             "connections_per_address",
             "handshakes_per_minute",
             "denied_per_minute",
             "requests_per_minute",
+            "sessions_per_minute",
         ):
             assert f'tornado_live_limited_total{{limit="{limit}"}} 0.0' not in metrics
+
+
+async def too_many_sessions_by_socket(server: Server) -> None:
+    """Each socket that names none makes one."""
+    gil = signed("gil")
+    for number in range(30):
+        async with talker(server, from_address(f"198.51.100.{number}", gil)) as client:
+            await client.send("ping")
+            await client.until("pong")
+    async with talker(server, from_address("198.51.100.200", gil)) as client:
+        await told_too_much(client)
 
 
 async def too_many_requests_of_nobody(client: httpx.AsyncClient) -> None:

@@ -37,8 +37,6 @@ Unit = Literal[
 METRIC: Final = "tornado_live_limited_total"
 MINUTE_S: Final = 60.0
 DAY_S: Final = 86_400.0
-SESSION_S: Final = 30 * DAY_S
-"""What a session has used up is forgotten after so long."""
 
 _WHOLE: Final[Mapping[Unit, int]] = {"money": 1_000_000, "seconds": 1000}
 """How many of what is counted make one of the unit; all others are whole already."""
@@ -206,9 +204,9 @@ TABLE: Final[tuple[Row, ...]] = (
         "cost_per_session",
         "money",
         "session",
-        SESSION_S,
+        None,
         "what a session may cost",
-        _ENDS,
+        "4410, after a `warning budget_near`",
         own=True,
         people="what this conversation may cost",
     ),
@@ -339,7 +337,6 @@ _SPENT: Final = (
     "audio_s_per_day",
     "talk_s_per_day",
     "tokens_per_day",
-    "cost_per_session",
     "cost_per_day",
     "cost_per_day_per_key",
     "cost_per_day_in_all",
@@ -382,7 +379,7 @@ def value(name: str, limits: Limits, caller: Caller) -> float | None:
     Limits of a user hold known users, those of a key whoever shows a key.
     """
     row = ROWS[name]
-    if row.scope in ("user", "key") and _whose(row, caller, "") is None:
+    if row.scope in ("user", "key") and _whose(row, caller) is None:
         return None
     server: float | None = getattr(limits, name)
     own = caller.limits.get(name) if row.own else None
@@ -392,15 +389,15 @@ def value(name: str, limits: Limits, caller: Caller) -> float | None:
     return own if server is None else min(server, own)
 
 
-def charges(limits: Limits, caller: Caller, session_id: str) -> Sequence[Charge]:
+def charges(limits: Limits, caller: Caller) -> Sequence[Charge]:
     """What a conversation of this caller spends: everything of the table that is used up over time."""
-    return tuple(_charges(limits, caller, session_id))
+    return tuple(_charges(limits, caller))
 
 
-def _charges(limits: Limits, caller: Caller, session_id: str) -> Iterator[Charge]:
+def _charges(limits: Limits, caller: Caller) -> Iterator[Charge]:
     for name in _SPENT:
         row, most = ROWS[name], value(name, limits, caller)
-        whose = _whose(row, caller, session_id)
+        whose = _whose(row, caller)
         if most is not None and whose is not None:
             yield _charge(row, whose, most)
 
@@ -415,7 +412,7 @@ def places(limits: Limits, caller: Caller) -> Sequence[Place]:
     found = []
     for name in _HELD:
         row, most = ROWS[name], value(name, limits, caller)
-        whose = _whose(row, caller, "")
+        whose = _whose(row, caller)
         if most is not None and whose is not None:
             found.append(Place(name, f"{name}:{_short(whose)}", int(min(most, _LARGEST))))
     return tuple(found)
@@ -449,15 +446,13 @@ def _charge(row: Row, whose: str, most: float) -> Charge:
     return Charge(row.name, f"{row.name}:{_short(whose)}", whole, row.window_s, max(block, 1), row.unit)
 
 
-def _whose(row: Row, caller: Caller, session_id: str) -> str | None:
+def _whose(row: Row, caller: Caller) -> str | None:
     """Who spends of this row together, None where it does not count for the caller."""
     match row.scope:
         case "user":
             return f"user:{caller.user}" if caller.known else None
         case "key":
             return min((one for one in caller.subjects if one.startswith("key:")), default=None)
-        case "session":
-            return f"session:{session_id}"
         case "all":
             return "all"
     return None

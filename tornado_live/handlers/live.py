@@ -24,6 +24,7 @@ from tornado_live.errors import (
 from tornado_live.handlers import credentials
 from tornado_live.handlers.credentials import SUBPROTOCOL
 from tornado_live.handlers.door import DoorHandler, House
+from tornado_live.handlers.gate import BACKEND
 from tornado_live.jsonvalue import Json
 from tornado_live.live.bridge import Verify
 from tornado_live.live.commands import FromClient, Open
@@ -198,6 +199,10 @@ class SocketHandler(DoorHandler, WebSocketHandler):
     async def created(self, caller: Caller, assistant: str, metadata: Mapping[str, Json]) -> Session:
         registry = self.live.registry
         registry.check_room("")
+        if self.house.gate is not None:
+            # Behind a backend's address are all of its users.
+            address = None if BACKEND in caller.roles else self.asked.address
+            await self.house.gate.session_made(address, caller)
         session = await self.live.store.create(
             user=caller.user, assistant=assistant, metadata=metadata, node=registry.node
         )

@@ -544,8 +544,8 @@ class Conversation:
             commands += self._listen()
         if message.usage_metadata is not None:
             self.usage.add(message.usage_metadata, cumulative=self._facts.usage == "cumulative")
-            self.stay.counted(now)
-            commands.append(SendToClient(UsageTotals(self.usage.as_json())))
+            told = self.stay.counted(now)
+            commands += [SendToClient(UsageTotals(self.usage.as_json())), *told]
         update = message.session_resumption_update
         if update is not None and self.rotation.told(update.new_handle, update.resumable, now):
             self.dialogue.unsaved.clear()

@@ -45,8 +45,8 @@ class Metering:
     leases: Leases
     limits: Limits
 
-    def charges(self, caller: Caller, session_id: str) -> Sequence[Charge]:
-        return charges(self.limits, caller, session_id)
+    def charges(self, caller: Caller) -> Sequence[Charge]:
+        return charges(self.limits, caller)
 
     def places(self, caller: Caller) -> Sequence[Place]:
         return places(self.limits, caller)
@@ -92,15 +92,16 @@ class Meter:
         if self._admitted is not None and _same(self._admitted, caller):
             return
         self.release()
-        wanted, spent = self._shared.places(caller), self._shared.charges(caller, self._session_id)
+        wanted, spent = self._shared.places(caller), self._shared.charges(caller)
         leases = self._shared.leases
-        await leases.admit([charge for charge in spent if charge.limit != _TOOL_CALLS])
+        await self._occupy(wanted)  # first: it leaves nothing behind where there is no place
         try:
+            await leases.admit([charge for charge in spent if charge.limit != _TOOL_CALLS])
             with contextlib.suppress(OverLimit):  # without tools one can still talk
                 await leases.admit([charge for charge in spent if charge.limit == _TOOL_CALLS])
-            await self._occupy(wanted)
         except BaseException:
             leases.leave(spent)
+            self._vacate(wanted)
             raise
         self._admitted, self._charges, self._places = caller, spent, wanted
         self._charged = self._spending()
@@ -126,8 +127,7 @@ class Meter:
             self._looking.cancel()
             self._charge()
         self._admitted, self._looking = None, None
-        for place in self._places:
-            self._shared.store.vacate(place.counter, self._session_id)
+        self._vacate(self._places)
         self._shared.leases.leave(self._charges)
         self._charges = self._places = ()
 
@@ -141,9 +141,12 @@ class Meter:
                 ):
                     raise over(place.limit, FULL_RETRY_MS / 1000)
         except BaseException:
-            for place in held:
-                self._shared.store.vacate(place.counter, self._session_id)
+            self._vacate(held)
             raise
+
+    def _vacate(self, held: Sequence[Place]) -> None:
+        for place in held:
+            self._shared.store.vacate(place.counter, self._session_id)
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)

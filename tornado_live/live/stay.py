@@ -1,9 +1,10 @@
-"""How long a client may stay: by its credential, by the length of the conversation, by silence. Pure."""
+"""How long a client may stay: by its credential, by length and cost of the conversation, by silence. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tornado_live.access.limits import nearly
 from tornado_live.errors import Forbidden, LiveError, SessionEnded, TimedOut, Unauthenticated
 from tornado_live.live.commands import Command, Timer, WakeAfter
 from tornado_live.live.terms import Terms
@@ -12,6 +13,7 @@ from tornado_live.observe.usage import Usage
 WARNED_S = 60.0
 """Before a conversation has lasted as long as it may its client is told, or with a fifth of it left."""
 
+NEAR_SHARE = 0.8
 _SOON_S = 0.001
 """A timer may be that much early."""
 
@@ -19,8 +21,8 @@ _SOON_S = 0.001
 class Stay:
     """Of whoever is the client of one conversation. `idle_s` without a message is too long.
 
-    The length of the conversation, which is the time with a model side, is kept in its `usage`: a session has it
-    wherever it goes on.
+    Length of the conversation, which is the time with a model side, and what it cost are kept in its `usage`: a
+    session has them wherever it goes on.
     """
 
     def __init__(self, usage: Usage, idle_s: float) -> None:
@@ -32,7 +34,7 @@ class Stay:
         self._usage = usage
         self._idle_s = idle_s
         self._talking_since: float | None = None
-        self._warned = False
+        self._warned = self._warned_of_cost = False
 
     # --- what happens
 
@@ -59,11 +61,13 @@ class Stay:
             self._talking_since = now
         return self.measured(now)
 
-    def counted(self, now: float) -> None:
-        """The usage is about to be told."""
+    def counted(self, now: float) -> Sequence[Command]:
+        """The usage has grown, and is about to be told."""
         if self._talking_since is not None:
             self._usage.talked(now - self._talking_since)
             self._talking_since = now
+        told = self._warned_of_cost and not self._spent(1.0)
+        return (WakeAfter(Timer.LENGTH, 0.0),) if self._spent(NEAR_SHARE) and not told else ()
 
     def silenced(self, now: float) -> None:
         """The model side has gone."""
@@ -95,7 +99,10 @@ class Stay:
         return TimedOut(f"Nothing was said for {most_s / 60:g} minutes.", limit=limit)
 
     def too_long(self, now: float) -> LiveError | None:
-        """Why the conversation must be over, where it has lasted as long as it may."""
+        """Why the conversation must be over, where it has lasted as long, or cost as much, as it may."""
+        if self._spent(1.0):
+            words = "This conversation has cost as much as it may; begin a new one."
+            return SessionEnded(words, limit="cost_per_session")
         most_s = self._terms.conversation_s
         if most_s is None or self._left_s(most_s, now) > _SOON_S:
             return None
@@ -104,7 +111,10 @@ class Stay:
         return SessionEnded(words, limit="conversation_s")
 
     def nearly(self, now: float) -> str | None:
-        """What the client is to be told, once, when little of the time is left."""
+        """What the client is to be told, once, when little of the time, or of the money, is left."""
+        if self._spent(NEAR_SHARE) and not self._warned_of_cost:
+            self._warned_of_cost = True
+            return nearly("cost_per_session")
         most_s = self._terms.conversation_s
         if most_s is None or self._warned or self._left_s(most_s, now) > _warned_s(most_s) + _SOON_S:
             return None
@@ -119,6 +129,11 @@ class Stay:
             return ()
         left = self._left_s(most_s, now)
         return (WakeAfter(Timer.LENGTH, max(0.0, left if self._warned else left - _warned_s(most_s))),)
+
+    def _spent(self, share: float) -> bool:
+        """Whether so much of the money is spent."""
+        most = self._terms.cost
+        return most is not None and self._usage.micro_cost >= share * most * 1_000_000
 
     def _left_s(self, most_s: float, now: float) -> float:
         since = now if self._talking_since is None else self._talking_since

@@ -12,12 +12,14 @@ from tornado_live.settings import Limits
 @dataclass(frozen=True, slots=True)
 class Terms:
     """Seconds; None is no end. `lasts_s` is what is left of the credential, `conversation_s` how long the session
-    may talk in all, `silent_s` how long nobody may say a word. `assistant` None: any."""
+    may talk in all, `silent_s` how long nobody may say a word. `assistant` None: any. `cost` is the money that the
+    session may cost."""
 
     lasts_s: float | None = None
     assistant: str | None = None
     conversation_s: float | None = None
     silent_s: float | None = None
+    cost: float | None = None
 
 
 def terms(caller: Caller, limits: Limits, now: float) -> Terms:
@@ -27,4 +29,5 @@ def terms(caller: Caller, limits: Limits, now: float) -> Terms:
         caller.assistant,
         value("conversation_s", limits, caller),
         value("silent_timeout_s", limits, caller),
+        value("cost_per_session", limits, caller),
     )
