@@ -597,3 +597,11 @@ def test_a_limit_of_a_token_that_is_no_number_allows_nothing(value: object) -> N
 @pytest.mark.parametrize("name", ["alice ", " alice", "a\u200blice", "\u202eadmin", "\ufeffalice"])
 def test_nobody_looks_like_somebody_else_by_what_is_not_seen(name: str) -> None:
     assert not is_user(name)
+
+
+def test_a_scope_makes_nobody_an_operator() -> None:
+    caller = Caller(
+        "ann", roles=frozenset({"nurse"}), claims={"scope": "operator orders:read", "scp": ["backend"]}
+    )
+    assert caller.granted == {"nurse", "orders:read"}
+    assert Caller("ann", roles=frozenset({"operator"})).granted == {"operator"}

@@ -35,7 +35,7 @@ INSECURE: Mapping[str, tuple[Mapping[str, str], str]] = {
     "public without asking": ({"public_without_auth": "true"}, "public"),
     "public without TLS": ({"public_without_tls": "true"}, "public"),
     "people come by http": ({"public_url": "http://voice.example.com"}, "public"),
-    "everybody is a proxy": ({"trusted_proxies": "0.0.0.0/0"}, "proxies"),
+    "half of everybody is a proxy": ({"trusted_proxies": "0.0.0.0/1"}, "proxies"),
     "half the internet is a proxy": ({"trusted_proxies": "2000::/3"}, "proxies"),
     "open beside its proxy": ({"host": "0.0.0.0"}, "proxies"),
     "pages that come by http": ({"allowed_origins": "http://www.example.com"}, "origin"),

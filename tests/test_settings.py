@@ -885,6 +885,10 @@ def test_the_path_below_which_everything_is_served_begins_with_a_slash_and_ends_
             '"10.0.0.1/24" is neither an address nor a network - write 10.0.0.0/24',
         ),
         (
+            "trusted_proxies: ['::/0']",
+            '"::/0" is everybody, who could say to be anybody - list the proxies, such as 10.0.0.7',
+        ),
+        (
             "trusted_proxies: [nginx]",
             '"nginx" is neither an address nor a network - write an address such as 10.0.0.7,'
             " or a network such as 10.0.0.0/24",

@@ -40,7 +40,11 @@ knowledge = typer.Typer(
 cli.add_typer(knowledge, name="knowledge")
 deploy = typer.Typer(help="The way from people to the server.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(deploy, name="deploy")
-token = typer.Typer(help="API keys, and who is kept out.", no_args_is_help=True, rich_markup_mode=None)
+token = typer.Typer(
+    help="API keys: made, listed and revoked; users and signed tokens are kept out with revoke.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 cli.add_typer(token, name="token")
 
 Home = Annotated[

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 _NO_LIMITS: Mapping[str, float] = MappingProxyType({})
+
+
+PRIVILEGED: Final = frozenset({"operator", "backend"})
+"""Roles that open more than tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,13 @@ class Caller:
 
     @property
     def granted(self) -> frozenset[str]:
-        """The roles, and the scopes of the token: `scope` as one text (RFC 8693), `scopes` or `scp` as a list."""
-        found = set(self.roles)
+        """The roles, and the scopes of the token: `scope` as one text (RFC 8693), `scopes` or `scp` as a list. No
+        scope makes an operator or a backend: those are roles, which the operator of this server gives."""
+        found: set[str] = set()
         for name in ("scope", "scopes", "scp"):
             match self.claims.get(name):
                 case str(text):
                     found.update(text.split())
                 case list() | tuple() as scopes:
                     found.update(scope for scope in scopes if isinstance(scope, str))
-        return frozenset(found)
+        return self.roles | (found - PRIVILEGED)

@@ -248,9 +248,15 @@ def _as_base_path(value: object) -> object:
 
 def _as_network(value: str) -> str:
     try:
-        return str(ipaddress.ip_network(value.strip()))
+        network = ipaddress.ip_network(value.strip())
     except ValueError:
-        pass
+        network = None
+    if network is not None and not network.prefixlen:
+        raise _wrong(
+            f'"{value}" is everybody, who could say to be anybody - list the proxies, such as 10.0.0.7'
+        )
+    if network is not None:
+        return str(network)
     try:
         meant = f" - write {ipaddress.ip_network(value.strip(), strict=False)}"
     except ValueError:

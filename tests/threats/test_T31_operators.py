@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from accessing import ASKING, api_key, bearer, signed
+from accessing import ASKING, api_key, bearer, session_of, signed, store_of
 from doorways import NO_MODEL, applications, asked, routes
 from serving import Server
 
@@ -52,6 +52,19 @@ async def test_routes_of_operators_take_the_role_and_no_other(tmp_path: Path) ->
                         assert answer.status == allowed.status, answer.text
         roles = signed("ops", roles=["operator"])
         assert (await asked(server.port, "GET", "/metrics", tuple(bearer(roles).items()))).status == 200
+
+
+@pytest.mark.proves("T31")
+async def test_a_ticket_makes_no_page_an_operator(tmp_path: Path) -> None:
+    shared = {"DATA_DIR": str(tmp_path)}
+    key = await api_key(shared, "all", roles=frozenset({"operator", "backend", "nurse"}))
+    async with Server(environ=NO_MODEL | ASKING | shared) as server:
+        own = await session_of(server, key)
+        others = await session_of(server, key, userId="bob")
+    async with store_of(shared) as store:
+        found = [await store.use_credential(made["token"], spend=False) for made in (own, others)]
+    kept = [credential.body["caller"]["roles"] for credential in found if credential is not None]
+    assert kept == [["nurse"], []]
 
 
 @pytest.mark.proves("T31")

@@ -18,7 +18,7 @@ from tornado.web import HTTPError, stream_request_body
 from tornado_live import __version__
 from tornado_live.access.identity import is_user
 from tornado_live.access.tickets import Ticket, acting_for, mint_ticket
-from tornado_live.caller import Caller
+from tornado_live.caller import PRIVILEGED, Caller
 from tornado_live.errors import BadMessage, Forbidden, LiveError, SessionEnded, Unavailable, nearest
 from tornado_live.handlers.answers import NewSession, NewTicket
 from tornado_live.handlers.door import BodyHandler, DoorHandler, House, is_local
@@ -215,7 +215,8 @@ class TicketHandler(BodyHandler, ApiHandler):
         """For a page of the origin that was named, or that asks; a program that asks shows it where it likes."""
         origin = wanted.origin or self.request.headers.get("Origin")
         limits = wanted.limits.given() if wanted.limits is not None else {}
-        bearer = replace(caller, assistant=session.assistant)
+        # A page that holds it, or whoever it tells, is to talk, and not to run the server.
+        bearer = replace(caller, assistant=session.assistant, roles=caller.roles - PRIVILEGED)
         return await mint_ticket(self.rest.store, bearer, session.id, origin=origin, limits=limits)
 
     async def counted(self, caller: Caller) -> None:
