@@ -11,7 +11,7 @@ from modelling import MODELS
 
 from tornado_live.errors import BadMessage, LiveError, Unauthenticated, Unavailable
 from tornado_live.jsonvalue import Json
-from tornado_live.live.causes import LINE_LOST, Cause, of_close, of_status
+from tornado_live.live.causes import LINE_LOST, UNREACHABLE, Cause, of_close, of_status
 from tornado_live.live.commands import (
     FORWARD,
     CancelTool,
@@ -834,3 +834,18 @@ def test_an_answer_is_told_on_the_next_connection_after_a_turn_that_was_cut_and_
     visit.says(answers("1"), 5.0)
     (told,) = visit.sent()
     assert b"open_door" in told
+
+
+def test_a_mark_of_a_guest_that_marks_nothing_opens_no_activity_on_the_next_connection() -> None:
+    visit = Visit(handle="ours").opened()
+    visit.loses(now=1.0)
+    end = visit.says({"realtimeInput": {"activityEnd": {}}}, 1.1)
+    visit._did(visit.talk.client_left(False, 1.2))
+    visit._did(visit.talk.dial_failed(UNREACHABLE, 1.3))
+    visit._did(visit.talk.client_came(1.4))
+    visit.come(handle="ours", now=1.4)
+    visit.commands.clear()
+    visit.opened(now=2.0)
+    up = [command.payload for command in visit.commands if isinstance(command, SendToModel)]
+    assert end in up
+    assert gemini.ACTIVITY_START not in up
