@@ -75,7 +75,9 @@ class GuestInput:
             mark = Gesture.ACTIVITY_START if said.activity_start else Gesture.ACTIVITY_END
             self._input.marked(mark)
         if not self._input.manual:
-            mark = None  # where the model side listens for itself it is one to refuse, and opens or ends nothing
+            mark = (
+                None  # where the model side listens for itself it is one to refuse, and opens or ends nothing
+            )
         commands = list(self._input.send_up(payload, Upward.TEXT if words else kind, at.door, mark=mark))
         if words:
             self._dialogue.typed(words, at.now)
