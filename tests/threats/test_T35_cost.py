@@ -139,6 +139,24 @@ async def spend(line: ModelLine) -> None:
 
 
 @pytest.mark.proves("T35")
+async def test_a_newer_credential_of_the_same_user_keeps_the_place() -> None:
+    given = ASKING | {"LIMITS__CONVERSATIONS_PER_USER": "1"}
+    async with ModelSide() as model, Server(environ=environment(model.port) | given) as server:
+        async with ann(server) as client:
+            line = await opened(client, model)
+            for number in range(3):
+                await client.send("connect", {"token": signed("ann", jti=f"number {number}")})
+                await client.until("status", lambda data: data["status"] == "CONNECTED")
+            async with ann(server) as other:
+                await refused(other)
+            await client.send("text", {"text": "Still there?"})
+            assert await line.typed() == "Still there?"
+        async with ann(server) as other:
+            await opened(other, model)
+        unbroken(server)
+
+
+@pytest.mark.proves("T35")
 async def test_who_has_used_up_the_tools_of_a_day_can_still_talk() -> None:
     given = ASKING | {"LIMITS__TOOL_CALLS_PER_DAY": "1", "MOCK_TOOLS": "always"}
     async with ModelSide() as model, Server(environ=environment(model.port) | given) as server:

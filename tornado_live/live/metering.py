@@ -76,6 +76,8 @@ class Meter:
         self._charges: Sequence[Charge] = ()
         self._places: Sequence[Place] = ()
         self._admitted: Caller | None = None
+        self._admitting = asyncio.Lock()
+        self._releases = 0
         self._charged = Spending(0.0, 0, 0)
         self._looked_at = 0.0
         self._looking: asyncio.TimerHandle | None = None
@@ -89,21 +91,38 @@ class Meter:
     async def admit(self, caller: Caller) -> None:
         """The caller may talk: there is a place, and something left of everything. Raises OverLimit and
         Unavailable."""
+        async with self._admitting:
+            await self._admit(caller)
+
+    async def _admit(self, caller: Caller) -> None:
+        """What was held before stays so until the rest is there: another credential of the same user costs nobody
+        the place."""
         if self._admitted is not None and _same(self._admitted, caller):
             return
-        self.release()
+        releases, leases = self._releases, self._shared.leases
         wanted, spent = self._shared.places(caller), self._shared.charges(caller)
-        leases = self._shared.leases
-        await self._occupy(wanted)  # first: it leaves nothing behind where there is no place
+        held = {place.counter for place in self._places}
+        more = [place for place in wanted if place.counter not in held]
+        await self._occupy(more)  # first: it leaves nothing behind where there is no place
         try:
             await leases.admit([charge for charge in spent if charge.limit != _TOOL_CALLS])
             with contextlib.suppress(OverLimit):  # without tools one can still talk
                 await leases.admit([charge for charge in spent if charge.limit == _TOOL_CALLS])
         except BaseException:
             leases.leave(spent)
-            self._vacate(wanted)
+            self._vacate(more)
             raise
-        self._admitted, self._charges, self._places = caller, spent, wanted
+        if releases != self._releases:  # the conversation is over
+            leases.leave(spent)
+            self._vacate(more)
+            return
+        if self._looking is not None:
+            self._looking.cancel()
+            self._charge()
+        leases.leave(self._charges)
+        kept = {place.counter for place in wanted}
+        self._vacate([place for place in self._places if place.counter not in kept])
+        self._admitted, self._charges, self._places, self._looking = caller, spent, wanted, None
         self._charged = self._spending()
         self._looked_at = self._renewed_at = time.monotonic()
         if wanted or spent:
@@ -121,6 +140,7 @@ class Meter:
 
     def release(self) -> None:
         """Nothing is spent any more: what is held is let go."""
+        self._releases += 1
         if self._admitted is None:
             return
         if self._looking is not None:
