@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import canary
 from websockets.asyncio.client import ClientConnection, connect
@@ -27,11 +29,14 @@ class Talker:
         headers: Mapping[str, str] | None = None,
         max_queue: int | None = 16,
         tls: ssl.SSLContext | None = None,
+        kernel_keeps: int | None = None,
     ) -> None:
+        """`kernel_keeps`: about the bytes that arrive unread; else it decides, up to many MiB."""
         self._url = url
         self._headers = dict(canary.credentials(url) if headers is None else headers)
         self._max_queue = max_queue
         self._tls = tls
+        self._kernel_keeps = kernel_keeps
         self._connection: ClientConnection | None = None
         self.seen: list[dict[str, Any]] = []
         self.audio: list[bytes] = []
@@ -39,6 +44,7 @@ class Talker:
     async def __aenter__(self) -> Self:
         self._connection = await connect(
             self._url,
+            sock=await self._socket(),
             ssl=self._tls,
             additional_headers=self._headers,
             compression=None,
@@ -47,6 +53,17 @@ class Talker:
             max_queue=self._max_queue,
         )
         return self
+
+    async def _socket(self) -> socket.socket | None:
+        if self._kernel_keeps is None:
+            return None
+        address = urlsplit(self._url)
+        made = socket.socket()
+        made.setblocking(False)
+        # Before it connects: the window that it offers is agreed then.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._kernel_keeps)
+        await asyncio.get_running_loop().sock_connect(made, (address.hostname, address.port))
+        return made
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

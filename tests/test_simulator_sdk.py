@@ -207,7 +207,7 @@ SPEAKS = {
     "turns": [
         {"heard": "How are you?", "do": [{"say": "Well, thank you.", "seconds": 0.5}]},
         {"typed": "weather", "do": [{"say": "Let me see.", "seconds": 0.2}, *STEPS]},
-        {"typed": "speak", "do": [{"say": "A long answer.", "seconds": 600}]},
+        {"typed": "speak", "do": [{"say": "A long answer. " * 3000, "seconds": 600}]},
         {"typed": "stop", "do": [{"say": "I stop.", "seconds": 0.2}]},
     ]
 }

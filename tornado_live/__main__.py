@@ -41,7 +41,7 @@ cli.add_typer(knowledge, name="knowledge")
 deploy = typer.Typer(help="The way from people to the server.", no_args_is_help=True, rich_markup_mode=None)
 cli.add_typer(deploy, name="deploy")
 token = typer.Typer(
-    help="API keys: made, listed and revoked; users and signed tokens are kept out with revoke.",
+    help="API keys, and who is kept out.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -23,9 +23,10 @@ SMALL = bytes(7 * MIB)  # 9.3 MiB: with the other beyond the limit, alone less t
 @contextlib.asynccontextmanager
 async def deaf(server: Server, model: ModelSide) -> AsyncIterator[Talk]:
     """A client that reads no more once it is connected. Over TLS, where what the kernel takes at once does not
-    matter: a message counts until it has gone as a whole."""
+    matter: a message counts until it has gone as a whole, which it must not."""
     trusted = ssl.create_default_context(cafile=str(server.ca))
-    async with Talker(f"wss://127.0.0.1:{server.tls_port}/ws", tls=trusted) as client:
+    url = f"wss://127.0.0.1:{server.tls_port}/ws"
+    async with Talker(url, tls=trusted, kernel_keeps=64 * 1024) as client:
         await client.send("connect")
         line = await model.dialled()
         await line.ready("h1")
